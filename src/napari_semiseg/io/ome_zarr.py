@@ -1,0 +1,641 @@
+"""Results on disk: one OME-Zarr per image, written block by block, and never taken for complete before it is.
+
+The root holds the confidence (uint8; axes c, y, x; one channel per class of nuclei; 255 is certain), ``labels/nuclei``
+the instances (uint32; y, x) and, where there are several classes, ``labels/classes`` the class of each labeled pixel
+(uint8; 1 is the first class).
+
+Until `ResultWriter.finish` the groups carry no OME metadata at all, so that no program takes them for an image; only we
+know, by the attribute ``napari-semiseg``, what they will become and which parts are there. The metadata are written
+last, in one move.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import zarr
+from numcodecs import Blosc  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+from pydantic import Field, PositiveFloat, PositiveInt
+from zarr.codecs import BloscCodec
+from zarr.storage import LocalStore
+
+from napari_semiseg import atomic
+from napari_semiseg.blocks import Box, cells
+from napari_semiseg.config import Config
+from napari_semiseg.errors import InputError
+from napari_semiseg.io import limits, ome_metadata, pyramid
+from napari_semiseg.io.claims import Claim
+from napari_semiseg.io.locate import is_folder, stem
+from napari_semiseg.io.progress_log import ProgressLog, sync_file
+from napari_semiseg.io.read_zarr import PlainFiles, open_array, read_document
+
+SHARD = 2048
+"""Side of a shard (a file) of 0.5, in pixels. Blocks that are whole shards are written without being read first."""
+
+_CHUNK, _CHUNK_V2 = 256, 1024
+_OURS = "napari-semiseg"
+_KINDS = {"confidence": "", "nuclei": "labels/nuclei", "classes": "labels/classes"}
+_DTYPES = {"confidence": np.uint8, "nuclei": np.uint32, "classes": np.uint8}
+
+Kind = Literal["confidence", "nuclei", "classes"]
+State = Literal["missing", "unfinished", "complete", "foreign"]
+
+
+class ResultCard(Config):
+    """What a result says of itself, in the attribute ``napari-semiseg`` of its root."""
+
+    schema_version: Literal[1] = 1
+    complete: bool = False
+    version: ome_metadata.Version = "0.5"
+    shape: tuple[PositiveInt, PositiveInt]
+    classes: tuple[str, ...] = Field(min_length=1, max_length=255)
+    mpp: PositiveFloat | None = None
+    translation: tuple[float, float] = (0.0, 0.0)
+    name: str = ""
+    image: str = ""
+    facts: dict[str, Any] = Field(default_factory=dict)
+
+
+def result_state(path: str | Path) -> State:
+    """Say what lies at a path: nothing (or an empty folder), a result of ours, finished or not, or something else."""
+    if not os.path.lexists(path) or _is_bare(Path(path)):
+        return "missing"
+    try:
+        return "complete" if _read_card(Path(path)).complete else "unfinished"
+    except InputError:
+        return "foreign"
+
+
+def discard_result(path: str | Path) -> None:
+    """Remove a result of ours, finished or not.
+
+    Raises
+    ------
+    InputError
+        If something else lies there, someone writes there, or it cannot be removed.
+    """
+    path = Path(path)
+    claim = Claim(path)
+    try:
+        if result_state(path) == "foreign":
+            raise InputError(f"'{path}' is no result of this program and is left alone: remove it yourself.")
+        trash = path.with_name(f".semiseg-{secrets.token_hex(6)}.removed")
+        with _saying(path):
+            if path.exists():
+                path.rename(trash)  # gone at once: half a result is never seen under its name
+                _remove(trash)
+    finally:
+        claim.release()
+
+
+class ResultWriter:
+    """Writes one result, in any order of rectangles and from any thread. Made by `create` or `open`.
+
+    What was written survives the death of the process up to some seconds before it; `is_written` tells which rectangles
+    are there.
+
+    Attributes
+    ----------
+    path : Path
+    card : ResultCard
+    """
+
+    def __init__(self, path: Path, card: ResultCard, claim: Claim) -> None:
+        self.path, self.card = path, card
+        self._claim = claim
+        self._store = LocalStore(path)
+        self._locks = {kind: threading.Lock() for kind in _KINDS}
+        self._arrays: dict[str, zarr.Array[Any]] = {}
+        self._progress = ProgressLog(path)
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        shape: tuple[int, int],
+        classes: Sequence[str],
+        *,
+        mpp: float | None = None,
+        name: str = "",
+        translation: tuple[float, float] = (0.0, 0.0),
+        image: str = "",
+        facts: Mapping[str, Any] | None = None,
+        version: ome_metadata.Version = "0.5",
+    ) -> Self:
+        """Begin a result where nothing lies yet.
+
+        Parameters
+        ----------
+        path : str or Path
+            The folder to make, ``….ome.zarr``.
+        shape : (int, int)
+            Rows and columns of the image.
+        classes : sequence of str
+            Names of the classes of nuclei, without the background: the channels of the confidence.
+        mpp : float, optional
+            Size of a pixel in µm.
+        name : str
+            Name of the image; the file's, if empty.
+        translation : (float, float)
+            Place of the image's first pixel (y, x): in µm, or in pixels without `mpp`.
+        image : str
+            What the image was opened from, for exports that want its pixels.
+        facts : mapping
+            Whatever else should be known later (run, threshold, …), as JSON knows it.
+        version : "0.5" or "0.4"
+            Of OME-Zarr. 0.5 is Zarr 3 with shards, 0.4 is Zarr 2 without.
+
+        Raises
+        ------
+        InputError
+            If something lies there, another job writes there, or the place cannot be written or has no room.
+        """
+        path = Path(path)
+        limits.check_shape(shape, str(path))
+        claim = Claim(path)
+        try:
+            state = result_state(path)
+            if state != "missing":
+                hint = "resume or remove it" if state == "unfinished" else "choose another name or remove it"
+                raise InputError(f"'{path}' is there already: {hint}.")
+            values = {
+                "shape": (int(shape[0]), int(shape[1])),
+                "classes": tuple(classes),
+                "mpp": mpp,
+                "translation": translation,
+                "name": name or stem(path),
+                "image": _absolute(image),
+                "facts": dict(facts or {}),
+                "version": version,
+            }
+            card = ResultCard.checked(values, f"the result '{path}'")
+            atomic.require_space(path, _expected_bytes(card), f"the result '{path.name}'")
+            with _saying(path):
+                path.mkdir(parents=True, exist_ok=True)
+            writer = cls(path, card, claim)
+            writer._write_card(card)
+            return writer
+        except BaseException:
+            claim.release()
+            raise
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Go on with an unfinished result, or change a complete one, which is unfinished from then on until `finish`.
+
+        Raises
+        ------
+        InputError
+            If no result lies there, or another job writes there.
+        """
+        path = Path(path)
+        claim = Claim(path)
+        try:
+            card = _read_card(path)
+            with _saying(path):
+                for left in path.rglob("*.partial"):
+                    left.unlink()  # half a chunk of a killed writer
+            writer = cls(path, card, claim)
+            if card.complete:
+                writer._reopen()
+            return writer
+        except BaseException:
+            claim.release()
+            raise
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.card.shape
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes of nuclei."""
+        return self.card.classes
+
+    def write_confidence(self, box: Box, values: NDArray[np.uint8]) -> None:
+        """Write probabilities of nucleus, 0 to 255.
+
+        Parameters
+        ----------
+        box : Box
+            Inside the image, in pixels.
+        values : ndarray, uint8, (classes, h, w), or (h, w) with one class
+
+        Raises
+        ------
+        InputError
+            If the disk is full or gone. What was written before stays, and the result can be opened and gone on with.
+        """
+        self.write("confidence", box, values[None] if values.ndim == 2 and len(self.classes) == 1 else values)
+
+    def write_nuclei(self, box: Box, labels: NDArray[np.uint32]) -> None:
+        """Write instance labels, uint32 (h, w), 0 for none; see `write_confidence`."""
+        self.write("nuclei", box, labels)
+
+    def write_classes(self, box: Box, classes: NDArray[np.uint8]) -> None:
+        """Write the class of every labeled pixel, uint8 (h, w): 0 none, 1 the first class; see `write_confidence`."""
+        self.write("classes", box, classes)
+
+    def write(self, kind: Kind, box: Box, values: NDArray[Any]) -> None:
+        """Write any kind; see `write_confidence`.
+
+        Raises
+        ------
+        ValueError
+            If the rectangle leaves the image, or shape or type of `values` do not fit.
+        """
+        box = Box(*(int(value) for value in box))
+        lead = (len(self.classes),) if kind == "confidence" else ()
+        fits = values.shape == (*lead, *box.shape) and values.dtype == _DTYPES[kind]
+        if not fits or not Box.whole(self.shape).contains(box):
+            raise ValueError(f"{kind} of {values.dtype} {values.shape} does not fit {box} of {self.shape}")
+        array = self._array(kind)
+        with self._locks[kind], _saying(self.path):  # two blocks may share a shard
+            array[(..., *box.slices)] = values
+        with _saying(self.path):
+            self._progress.add(kind, box, _files_of(self.path / _KINDS[kind] / "0", box, array))
+
+    def mark_written(self, kind: Kind, box: Box) -> None:
+        """Note that a rectangle is done though nothing was written: it stays 0. For background that was skipped."""
+        self._array(kind)
+        self._progress.add(kind, Box(*box), [])
+
+    def is_written(self, kind: Kind, box: Box) -> bool:
+        """Whether exactly this rectangle, or the whole image at once, was written before."""
+        return self._progress.has(kind, Box(*box)) or self._progress.has(kind, Box.whole(self.shape))
+
+    def forget(self, kind: Kind) -> None:
+        """Remove everything of a kind, to write it anew."""
+        with self._locks[kind], _saying(self.path):
+            self._progress.forget(kind)
+            self._arrays.pop(kind, None)
+            if kind != "confidence":
+                _remove(self.path / _KINDS[kind])
+            for level in range(len(pyramid.level_shapes(self.shape)) if kind == "confidence" else 0):
+                _remove(self.path / str(level))
+
+    def read(self, kind: Kind, box: Box) -> NDArray[Any]:
+        """Read back what was written so far, (c, h, w) for confidence, (h, w) for the others."""
+        array = self._array(kind)
+        with self._locks[kind]:
+            return np.asarray(array[(..., *Box(*box).slices)])
+
+    def flush(self) -> None:
+        """Make sure that what was written so far outlives a power cut."""
+        with _saying(self.path):
+            self._progress.flush()
+
+    def finish(self) -> Result:
+        """Build the pyramids, write the metadata that make it an OME-Zarr, and return it; see `finishing`."""
+        for _ in self.finishing():
+            pass
+        return Result.open(self.path)
+
+    def finishing(self) -> Iterator[tuple[int, int]]:
+        """Do what `finish` does, and yield after each part how many of how many are done.
+
+        Raises
+        ------
+        InputError
+            If there is no confidence, the disk is full or what was written cannot be read back. The result is then
+            still unfinished.
+        """
+        kinds = [kind for kind in _KINDS if self._exists(kind)]
+        if "confidence" not in kinds:
+            raise InputError(f"'{self.path}' holds no confidence yet: run the prediction first.")
+        self.flush()
+        levels = pyramid.level_shapes(self.shape)
+        parts = [
+            (kind, level, cell)
+            for kind in kinds
+            for level in range(1, len(levels))
+            for cell in cells(levels[level], SHARD)
+        ]
+        with _saying(self.path):
+            for done, (kind, level, cell) in enumerate(parts):
+                self._halve(kind, level, cell, fresh=cell[:2] == (0, 0))
+                yield done + 1, len(parts)
+            _sync_tree(self.path)
+        self._describe([kind for kind in kinds if kind != "confidence"], levels)
+        self.close()
+
+    def close(self) -> None:
+        """Let others write. Without `finish` the result stays unfinished."""
+        self._progress.close()
+        self._claim.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- arrays
+
+    def _array(self, kind: Kind) -> zarr.Array[Any]:
+        with self._locks[kind]:
+            if kind not in self._arrays:
+                with _saying(self.path):
+                    self._arrays[kind] = self._opened(kind, 0) if self._exists(kind) else self._made(kind, 0)
+            return self._arrays[kind]
+
+    def _exists(self, kind: str) -> bool:
+        folder = self.path / _KINDS[kind] / "0"
+        return (folder / "zarr.json").exists() or (folder / ".zarray").exists()
+
+    def _opened(self, kind: str, level: int) -> zarr.Array[Any]:
+        return zarr.open_array(self._store, path=_join(_KINDS[kind], str(level)), mode="r+")
+
+    def _made(self, kind: str, level: int) -> zarr.Array[Any]:
+        rows, columns = pyramid.level_shapes(self.shape)[level]
+        lead = (len(self.classes),) if kind == "confidence" else ()
+        ones = (1,) * len(lead)
+        axes = ("c", "y", "x")[-2 - len(lead) :]
+        options: dict[str, Any] = {
+            "store": self._store,
+            "name": _join(_KINDS[kind], str(level)),
+            "dtype": _DTYPES[kind],
+            "fill_value": 0,
+        }
+        wide = np.dtype(_DTYPES[kind]).itemsize > 1
+        if self.card.version == "0.4":
+            codec = Blosc(cname="zstd", clevel=3, shuffle=Blosc.SHUFFLE if wide else Blosc.NOSHUFFLE)
+            options |= {"zarr_format": 2, "chunks": (*ones, _CHUNK_V2, _CHUNK_V2), "compressors": codec}
+            options |= {"chunk_key_encoding": {"name": "v2", "separator": "/"}}
+        else:
+            shard = tuple(min(SHARD, -(-side // _CHUNK) * _CHUNK) for side in (rows, columns))
+            options |= {
+                "zarr_format": 3,
+                "chunks": (*ones, _CHUNK, _CHUNK),
+                "shards": (*ones, *shard),
+                "dimension_names": axes,
+            }
+            options |= {"compressors": BloscCodec(cname="zstd", clevel=3, shuffle="shuffle" if wide else "noshuffle")}
+        return zarr.create_array(shape=(*lead, rows, columns), overwrite=True, **options)
+
+    def _halve(self, kind: str, level: int, cell: Box, *, fresh: bool) -> None:
+        target = self._made(kind, level) if fresh else self._opened(kind, level)
+        source = self._opened(kind, level - 1)
+        rows, columns = source.shape[-2:]
+        read = Box(2 * cell.y0, 2 * cell.x0, min(2 * cell.y1, rows), min(2 * cell.x1, columns))
+        values = np.asarray(source[(..., *read.slices)])
+        target[(..., *cell.slices)] = (
+            pyramid.halved_mean(values) if kind == "confidence" else pyramid.halved_mode(values)
+        )
+
+    # ---- metadata
+
+    def _describe(self, labels: Sequence[str], levels: Sequence[tuple[int, int]]) -> None:
+        """Write the metadata of every group, the root's last."""
+        card, version = self.card, self.card.version
+        if labels:
+            self._write_group("labels", ome_metadata.labels_attributes(version, labels))
+        for kind in labels:
+            titles = card.classes if kind == "classes" else ()
+            described = ome_metadata.label_attributes(version, kind, levels, card.mpp, card.translation, titles)
+            self._write_group(_KINDS[kind], described)
+        self.card = card.model_copy(update={"complete": True})
+        described = ome_metadata.image_attributes(version, card.name, levels, card.classes, card.mpp, card.translation)
+        self._write_card(self.card, described)
+        self._progress.remove()  # last: without it everything would be written again
+
+    def _reopen(self) -> None:
+        """Take the completeness back before anything is changed."""
+        card = self.card.model_copy(update={"complete": False})
+        whole = Box.whole(card.shape)
+        for kind in _KINDS:
+            if self._exists(kind):
+                self._progress.add(kind, whole, [])
+        self.flush()
+        self._write_card(card)
+        for kind in ("nuclei", "classes"):
+            if self._exists(kind):
+                self._write_group(_KINDS[kind], {})
+        self.card = card
+
+    def _write_card(self, card: ResultCard, described: Mapping[str, Any] | None = None) -> None:
+        self._write_group("", described or {}, {_OURS: card.model_dump(mode="json")})
+
+    def _write_group(self, key: str, described: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> None:
+        folder = self.path / key
+        with _saying(self.path):
+            folder.mkdir(parents=True, exist_ok=True)
+        if self.card.version == "0.4":
+            atomic.write_json(folder / ".zgroup", {"zarr_format": 2})
+            atomic.write_json(folder / ".zattrs", {**described, **(more or {})})
+            return
+        attributes = {**({"ome": dict(described)} if described else {}), **(more or {})}
+        atomic.write_json(folder / "zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": attributes})
+
+
+class Result:
+    """A result that can be read, also while it is being written. Made by `open`.
+
+    Attributes
+    ----------
+    path : Path
+    card : ResultCard
+    """
+
+    def __init__(self, path: Path, card: ResultCard) -> None:
+        self.path, self.card = path, card
+        self._store = PlainFiles(path, read_only=True)
+        self._arrays: dict[tuple[str, int], zarr.Array[Any]] = {}
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Open a result for reading.
+
+        Raises
+        ------
+        InputError
+            If no result of ours lies there, or it is broken.
+        """
+        result = cls(Path(path), _read_card(Path(path)))
+        for kind in result.kinds if result.complete else []:
+            for level in range(len(result.levels)):
+                result._array(kind, level)
+        return result
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.card.shape
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes of nuclei."""
+        return self.card.classes
+
+    @property
+    def mpp(self) -> float | None:
+        """Size of a pixel, in µm."""
+        return self.card.mpp
+
+    @property
+    def translation(self) -> tuple[float, float]:
+        """Place of the first pixel (y, x): in µm, or in pixels where `mpp` is None."""
+        return self.card.translation
+
+    @property
+    def complete(self) -> bool:
+        """Whether it was finished."""
+        return self.card.complete
+
+    @property
+    def kinds(self) -> list[Kind]:
+        """What it holds so far, of ``confidence``, ``nuclei`` and ``classes``."""
+        folders: dict[Kind, Path] = {
+            "confidence": self.path / "0",
+            "nuclei": self.path / "labels/nuclei/0",
+            "classes": self.path / "labels/classes/0",
+        }
+        return [
+            kind for kind, folder in folders.items() if (folder / "zarr.json").exists() or (folder / ".zarray").exists()
+        ]
+
+    @property
+    def levels(self) -> list[tuple[int, int]]:
+        """Rows and columns of every level; only the first while it is unfinished."""
+        return pyramid.level_shapes(self.shape) if self.complete else [self.shape]
+
+    def confidence(self, box: Box, level: int = 0) -> NDArray[np.uint8]:
+        """Read the probability of each class of nuclei, 0 to 255.
+
+        Parameters
+        ----------
+        box : Box
+            Inside the image, in pixels of the level.
+        level : int
+
+        Returns
+        -------
+        ndarray, uint8, (classes, h, w)
+        """
+        return self.read("confidence", box, level)
+
+    def nucleus_confidence(self, box: Box, level: int = 0) -> NDArray[np.uint8]:
+        """Read the probability of any nucleus, 0 to 255, (h, w): the sum over the classes."""
+        values = self.confidence(box, level)
+        summed = values[0] if len(values) == 1 else np.minimum(values.sum(0, dtype=np.uint16), 255)
+        return np.asarray(summed, np.uint8)
+
+    def nuclei(self, box: Box, level: int = 0) -> NDArray[np.uint32]:
+        """Read instance labels, uint32 (h, w).
+
+        Raises
+        ------
+        InputError
+            If it holds none.
+        """
+        return self.read("nuclei", box, level)
+
+    def pixel_classes(self, box: Box, level: int = 0) -> NDArray[np.uint8]:
+        """Read the class of every labeled pixel, uint8 (h, w): 0 none, 1 the first of `classes`."""
+        return self.read("classes", box, level)
+
+    def read(self, kind: Kind, box: Box, level: int = 0) -> NDArray[Any]:
+        """Read any kind; see `confidence`."""
+        if kind not in self.kinds:
+            raise InputError(f"'{self.path}' holds no {kind}: predict with it first.")
+        array = self._array(kind, level)
+        box = Box(*(int(value) for value in box))
+        if not Box.whole(array.shape[-2:]).contains(box):
+            raise ValueError(f"{box} does not lie in level {level} of {self.path}, which is {array.shape[-2:]}")
+        try:
+            return np.asarray(array[(..., *box.slices)])
+        except InputError:
+            raise
+        except Exception as error:  # codecs raise types of their own
+            raise InputError(f"A part of '{self.path}' is damaged ({str(error)[:80]}): predict it again.") from error
+
+    def arrays(self, kind: Kind) -> list[zarr.Array[Any]]:
+        """Return the levels as Zarr arrays, finest first, for viewers that slice by themselves."""
+        return [self._array(kind, level) for level in range(len(self.levels))]
+
+    def _array(self, kind: Kind, level: int) -> zarr.Array[Any]:
+        if (kind, level) not in self._arrays:
+            array = open_array(self._store, _join(_KINDS[kind], str(level)), str(self.path))
+            lead = (len(self.classes),) if kind == "confidence" else ()
+            if array.shape != (*lead, *self.levels[level]) or array.dtype != _DTYPES[kind]:
+                raise InputError(
+                    f"The {kind} of '{self.path}' has another shape or type than it says: predict it again."
+                )
+            self._arrays[kind, level] = array
+        return self._arrays[kind, level]
+
+
+def _is_bare(path: Path) -> bool:
+    """Whether a folder holds nothing, but perhaps what a writer left that was killed before its first file."""
+    return is_folder(path) and all(entry.name.startswith(".semiseg-") for entry in path.iterdir())
+
+
+def _read_card(path: Path) -> ResultCard:
+    if not is_folder(path):
+        raise InputError(f"'{path}' is no result: name a folder ending in .ome.zarr that a prediction has written.")
+    store = PlainFiles(path, read_only=True)
+    document = read_document(store, "zarr.json", str(path))
+    attributes = document.get("attributes") if document else read_document(store, ".zattrs", str(path))
+    card = attributes.get(_OURS) if isinstance(attributes, dict) else None
+    if not isinstance(card, dict):
+        raise InputError(
+            f"'{path}' is no result of this program: name a folder ending in .ome.zarr that it has written."
+        )
+    checked = ResultCard.checked(card, f"'{path}'")
+    limits.check_shape(checked.shape, str(path))
+    return checked
+
+
+def _files_of(folder: Path, box: Box, array: zarr.Array[Any]) -> list[Path]:
+    """List the files that hold a rectangle of an array of ours."""
+    tall, wide = (array.shards or array.chunks)[-2:]
+    root = folder if array.metadata.zarr_format == 2 else folder / "c"
+    leads = [root / str(channel) for channel in range(array.shape[0])] if array.ndim == 3 else [root]
+    rows, columns = range(box.y0 // tall, -(-box.y1 // tall)), range(box.x0 // wide, -(-box.x1 // wide))
+    return [lead / str(row) / str(column) for lead in leads for row in rows for column in columns]
+
+
+def _absolute(image: str) -> str:
+    """Return a path that is found from any folder; URLs and names of layers in memory stay."""
+    return str(Path(image).absolute()) if image and "://" not in image else image
+
+
+def _expected_bytes(card: ResultCard) -> int:
+    """Guess the size on disk, pyramids too: half of what confidences and an eighth of what labels take in memory."""
+    pixels = card.shape[0] * card.shape[1]
+    return int(pixels * (0.5 * len(card.classes) + 0.5) * 4 / 3)
+
+
+def _sync_tree(path: Path) -> None:
+    for folder, _, files in os.walk(path, topdown=False):
+        for name in files:
+            sync_file(Path(folder, name))
+        atomic.sync_folder(folder)
+
+
+def _remove(folder: Path) -> None:
+    for inner, _, files in os.walk(folder, topdown=False):
+        for name in files:
+            Path(inner, name).unlink()
+        Path(inner).rmdir()
+
+
+@contextlib.contextmanager
+def _saying(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise atomic.said(error, f"'{path}' cannot be written") from error
+
+
+def _join(*parts: str) -> str:
+    return "/".join(part for part in parts if part)
