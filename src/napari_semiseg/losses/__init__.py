@@ -1,0 +1,1 @@
+"""Losses as functions of tensors: they know shapes, not methods, devices, steps or files."""

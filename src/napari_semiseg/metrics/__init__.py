@@ -1,0 +1,32 @@
+"""How good a segmentation is: by pixels, and by objects. NumPy only."""
+
+from napari_semiseg.metrics.objects import ObjectCounts, compare
+from napari_semiseg.metrics.pixels import (
+    accuracy,
+    class_dice,
+    class_iou,
+    confusion,
+    dice,
+    foreground,
+    iou,
+    mean_dice,
+    mean_iou,
+    sensitivity,
+    specificity,
+)
+
+__all__ = [
+    "ObjectCounts",
+    "accuracy",
+    "class_dice",
+    "class_iou",
+    "compare",
+    "confusion",
+    "dice",
+    "foreground",
+    "iou",
+    "mean_dice",
+    "mean_iou",
+    "sensitivity",
+    "specificity",
+]
