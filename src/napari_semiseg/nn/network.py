@@ -1,0 +1,68 @@
+"""What every segmentation network is: features on a grid, and a classifier over them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Network(nn.Module, ABC):
+    """Images to features on a coarser grid, features to logits.
+
+    Attributes
+    ----------
+    classes : int
+        Number of classes, with background.
+    feature_channels : int
+        D, the channels of `features`.
+    stride : int
+        s, pixels per cell of the feature grid.
+    divisor : int
+        Sides of an input must be multiples of this, and block origins too.
+    reach : int or None
+        Pixels from an output pixel to the furthest input pixel it depends on; None where that is the whole image.
+    notes : tuple of str
+        What the user should know of how the network was made, one plain sentence each (weights that could not be
+        fetched).
+    """
+
+    classes: int
+    feature_channels: int
+    stride: int
+    divisor: int
+    reach: int | None
+    notes: tuple[str, ...] = ()
+
+    @abstractmethod
+    def features(self, image: Tensor) -> Tensor:
+        """Return features.
+
+        Parameters
+        ----------
+        image : Tensor, (B, 3, H, W), in [0, 1]
+            Sides are multiples of `divisor`.
+
+        Returns
+        -------
+        Tensor, (B, D, H / s, W / s)
+        """
+
+    @abstractmethod
+    def logits_on_grid(self, features: Tensor) -> Tensor:
+        """Classify every cell: (B, D, h, w) → logits (B, classes, h, w). `features` may be pooled first."""
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Return logits at the input's size, (B, classes, h * s, w * s)."""
+        return self.upsampled(self.logits_on_grid(features))
+
+    def upsampled(self, logits: Tensor) -> Tensor:
+        """Bring logits from the feature grid to the input's size."""
+        if self.stride == 1:
+            return logits
+        return F.interpolate(logits, scale_factor=self.stride, mode="bilinear", align_corners=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits, (B, classes, H, W)."""
+        return self.classify(self.features(image))
