@@ -1,0 +1,120 @@
+"""What every method is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from napari_semiseg.config import Config
+from napari_semiseg.data.batch import Batch, Views
+from napari_semiseg.nn.network import Network
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a method is told about the work before it starts.
+
+    Attributes
+    ----------
+    classes : int
+        Number of classes with background, at least 2.
+    steps : int
+        Optimizer steps of the whole run. What a paper ties to its epochs (warm-up, ramps) a method ties to this.
+    crop : int
+        Side of a crop, in pixels.
+    seed : int
+        Seed of the run.
+    probe : Tensor, (P, 3, H, W), in [0, 1], or None
+        A few fixed unlabeled crops, for criteria that need no label.
+    """
+
+    classes: int = 2
+    steps: int = 1_000
+    crop: int = 320
+    seed: int = 0
+    probe: Tensor | None = None
+
+
+class MethodConfig(Config):
+    """Options of a method. Every field has bounds and a description: forms and help texts are made from them."""
+
+
+class Method(nn.Module, ABC):
+    """A way to learn: the losses of a step, what follows a step, and the network that predicts in the end.
+
+    Every tensor that must survive (weights, teacher, memory bank, counts) is a parameter or a buffer, so that one
+    `state_dict` holds all of it. Randomness is drawn from torch's global generator, which the engine seeds anew at
+    every step from the run's seed and the step's number: a method keeps no generator, and a resumed run equals an
+    uninterrupted one.
+
+    Parameters
+    ----------
+    new_network : callable
+        Returns a freshly initialized network at every call (other weights each time). Called once by most methods,
+        twice by those that train two; not at all by those with a network of their own.
+    task : Task
+    config : MethodConfig
+        Of the class that `Config` names.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    reference: ClassVar[str]
+    """Citation, as a manuscript would print it."""
+    Config: ClassVar[type[MethodConfig]]
+    views: ClassVar[Views]
+    labels: ClassVar[Literal["needed", "used", "unused"]]
+    """`needed`: refuses to run without; `used`: runs without too; `unused`: never looks at them."""
+    classes: ClassVar[Literal["two", "any"]] = "any"
+    network: ClassVar[str | None] = None
+    """Name of the only network that fits, if the method brings its own."""
+
+    def __init__(self, new_network: Callable[[], Network], task: Task, config: MethodConfig) -> None:
+        super().__init__()
+        self.task = task
+
+    @abstractmethod
+    def losses(self, batch: Batch, step: int) -> dict[str, Tensor] | None:
+        """Return the weighted terms of the objective by name, or None where the batch teaches nothing.
+
+        The engine sums the terms, and makes no step on None. A term over an empty set is a zero that hangs on the
+        graph.
+        """
+
+    def after_step(self, step: int) -> None:
+        """Do what follows the optimizer's step (teacher, memory, restarts). Also called after a skipped step."""
+
+    @abstractmethod
+    def predictor(self) -> nn.Module:
+        """Return the network that predicts: (B, 3, H, W) in [0, 1] → logits (B, classes, H, W).
+
+        Its module tree holds the whole of it: the engine copies, saves and exports it on its own.
+        """
+
+    def counters(self) -> dict[str, float]:
+        """Return what was counted in the last step, by name (confident fraction, anchors, skipped …)."""
+        return {}
+
+    @property
+    def least_crop(self) -> int:
+        """Side of the smallest crop that the method can work with, in pixels."""
+        return 1
+
+    def ready_to_predict(self, step: int) -> bool:
+        """Whether the predictor has learned anything yet: no preview and no validation before."""
+        return True
+
+    def parameter_groups(self) -> list[list[dict[str, Any]]]:
+        """Return what to train: for each optimizer its groups, each with ``params`` and optionally ``lr_scale``."""
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return [[{"params": trained}]]
+
+
+def zero_of(reference: Tensor) -> Tensor:
+    """Return a zero on the graph of `reference`: the value of a term over an empty set."""
+    return reference.sum() * torch.zeros((), dtype=reference.dtype, device=reference.device)

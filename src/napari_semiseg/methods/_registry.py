@@ -1,0 +1,27 @@
+"""The methods, in the order in which a user should meet them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from napari_semiseg.errors import InputError
+from napari_semiseg.methods._base import Method
+from napari_semiseg.methods.cdcl import CDCL
+from napari_semiseg.methods.csl import CSL
+from napari_semiseg.methods.supervised import Supervised
+
+METHODS: Mapping[str, type[Method]] = MappingProxyType({method.name: method for method in (Supervised, CDCL, CSL)})
+
+
+def find_method(name: str) -> type[Method]:
+    """Return the method of that name.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    if name not in METHODS:
+        raise InputError(f"There is no method '{name}': choose one of auto, {', '.join(METHODS)}.")
+    return METHODS[name]

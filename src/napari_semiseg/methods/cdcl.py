@@ -1,0 +1,225 @@
+"""CDCL: cross-patch dense contrastive learning.
+
+H. Wu, Z. Wang, Y. Song, L. Yang, J. Qin, "Cross-patch Dense Contrastive Learning for Semi-supervised Segmentation of
+Cellular Nuclei in Histopathologic Images", CVPR 2022.
+
+    L  = w_sup L_sup + w_contr L_contr + w_cons(e) L_cons + w_ent L_ent            Eq. 1
+    θᵗ ← α θᵗ + (1 - α) θˢ                                                         Eq. 2
+
+paper              here
+θˢ, θᵗ             self.student, self.teacher: network and projector
+ỹᵘ                 argmax of the probabilities, pooled to the grid of the projections (Eqs. 3, 4)
+FS, FDP, BDP, MP   `patch_categories` (Eqs. 5, 6): FS ≥ 0.7, FS ≤ 0.3, between
+FDB, BDB           the cells of `keys`: student and teacher, this batch and the ones that `self.bank` remembers
+L_contr            `cross_patch_contrast` (Eqs. 7 to 12)
+L_cons             `pseudo_label_cross_entropy` (Eqs. 13, 14), on the feature grid
+L_ent              `softmax_entropy` (Eq. 15), on the feature grid
+w_cons(e)          weight_cons * sigmoid_rampup over the run: the paper counts 80 epochs, we count steps
+
+Where paper and released code differ, the paper is followed: negatives come from the bank of the opposite category
+(`rule="paper"`; the code's sum of scores is `rule="sum"`), and L_cons takes every pixel (`consistency_mask="none"`;
+the code keeps the unconfident ones: `"unconfident"`). The code cuts patches of labels and of projections from
+different grids; here both lie on the grid of the projections, as the text has it. Ours: keys carry no gradient
+(`detach="all"`), pixels that show no image count nowhere, labeled and unlabeled crops pass the network one after the
+other, and a short run may take a random part of the anchors (`max_anchors`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from napari_semiseg.data.batch import Batch, Views
+from napari_semiseg.losses.consistency import pseudo_label_cross_entropy
+from napari_semiseg.losses.cross_entropy import cross_entropy
+from napari_semiseg.losses.entropy import softmax_entropy
+from napari_semiseg.losses.patch_contrast import BACKGROUND, FOREGROUND, PatchCells, cross_patch_contrast, join
+from napari_semiseg.losses.ramps import sigmoid_rampup
+from napari_semiseg.methods._base import Method, MethodConfig, Task
+from napari_semiseg.nn.ema import ema_decay, ema_update
+from napari_semiseg.nn.memory_bank import MemoryBank
+from napari_semiseg.nn.network import Network
+from napari_semiseg.nn.projector import Projector
+
+PATCHES_PER_SIDE = 8
+"""A patch is an eighth of the crop wide (paper, section 4.2)."""
+
+
+class CDCLConfig(MethodConfig):
+    """Options of `CDCL`; defaults are the paper's unless the description says otherwise."""
+
+    weight_sup: float = Field(1.0, ge=0, le=100, description="Weight of the supervised term.")
+    weight_contr: float = Field(0.1, ge=0, le=100, description="Weight of the contrastive term.")
+    weight_cons: float = Field(1.0, ge=0, le=100, description="Weight of the consistency term at the end of its ramp.")
+    weight_ent: float = Field(0.01, ge=0, le=100, description="Weight of the entropy term.")
+    warmup_fraction: float = Field(5 / 80, ge=0, le=1, description="Share of the run on labels alone (5 of 80 epochs).")
+    ramp_fraction: float = Field(1.0, ge=0, le=1, description="Share of the run until weight_cons is reached.")
+    ema_decay: float = Field(0.999, ge=0, lt=1, description="Memory of the teacher, per step.")
+    temperature: float = Field(0.1, gt=0, le=10, description="Temperature of the contrast; the code's default.")
+    low: float = Field(0.3, ge=0, le=1, description="Highest foreground score of a background-dominated patch.")
+    high: float = Field(0.7, ge=0, le=1, description="Lowest foreground score of a foreground-dominated patch.")
+    rule: Literal["paper", "sum", "pixel", "random"] = Field("paper", description="Which keys are negatives.")
+    consistency_mask: Literal["none", "confident", "unconfident"] = Field(
+        "none", description="Pixels that L_cons takes."
+    )
+    consistency_threshold: float = Field(
+        0.75, ge=0, le=1, description="Teacher confidence that divides them; unpublished."
+    )
+    detach: Literal["all", "history"] = Field(
+        "all", description="Keys without gradient: all, or only those of batches before."
+    )
+    history: int = Field(1, ge=0, le=16, description="Batches before this one whose keys are remembered.")
+    bank_capacity: int = Field(25_600, ge=1, description="Keys remembered of one batch; the paper's size is 25,600.")
+    max_anchors: int = Field(
+        0, ge=0, description="Anchors taken at random from a batch; 0 takes all, as the paper does."
+    )
+    projection: int = Field(128, ge=8, le=1024, description="Length of a projection.")
+    pool: Literal[1, 2] = Field(2, description="Pooling before the projection; 2 gives 5 x 5 cells a patch.")
+
+
+class _Model(nn.Module):
+    """Network and projector, which the teacher has too."""
+
+    def __init__(self, net: Network, projector: Projector) -> None:
+        super().__init__()
+        self.net, self.projector = net, projector
+
+
+class CDCL(Method):
+    """A student taught by labels, by the running average of itself, and by contrast between patches."""
+
+    name: ClassVar[str] = "cdcl"
+    title: ClassVar[str] = "Cross-patch dense contrastive learning (CDCL)"
+    reference: ClassVar[str] = (
+        "H. Wu, Z. Wang, Y. Song, L. Yang, J. Qin, Cross-patch dense contrastive learning for semi-supervised "
+        "segmentation of cellular nuclei in histopathologic images, CVPR 2022."
+    )
+    Config: ClassVar[type[MethodConfig]] = CDCLConfig
+    views: ClassVar[Views] = Views(labeled=True, weak=True, strong=1)
+    labels: ClassVar[Literal["needed", "used", "unused"]] = "needed"
+    classes: ClassVar[Literal["two", "any"]] = "two"
+
+    def __init__(self, new_network: Callable[[], Network], task: Task, config: CDCLConfig) -> None:
+        super().__init__(new_network, task, config)
+        self.config = config
+        net = new_network()
+        self.student = _Model(net, Projector(net.feature_channels, config.projection, config.pool))
+        self.teacher = deepcopy(self.student).requires_grad_(False)
+        self.bank = MemoryBank(
+            batches=max(1, config.history),
+            capacity=config.bank_capacity,
+            fields={
+                "features": ((config.projection,), torch.float32),
+                "labels": ((), torch.int64),
+                "category": ((), torch.int8),
+                "foreground": ((), torch.int32),
+            },
+        )
+        self._seen: PatchCells | None = None
+        self._counters: dict[str, float] = {}
+
+    def losses(self, batch: Batch, step: int) -> dict[str, Tensor] | None:
+        """Return the terms of Eq. 1; the unsupervised ones from the end of the warm-up on."""
+        c = self.config
+        losses: dict[str, Tensor] = {}
+        if batch.image_l is not None and batch.label_l is not None:
+            losses["sup"] = c.weight_sup * cross_entropy(self.student.net(batch.image_l), batch.label_l)
+        if batch.weak_u is None or step < c.warmup_fraction * self.task.steps:
+            return losses or None
+
+        features_s = self.student.net.features(batch.strong_u[0])
+        logits_s = self.student.net.logits_on_grid(features_s)
+        with torch.no_grad():
+            self.teacher.eval()
+            features_t = self.teacher.net.features(batch.weak_u)
+            logits_t = self.teacher.net.logits_on_grid(features_t)
+        valid = _on_grid(batch.valid_u, logits_s.shape[-2:])
+
+        ramp = sigmoid_rampup(step, c.ramp_fraction * self.task.steps)
+        masked = (
+            {} if c.consistency_mask == "none" else {"threshold": c.consistency_threshold, "keep": c.consistency_mask}
+        )
+        losses["cons"] = c.weight_cons * ramp * pseudo_label_cross_entropy(logits_s, logits_t, valid=valid, **masked)  # type: ignore[arg-type]
+        losses["ent"] = c.weight_ent * softmax_entropy(logits_s, valid=valid)
+        losses["contr"] = c.weight_contr * self._contrast(features_s, logits_s, features_t, logits_t, valid)
+        return losses
+
+    def _contrast(
+        self, features_s: Tensor, logits_s: Tensor, features_t: Tensor, logits_t: Tensor, valid: Tensor | None
+    ) -> Tensor:
+        c = self.config
+        anchors = self._cells(self.student.projector(features_s), logits_s, valid)
+        with torch.no_grad():
+            positives = self._cells(self.teacher.projector(features_t), logits_t, valid)
+        self._seen = join(anchors, positives).as_history()
+        keys = join(replace(anchors, features=anchors.features.detach()) if c.detach == "all" else anchors, positives)
+        if c.history and len(self.bank):
+            keys = join(keys, self._remembered(keys.size))
+        rows = self._choose(anchors)
+        term = cross_patch_contrast(
+            anchors.select(rows),
+            positives.features[rows],
+            keys,
+            temperature=c.temperature,
+            rule=c.rule,
+            score_limit=c.low + c.high,
+        )
+        self._counters = {
+            "foreground anchors": term.foreground_anchors,
+            "background anchors": term.background_anchors,
+            "negatives per anchor": term.mean_negatives,
+        }
+        return term.loss
+
+    def _cells(self, projected: Tensor, logits: Tensor, valid: Tensor | None) -> PatchCells:
+        """Return the cells of every patch, with pseudo-labels on the grid of the projections."""
+        c = self.config
+        probs = logits.detach().float().softmax(1)
+        labels = (F.avg_pool2d(probs, c.pool) if c.pool > 1 else probs).argmax(1)
+        patch = max(1, labels.shape[-1] // PATCHES_PER_SIDE)
+        shown = None if valid is None else _on_grid(valid, labels.shape[-2:])
+        return PatchCells.from_maps(projected, labels, patch, low=c.low, high=c.high, valid=shown)
+
+    def _remembered(self, size: int) -> PatchCells:
+        rows = self.bank.rows()
+        return PatchCells(**rows, size=size, position=torch.full_like(rows["labels"], -1))
+
+    def _choose(self, anchors: PatchCells) -> Tensor:
+        """Return the rows of the anchors to contrast: the cells of FDPs and BDPs, or a random part of them."""
+        rows = ((anchors.category == FOREGROUND) | (anchors.category == BACKGROUND)).nonzero().flatten()
+        if not self.config.max_anchors or len(rows) <= self.config.max_anchors:
+            return rows
+        return rows[torch.randperm(len(rows), device=rows.device)[: self.config.max_anchors]]
+
+    def after_step(self, step: int) -> None:
+        """Move the teacher, and remember the keys of this step."""
+        ema_update(self.teacher, self.student, ema_decay(step, self.config.ema_decay))
+        if self._seen is not None and self.config.history:
+            seen = self._seen
+            self.bank.push(
+                features=seen.features, labels=seen.labels, category=seen.category, foreground=seen.foreground
+            )
+        self._seen = None
+
+    def predictor(self) -> nn.Module:
+        """Return the teacher's network."""
+        return self.teacher.net
+
+    def counters(self) -> dict[str, float]:
+        """Return anchors per category and negatives per anchor."""
+        return self._counters
+
+
+def _on_grid(valid: Tensor | None, shape: tuple[int, int] | torch.Size) -> Tensor | None:
+    """Return the cells, (B, h, w), all of whose pixels show the image."""
+    if valid is None:
+        return None
+    height, width = shape
+    return F.adaptive_avg_pool2d(valid.float()[:, None], (height, width))[:, 0] > 0.999
