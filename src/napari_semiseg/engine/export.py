@@ -1,0 +1,481 @@
+"""Export a result: OME-Zarr, OME-TIFF, TIFF, CSV or PNG, each read back before it has its name.
+
+A broken-off export never looks complete. The single files get their name only at the end; an OME-Zarr is marked
+unfinished until then, and the same export goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from pydantic import Field
+
+from napari_semiseg import atomic
+from napari_semiseg.blocks import Box, cells
+from napari_semiseg.config import Config
+from napari_semiseg.engine.control import Control
+from napari_semiseg.errors import InputError
+from napari_semiseg.events import (
+    Cancel,
+    Event,
+    Finished,
+    Pause,
+    Paused,
+    Progressed,
+    Resume,
+    Resumed,
+    Started,
+    Stop,
+    Warned,
+    Written,
+)
+from napari_semiseg.io import overlay, table, tiff
+from napari_semiseg.io.claims import Claim, check_target
+from napari_semiseg.io.images import Image, fingerprint_of, open_image
+from napari_semiseg.io.locate import is_folder, locate, stem
+from napari_semiseg.io.ome_zarr import SHARD, Kind, Result, ResultWriter, discard_result, result_state
+from napari_semiseg.io.tiff import Pixels, Report
+
+_POLL_S = 0.1
+_BLOCK = 2048
+
+
+class ExportRequest(Config):
+    """What to export, as what, and where to."""
+
+    source: str = Field(description="The result: a folder ending in .ome.zarr that a prediction has written.")
+    to: Literal["ome-zarr", "ome-tiff", "tiff", "csv", "png"] = Field(description="The format.")
+    out: str = Field(
+        min_length=1,
+        description="The file to write, or a folder: one that exists or ends in /, where it is named after the image.",
+    )
+    image: str = Field("", description="The image, for outlines and stain; empty for the one that was predicted.")
+    version: Literal["0.5", "0.4"] = Field("0.5", description="Version of OME-Zarr.")
+    max_side: int = Field(
+        4096, ge=64, le=16_384, description="Longest side of a PNG, in pixels; larger images are reduced."
+    )
+    overwrite: bool = Field(False, description="Whether an earlier export of that name may be replaced.")
+
+
+@dataclass(frozen=True)
+class _Job:
+    request: ExportRequest
+    result: Result
+    image: Image | None
+    target: Path
+
+
+@dataclass(frozen=True)
+class _Format:
+    endings: tuple[str, ...]
+    write: Callable[[_Job, Report], dict[str, Any]]
+    wants_image: Literal["no", "if there", "yes"] = "no"
+
+
+def export_from_args(args: Mapping[str, Any], control: Control) -> Iterator[Event]:
+    """Export with the options of `ExportRequest` by name; see `export`."""
+    return export(ExportRequest.checked(args, "the request"), control)
+
+
+def export(request: ExportRequest, control: Control | None = None) -> Iterator[Event]:
+    """Export a result, and yield what happens.
+
+    Parameters
+    ----------
+    request : ExportRequest
+    control : Control, optional
+        Answers `Pause`, `Resume`, `Stop` (an OME-Zarr stays, to be gone on with) and `Cancel` (nothing stays) within a
+        part of the work.
+
+    Yields
+    ------
+    Started, Progressed, Warned, Paused, Resumed, Written, Finished
+
+    Raises
+    ------
+    InputError
+        If the result is missing, unfinished or broken, the target is being read or written by someone, exists already,
+        or cannot be written, or what is read back is not what was written.
+    """
+    form = FORMATS[request.to]
+    result = Result.open(request.source)
+    if not result.complete:
+        raise InputError(
+            f"'{request.source}' is not finished: let the prediction end, or run it again, and it goes on."
+        )
+    target = _target(request, result, form)
+    image, warning = _image(request, result, form)
+    check_target(target, [request.source, *([locate(image.source).path] if image is not None else [])])
+    _make_parent(target)
+    claim = None if request.to == "ome-zarr" else Claim(target)  # a ResultWriter has its own
+    try:
+        _check_existing(request, target)
+        yield Started("export", facts={"format": request.to, "out": str(target)})
+        if warning:
+            yield Warned(warning)
+        outcome = yield from _watched(
+            lambda report: form.write(_Job(request, result, image, target), report), control or Control()
+        )
+        if isinstance(outcome, dict):
+            yield Written(request.to, str(target), outcome)
+        elif outcome is Cancel and request.to == "ome-zarr":
+            discard_result(target)
+        yield Finished("export", str(target), stopped=outcome is Stop, canceled=outcome is Cancel)
+    finally:
+        if claim is not None:
+            claim.release()
+
+
+# ---- formats
+
+
+def _to_ome_zarr(job: _Job, report: Report) -> dict[str, Any]:
+    result, card = job.result, job.result.card
+    origin = {"exported_from": str(result.path.resolve()), "fingerprint": fingerprint_of(result.path)}
+    with _zarr_writer(job, {**card.facts, **origin}) as writer:
+        parts = [(kind, cell) for kind in result.kinds for cell in cells(result.shape, SHARD)]
+        for done, (kind, cell) in enumerate(parts, start=1):
+            if not writer.is_written(kind, cell):
+                _copy(result, writer, kind, cell)
+            report(done, 2 * len(parts))
+        for done, total in writer.finishing():
+            report(total + done, 2 * total)
+    copied = Result.open(job.target)
+    if copied.card.shape != card.shape or copied.kinds != result.kinds or not copied.complete:
+        raise InputError(f"'{job.target}' is not what was written when read back: try another disk.")
+    return {"version": job.request.version, "holds": list(copied.kinds), "levels": len(copied.levels)}
+
+
+def _zarr_writer(job: _Job, facts: dict[str, Any]) -> ResultWriter:
+    """Go on with the same export that was broken off, or begin."""
+    if result_state(job.target) == "unfinished":
+        writer = ResultWriter.open(job.target)
+        if writer.card.facts == facts and writer.card.version == job.request.version:
+            return writer
+        writer.close()
+        if not job.request.overwrite:
+            raise InputError(
+                f"'{job.target}' is an unfinished export of something else: choose another name or allow to replace it."
+            )
+    if result_state(job.target) != "missing":
+        discard_result(job.target)
+    card = job.result.card
+    return ResultWriter.create(
+        job.target, card.shape, card.classes, mpp=card.mpp, name=card.name, translation=card.translation,
+        image=card.image, facts=facts, version=job.request.version,
+    )  # fmt: skip
+
+
+def _copy(result: Result, writer: ResultWriter, kind: Kind, cell: Box) -> None:
+    values = result.read(kind, cell)
+    writer.write(kind, cell, values)
+    if not np.array_equal(writer.read(kind, cell), values):
+        raise InputError(f"'{writer.path}' is not what was written when read back: try another disk.")
+
+
+def _to_ome_tiff(job: _Job, report: Report) -> dict[str, Any]:
+    order: tuple[Kind, ...] = ("nuclei", "classes", "confidence")
+    images = [_pixels(job.result, kind) for kind in order if kind in job.result.kinds]
+    _require_space(job.target, images)
+    tiff.write_ome_tiff(job.target, images, report)
+    return {"series": [image.name for image in images], "levels": len(images[0].levels)}
+
+
+def _to_tiff(job: _Job, report: Report) -> dict[str, Any]:
+    largest = max((int(job.result.nuclei(cell).max()) for cell in cells(job.result.shape, _BLOCK)), default=0)
+    image = _pixels(job.result, "nuclei", np.dtype(np.uint16 if largest < 2**16 else np.uint32))
+    _require_space(job.target, [image])
+    tiff.write_tiff(job.target, image, report)
+    return {"type": image.dtype.name, "levels": len(image.levels)}
+
+
+def _to_csv(job: _Job, report: Report) -> dict[str, Any]:
+    result, image = job.result, job.image
+    sums = table.Measurements(
+        mpp=result.mpp,
+        translation=result.translation if result.mpp else (0.0, 0.0),
+        classes=result.classes if "classes" in result.kinds else (),
+    )
+    blocks = cells(result.shape, _BLOCK)
+    for done, cell in enumerate(blocks, start=1):
+        labels = _with_margin(result, cell)
+        if labels.any():
+            sums.add(
+                cell, labels, confidence=result.nucleus_confidence(cell),
+                rgb=None if image is None else image.read(cell), gray=image is not None and image.gray,
+                class_map=result.pixel_classes(cell) if "classes" in result.kinds else None,
+            )  # fmt: skip
+        report(done, len(blocks))
+    columns = sums.columns()
+    table.write_csv(job.target, columns)
+    return {"nuclei": len(columns["label"]), "columns": list(columns)}
+
+
+def _to_png(job: _Job, report: Report) -> dict[str, Any]:
+    result, image = job.result, job.image
+    assert image is not None
+    level = next(
+        (n for n, shape in enumerate(result.levels) if max(shape) <= job.request.max_side), len(result.levels) - 1
+    )
+    picture = np.zeros((*result.levels[level], 3), np.uint8)
+    blocks = cells(result.levels[level], _BLOCK)
+    for done, cell in enumerate(blocks, start=1):
+        seen = cell.grown(1).intersect(Box.whole(picture.shape))  # outlines depend on the neighbors
+        class_map = result.pixel_classes(seen, level) if "classes" in result.kinds else None
+        drawn = overlay.draw_outlines(reduced(image, seen, 2**level), result.nuclei(seen, level), class_map)
+        picture[cell.slices] = drawn[cell.shifted(-seen.y0, -seen.x0).slices]
+        report(done, len(blocks) + 1)
+    overlay.write_png(job.target, picture)
+    report(len(blocks) + 1, len(blocks) + 1)
+    return {"reduced": 2**level, "size": list(picture.shape[:2])}
+
+
+FORMATS: Mapping[str, _Format] = {
+    "ome-zarr": _Format((".zarr",), _to_ome_zarr),
+    "ome-tiff": _Format((".ome.tif", ".ome.tiff"), _to_ome_tiff),
+    "tiff": _Format((".tif", ".tiff"), _to_tiff),
+    "csv": _Format((".csv",), _to_csv, "if there"),
+    "png": _Format((".png",), _to_png, "yes"),
+}
+"""The formats by name: what their files end in, and how they are written."""
+
+
+def _pixels(result: Result, kind: Kind, dtype: np.dtype | None = None) -> Pixels:
+    kinds = {"confidence": np.uint8, "nuclei": np.uint32, "classes": np.uint8}
+    wanted = dtype or np.dtype(kinds[kind])
+    channels = result.classes if kind == "confidence" else ()
+
+    def read(box: Box, level: int) -> NDArray[Any]:
+        return result.read(kind, box, level).astype(wanted, copy=False)
+
+    return Pixels(kind, wanted, result.levels, read, channels, result.mpp, result.translation)
+
+
+def _with_margin(result: Result, cell: Box) -> NDArray[np.uint32]:
+    """Read labels with the margin that measuring wants, 0 outside of the image."""
+    wanted = cell.grown(table.MARGIN)
+    there = wanted.intersect(Box.whole(result.shape))
+    labels = np.zeros(wanted.shape, np.uint32)
+    labels[there.shifted(-wanted.y0, -wanted.x0).slices] = result.nuclei(there)
+    return labels
+
+
+def reduced(image: Image, cell: Box, factor: int) -> NDArray[np.uint8]:
+    """Read a part of an image that is `factor` times smaller.
+
+    Parameters
+    ----------
+    image : Image
+    cell : Box
+        In pixels of the smaller image.
+    factor : int
+        Level-0 pixels per pixel, at least 1.
+
+    Returns
+    -------
+    ndarray, uint8, (h, w, 3)
+        Means of the finest level that is not finer than needed.
+    """
+    if factor == 1:
+        return image.read(cell)
+    level = max(number for number, (down, across) in enumerate(image.downsamples) if max(down, across) <= factor * 1.01)
+    down, across = (factor / value for value in image.downsamples[level])
+    box = Box(
+        math.floor(cell.y0 * down), math.floor(cell.x0 * across), math.ceil(cell.y1 * down), math.ceil(cell.x1 * across)
+    )
+    picture = Pillow.fromarray(image.read(box, level))
+    return np.asarray(picture.resize((cell.width, cell.height), Pillow.Resampling.BOX))
+
+
+# ---- before the work
+
+
+def _target(request: ExportRequest, result: Result, form: _Format) -> Path:
+    out = Path(request.out)
+    named_as_folder = request.out.endswith(("/", os.sep))
+    if (is_folder(out) or named_as_folder) and not (request.to == "ome-zarr" and out.name.lower().endswith(".zarr")):
+        ending = ".ome.zarr" if request.to == "ome-zarr" else form.endings[0]
+        return out / f"{result.card.name or stem(result.path)}{ending}"
+    if not out.name.lower().endswith(form.endings):
+        raise InputError(
+            f"'{out}' does not end in {' or '.join(form.endings)}, as {request.to} files do: choose such a name or a "
+            "folder."
+        )
+    return out
+
+
+def _image(request: ExportRequest, result: Result, form: _Format) -> tuple[Image | None, str]:
+    """Open the image where the format wants it. Return also a warning where it does without."""
+    if form.wants_image == "no":
+        return None, ""
+    source = request.image or result.card.image
+    if not source:
+        if form.wants_image == "yes":
+            raise InputError(f"'{result.path}' does not know its image: name the image with --image.")
+        return None, f"'{result.path}' does not know its image, so no stain is measured: name the image with --image."
+    try:
+        image = open_image(source)
+    except InputError as error:
+        if form.wants_image == "yes" or request.image:
+            raise
+        return None, f"No stain is measured, because the image is not there: {error}"
+    if image.shape != result.shape:
+        raise InputError(
+            f"The image '{source}' has {image.shape[0]} x {image.shape[1]} pixels and the result {result.shape[0]} x "
+            f"{result.shape[1]}: "
+            "name the image that was predicted."
+        )
+    return image, ""
+
+
+def _make_parent(target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise atomic.said(error, f"'{target.parent}' cannot be made") from error
+    atomic.require_writable(target.parent)
+
+
+def _check_existing(request: ExportRequest, target: Path) -> None:
+    if request.to != "ome-zarr":
+        if target.exists() and not (request.overwrite and target.is_file()):
+            raise InputError(f"'{target}' is there already: choose another name or allow to replace it.")
+        return
+    state = result_state(target)
+    if state == "foreign" or (state == "complete" and not request.overwrite):
+        way = "choose another name" if state == "foreign" else "choose another name or allow to replace it"
+        raise InputError(f"'{target}' is there already: {way}.")
+
+
+def _require_space(target: Path, images: list[Pixels]) -> None:
+    raw = sum(math.prod(image.levels[0]) * image.dtype.itemsize * max(1, len(image.channels)) for image in images)
+    atomic.require_space(target.parent, raw // 4, f"'{target.name}'")
+
+
+# ---- the work, in a thread of its own, so that commands are answered whatever library is at work
+
+
+class _HaltedError(Exception):
+    """Raised in the working thread by its next report."""
+
+
+class _Worker:
+    """The work in a thread, which holds or ends at its reports."""
+
+    def __init__(self, work: Callable[[Report], dict[str, Any]]) -> None:
+        self.news: queue.SimpleQueue[tuple[int, int]] = queue.SimpleQueue()
+        self.going = threading.Event()
+        self.going.set()
+        self.holds = threading.Event()
+        self.halted = False
+        self.outcome: dict[str, Any] | None = None
+        self.error: BaseException | None = None
+        self._work = work
+        self._thread = threading.Thread(target=self._run, name="export", daemon=True)
+
+    def begin(self) -> None:
+        self._thread.start()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait, and say whether the work has ended."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def halt(self) -> None:
+        """Let the next report end the work."""
+        self.halted = True
+        self.going.set()
+
+    def _run(self) -> None:
+        try:
+            self.outcome = self._work(self._report)
+        except _HaltedError:
+            return
+        except BaseException as error:  # handed to the thread that waits
+            self.error = error
+
+    def _report(self, done: int, total: int) -> None:
+        self.news.put((done, total))
+        if not self.going.is_set():
+            self.holds.set()
+            self.going.wait()
+            self.holds.clear()
+        if self.halted:
+            raise _HaltedError
+
+
+def _watched(
+    work: Callable[[Report], dict[str, Any]], control: Control
+) -> Generator[Event, None, dict[str, Any] | type[Stop] | type[Cancel]]:
+    """Do the work in a thread, and yield its progress at most ten times a second.
+
+    Return its facts, or the command that it was ended by.
+    """
+    worker, clock = _Worker(work), _Clock()
+    asked: type[Stop] | type[Cancel] | None = None
+    ended = said_paused = False
+    asked = _obey(worker, control, asked)
+    worker.begin()
+    try:
+        while not ended:
+            ended = worker.wait(_POLL_S)
+            yield from clock.progress(worker.news)
+            if worker.holds.is_set() and not said_paused:
+                said_paused = True
+                yield Paused(clock.done)
+            asked = _obey(worker, control, asked)
+            if said_paused and worker.going.is_set():
+                said_paused = False
+                yield Resumed(clock.done)
+    finally:
+        worker.halt()
+        worker.wait()
+    if worker.error is not None:
+        raise worker.error
+    if worker.outcome is None:
+        assert asked is not None
+        return asked
+    return worker.outcome
+
+
+def _obey(
+    worker: _Worker, control: Control, asked: type[Stop] | type[Cancel] | None
+) -> type[Stop] | type[Cancel] | None:
+    """Do what was asked since the last look. Return the command that ends the work, if there was one."""
+    for command in control.take():
+        if isinstance(command, Pause) and asked is None:
+            worker.going.clear()
+        elif isinstance(command, Resume):
+            worker.going.set()
+        elif isinstance(command, Stop | Cancel):
+            asked = type(command)
+            worker.halt()
+    return asked
+
+
+class _Clock:
+    """How far the work is, and how fast it goes."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self._begun = time.monotonic()
+
+    def progress(self, news: queue.SimpleQueue[tuple[int, int]]) -> Iterator[Progressed]:
+        latest = None
+        while not news.empty():
+            latest = news.get()
+        if latest is not None:
+            self.done, total = latest
+            rate = self.done / max(time.monotonic() - self._begun, 1e-9)
+            yield Progressed("export", self.done, total, rate, (total - self.done) / rate)

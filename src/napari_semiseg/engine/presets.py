@@ -1,0 +1,86 @@
+"""What a preset means: how long, which network, and which options, for each method.
+
+`quick`, `standard` and `best` differ in time. `paper` is what the method's paper trained with: network, crop, batch,
+optimizer and number of epochs.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from napari_semiseg.engine.requests import Preset
+
+MINUTES: dict[str, float] = {"quick": 3.0, "standard": 10.0, "best": 40.0}
+"""Minutes of training on a CPU; on a GPU the same, with a larger network."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a preset chooses.
+
+    Attributes
+    ----------
+    network : str
+    minutes : float or None
+        None where `epochs` count.
+    epochs : int or None
+        Passes over the unlabeled cells.
+    options : dict
+        Options of the sampler, the optimizer and the method that differ from their defaults.
+    """
+
+    network: str
+    minutes: float | None
+    epochs: int | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def steps(self, unlabeled_cells: int, batch: int) -> int | None:
+        """Return the number of steps where the plan counts in epochs."""
+        return None if self.epochs is None else self.epochs * max(1, math.ceil(unlabeled_cells / batch))
+
+
+_PAPER_CDCL: dict[str, Any] = {
+    "crop": 320,
+    "batch_labeled": 8,
+    "batch_unlabeled": 8,
+    "optimizer": "adam",
+    "lr": 1e-4,
+    "weight_decay": 0.0,
+    "schedule": "poly",
+    "color_labeled": "paper",
+    "color_strong": "paper",
+}
+_PAPER_CSL: dict[str, Any] = {
+    "crop": 300,
+    "batch_unlabeled": 10,
+    "optimizer": "adam",
+    "lr": 2e-4,
+    "weight_decay": 1e-4,
+    "schedule": "constant",
+}
+
+PAPER: dict[str, Plan] = {
+    "supervised": Plan("dense_unet161", None, 80, {**_PAPER_CDCL, "weight_dice": 0.0, "ema_decay": 0.0}),
+    "cdcl": Plan("dense_unet161", None, 80, _PAPER_CDCL),
+    "csl": Plan("csl", None, 300, {**_PAPER_CSL, "restarts": 1}),
+}
+
+SMALL: dict[str, dict[str, Any]] = {
+    "supervised": {},
+    "cdcl": {"batch_labeled": 4, "batch_unlabeled": 4, "max_anchors": 2048, "ema_decay": 0.99},
+    "csl": {**_PAPER_CSL, "batch_unlabeled": 6, "lr": 2e-3},
+}
+"""Options for two cores: what leaves each method's terms intact and fits minutes."""
+
+
+def plan(preset: Preset, method: str, device: str) -> Plan:
+    """Return what a preset chooses for a method on a kind of device ("cpu", "cuda", "mps")."""
+    if preset == "paper":
+        return PAPER[method]
+    if method == "csl":
+        return Plan("csl", MINUTES[preset], None, SMALL[method])
+    if device == "cpu":
+        return Plan("small_unet", MINUTES[preset], None, SMALL[method])
+    return Plan("unet_resnet34", MINUTES[preset], None, {"crop": 256})

@@ -1,0 +1,248 @@
+"""Tiles worth painting next: spread over the tissue, unlike those that are there.
+
+Greedy k-centers over places and looks: every suggestion is the candidate that is farthest from all tiles and from the
+suggestions before it, as in O. Sener, S. Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set
+Approach", ICLR 2018, Algorithm 1. Their features come from a network; ours are the place and the mean color, so that
+there is something to suggest before anything was trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from scipy.ndimage import uniform_filter
+
+from napari_semiseg.blocks import Box
+from napari_semiseg.config import Config
+from napari_semiseg.engine.control import Control
+from napari_semiseg.errors import InputError
+from napari_semiseg.events import Cancel, Event, Finished, Progressed, Started, Stop, Suggested
+from napari_semiseg.io.images import Image, open_image
+from napari_semiseg.postprocess.threshold import density, find_stain
+from napari_semiseg.postprocess.tissue import find_tissue
+from napari_semiseg.project.folder import ProjectFolder
+from napari_semiseg.project.opening import PROJECT_FILE
+
+OVERVIEW_SIDE = 1024
+"""Longer side of the small image that places are chosen on, in pixels."""
+
+LEAST_TISSUE = 0.25
+"""Part of a tile that shows tissue, at least; where no place has that much, the fullest ones are taken."""
+
+LOOKS = 1.0
+"""Weight of a difference in color (0 to 1 per channel) against a distance (1 is the longer side of the image)."""
+
+_MOST_CANDIDATES = 40_000
+
+
+class SuggestRequest(Config):
+    """Options of `suggest`."""
+
+    source: str = Field(description="A project folder, or the folder of one of its runs.")
+    n: int = Field(8, ge=1, le=1000, description="How many tiles to suggest.")
+    side: int = Field(250, ge=8, le=4096, description="Side of a tile, in pixels.")
+    image: int | None = Field(None, ge=0, description="Index of the image to stay on; all images by default.")
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Places where a tile could lie in one image.
+
+    Attributes
+    ----------
+    image : int
+    boxes : array, (n, 4), int
+        y0, x0, y1, x1 in pixels of level 0.
+    features : array, (n, d), float
+        Place and looks; distances between rows count.
+    tissue : array, (n,), float
+        Part of the tile that shows tissue.
+    stain : array, (n,), float
+        Mean of what nuclei stand out by, ranked within the image: 0 the least, 1 the most.
+    """
+
+    image: int
+    boxes: NDArray[np.int64]
+    features: NDArray[np.float64]
+    tissue: NDArray[np.float64]
+    stain: NDArray[np.float64]
+
+
+def suggest_from_args(args: dict[str, Any], control: Control) -> Iterator[Event]:
+    """Check the options of `suggest`, and run it."""
+    yield from suggest(SuggestRequest.checked(args, "the request"), control)
+
+
+def suggest(request: SuggestRequest, control: Control | None = None) -> Iterator[Event]:
+    """Suggest tiles to paint next.
+
+    Yields
+    ------
+    Event
+        `Started`, `Progressed` for each image, `Suggested` with at most `n` tiles (fewer where there is no more room),
+        `Finished`.
+
+    Raises
+    ------
+    InputError
+        If there is no such project, it holds no image, or an image cannot be opened.
+    """
+    control = control or Control()
+    project = ProjectFolder.open(_project_of(Path(request.source)), read_only=True)
+    indices = range(len(project.images)) if request.image is None else [request.image]
+    if not indices:
+        raise InputError(f"The project {project.name} holds no image yet: add one first.")
+    yield Started("suggest", total=len(indices))
+    found: list[Candidates] = []
+    for done, index in enumerate(indices, start=1):
+        if any(isinstance(command, Stop | Cancel) for command in control.take()):
+            yield Finished("suggest", stopped=True)
+            return
+        image = open_image(project.source_path(index), mpp=project.images[index].mpp)
+        found.append(candidates(image, index, request.side))
+        yield Progressed("looking at images", done, len(indices))
+    mpp = {index: project.images[index].mpp for index in indices}
+    yield Suggested(choose(found, [(tile.image, tile.box) for tile in project.tiles], request.n, mpp))
+    yield Finished("suggest")
+
+
+def candidates(image: Image, index: int, side: int) -> Candidates:
+    """List places for tiles of `side` pixels, half a side apart, with how they look at low resolution."""
+    small = image.overview(OVERVIEW_SIDE)
+    step = np.array(image.shape) / small.shape[:2]
+    stain = density(small, find_stain(small, image.gray))
+    window = np.maximum(1, np.rint(side / step)).astype(int)
+    tissue = uniform_filter(find_tissue(small, image.shape).mask.astype(np.float64), window)
+    color = np.stack([uniform_filter(small[..., band] / 255, window) for band in range(3)], axis=-1)
+    mean_stain = uniform_filter(stain, window)
+
+    ys, xs = (_starts(length, side) for length in image.shape)
+    corners = np.stack(np.meshgrid(ys, xs, indexing="ij"), axis=-1).reshape(-1, 2)
+    ends = np.minimum(corners + side, image.shape)
+    middle = (corners + ends) / 2
+    rows, columns = np.minimum((middle / step).astype(int), np.array(small.shape[:2]) - 1).T
+    place = middle / max(image.shape)
+    apart = np.full((len(corners), 1), 2.0 * index)  # images are farther from each other than places within one
+    features = np.hstack([place, LOOKS * color[rows, columns], apart])
+    return Candidates(
+        index, np.hstack([corners, ends]), features, tissue[rows, columns], _ranked(mean_stain[rows, columns])
+    )
+
+
+def choose(
+    found: Sequence[Candidates], tiles: Sequence[tuple[int, Box]], n: int, mpp: dict[int, float | None]
+) -> list[dict[str, Any]]:
+    """Choose the places that are farthest from all tiles and from each other.
+
+    Parameters
+    ----------
+    found : sequence of Candidates
+    tiles : sequence of (int, Box)
+        Image and rectangle of the tiles that are there; no suggestion overlaps one, or another suggestion.
+    n : int
+    mpp : dict of int to float or None
+        Pixel size of the images, in µm, for the words.
+
+    Returns
+    -------
+    list of dict
+        Best first, each with `image`, `box` (y0, x0, y1, x1) and `reason`.
+    """
+    images = np.concatenate([np.full(len(one.boxes), one.image) for one in found])
+    boxes = np.concatenate([one.boxes for one in found])
+    features = np.concatenate([one.features for one in found])
+    tissue = np.concatenate([one.tissue for one in found])
+    stain = np.concatenate([one.stain for one in found])
+    free = tissue >= min(LEAST_TISSUE, float(tissue.max(initial=0)) * 0.9)
+    taken = [(image, np.array(box)) for image, box in tiles if image in set(images.tolist())]
+    distance = np.full(len(boxes), np.inf)
+    for image, box in taken:
+        free &= ~_overlaps(images, boxes, image, box)
+        distance = np.minimum(
+            distance, np.linalg.norm(features - _nearest(features, images, boxes, image, box), axis=1)
+        )
+
+    chosen: list[dict[str, Any]] = []
+    while free.any() and len(chosen) < n:
+        # The first of all is no corner, but the place with most of what there is to paint.
+        worth = np.where(np.isinf(distance), stain + tissue, distance * (0.75 + 0.25 * stain))
+        best = int(np.argmax(np.where(free, worth, -np.inf)))
+        image, box = int(images[best]), boxes[best]
+        reason = _reason(box, image, taken, float(tissue[best]), float(stain[best]), mpp.get(image))
+        chosen.append({"image": image, "box": [int(side) for side in box], "reason": reason})
+        taken.append((image, box))
+        free &= ~_overlaps(images, boxes, image, box)
+        distance = np.minimum(distance, np.linalg.norm(features - features[best], axis=1))
+    return chosen
+
+
+def _reason(
+    box: NDArray[Any],
+    image: int,
+    taken: Sequence[tuple[int, NDArray[Any]]],
+    tissue: float,
+    stain: float,
+    mpp: float | None,
+) -> str:
+    others = [other for where, other in taken if where == image]
+    if not taken:
+        first = "the place with most nuclei and tissue, to begin with"
+    elif not others:
+        first = "this image has no tile yet"
+    else:
+        middle = np.array([box[0] + box[2], box[1] + box[3]]) / 2
+        gaps = [np.hypot(*(middle - (other[:2] + other[2:]) / 2)) for other in others]
+        first = f"{_length(float(min(gaps)), mpp)} from the nearest tile"
+    amount = "many nuclei" if stain >= 2 / 3 else "some nuclei" if stain >= 1 / 3 else "few nuclei"
+    return f"{first}; {round(100 * min(1.0, tissue))} % tissue, {amount} by their stain."
+
+
+def _length(pixels: float, mpp: float | None) -> str:
+    if mpp is None:
+        return f"{pixels:.0f} pixels"
+    size = pixels * mpp
+    return f"{size / 1000:.1f} mm" if size >= 1000 else f"{size:.0f} µm"
+
+
+def _starts(length: int, side: int) -> NDArray[np.int64]:
+    """Return where tiles may begin along an axis: half a side apart, the last one flush with the end."""
+    last = max(0, length - side)
+    count = max(1, min(round(_MOST_CANDIDATES**0.5), -(-2 * last // side) + 1))
+    return np.unique(np.rint(np.linspace(0, last, count)).astype(np.int64))
+
+
+def _ranked(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the rank of each value: 0 the least, 1 the most."""
+    ranks = np.empty(values.size)
+    ranks[np.argsort(values, kind="stable")] = np.linspace(0, 1, values.size)
+    return ranks
+
+
+def _overlaps(images: NDArray[Any], boxes: NDArray[Any], image: int, box: NDArray[Any]) -> NDArray[np.bool_]:
+    meets = (boxes[:, :2] < box[2:]).all(axis=1) & (boxes[:, 2:] > box[:2]).all(axis=1)
+    overlapping: NDArray[np.bool_] = meets & (images == image)
+    return overlapping
+
+
+def _nearest(
+    features: NDArray[np.float64], images: NDArray[Any], boxes: NDArray[Any], image: int, box: NDArray[Any]
+) -> NDArray[np.float64]:
+    """Return the features of the candidate that lies nearest to a tile."""
+    gap = np.abs((boxes[:, :2] + boxes[:, 2:]) - (box[:2] + box[2:])).sum(axis=1).astype(np.float64)
+    gap[images != image] = np.inf
+    nearest: NDArray[np.float64] = features[int(np.argmin(gap))]
+    return nearest
+
+
+def _project_of(path: Path) -> Path:
+    """Return the project that a folder is, or that a run belongs to."""
+    for folder in (path, path.parent.parent):
+        if (folder / PROJECT_FILE).is_file():
+            return folder
+    return path  # opening it says what is wrong

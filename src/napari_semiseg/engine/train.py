@@ -1,0 +1,439 @@
+"""The one training loop, as a generator of events."""
+
+from __future__ import annotations
+
+import math
+import platform
+import shutil
+import time
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+from torch import nn
+
+from napari_semiseg.blocks import Box
+from napari_semiseg.config import Config
+from napari_semiseg.data.sampler import SamplerConfig
+from napari_semiseg.data.sources import regions_digest
+from napari_semiseg.engine.checkpoint import RunFolder, Snapshot
+from napari_semiseg.engine.control import Control
+from napari_semiseg.engine.judge import threshold_dice, validation_dice
+from napari_semiseg.engine.learning_data import read_project
+from napari_semiseg.engine.memory import out_of_memory
+from napari_semiseg.engine.preview import Previewer
+from napari_semiseg.engine.recipe import Choices, Recipe, prepare, rebuild, take_step
+from napari_semiseg.engine.requests import TrainRequest
+from napari_semiseg.errors import InputError
+from napari_semiseg.events import (
+    Cancel,
+    Command,
+    Event,
+    Finished,
+    Focus,
+    LabelsChanged,
+    LabelsRead,
+    Pause,
+    Paused,
+    Resume,
+    Resumed,
+    Saved,
+    Skipped,
+    Started,
+    StepDone,
+    Stop,
+    Validated,
+    Warned,
+)
+from napari_semiseg.io.claims import Claim
+
+REPORT_SECONDS = 0.2
+SAVE_SECONDS = 20.0
+BAD_STEPS = 3
+"""Steps in a row that were not finite before the last good checkpoint is taken up again."""
+ROLLBACKS = 5
+"""How often that may happen before the run gives up."""
+PATIENCE = 1.25
+"""A run that counts in minutes ends by then at the latest, as a multiple of them, even if steps have become slower."""
+
+
+def train_from_args(args: dict[str, Any], control: Control) -> Iterator[Event]:
+    """Start a training from untrusted options: what `serve` calls."""
+    return train(TrainRequest.checked(args, "the request"), control)
+
+
+def train(request: TrainRequest, control: Control | None = None) -> Iterator[Event]:
+    """Train, and yield what happens, in order.
+
+    The run folder `request.out` then holds ``run.json``, ``events.jsonl``, checkpoints, previews, and the predictor
+    to use. With `request.resume` a broken-off run goes on at its newest checkpoint that verifies, with its own
+    options.
+
+    Parameters
+    ----------
+    request : TrainRequest
+    control : Control, optional
+        The mailbox through which the run is paused, stopped, canceled, or told of new labels.
+
+    Yields
+    ------
+    Event
+        `Started`, then `StepDone`, `Skipped`, `Validated`, `PreviewWritten`, `Saved`, `Warned` …, and `Finished` as
+        the last.
+
+    Raises
+    ------
+    InputError
+        If the request cannot be met.
+    """
+    if not request.out:
+        raise InputError("A training needs a run folder to write to: give --out.")
+    run = RunFolder(Path(request.out))
+    run.begin()
+    claim = Claim(run.path)  # two trainings in one folder would take each other's checkpoints away
+    try:
+        yield from _train(request, run, control or Control())
+    finally:
+        claim.release()
+
+
+def _train(request: TrainRequest, run: RunFolder, control: Control) -> Iterator[Event]:
+    if request.resume:
+        config = run.read_config()
+        choices = Choices.checked(config.get("choices", {}), str(run.path / "run.json"))
+        asked = TrainRequest.checked(config.get("request", ""), str(run.path / "run.json"))
+        asked = asked.model_copy(update={"out": request.out, "device": request.device, "resume": True})
+        recipe = rebuild(choices, asked)
+    else:
+        if (run.path / "run.json").exists():
+            raise InputError(f"{run.path} already holds a run: add --resume to go on with it, or choose another --out.")
+        asked, config = request, {}
+        recipe = prepare(request)
+        run.write_config(_config(asked, recipe))
+    loop = _Loop(recipe, run, asked, control)
+    with run.log() as log:
+        for event in loop.events(config):
+            log.write(event)
+            yield event
+
+
+@dataclass
+class _Guard:
+    """What the loop keeps beside the method: written into every checkpoint."""
+
+    bad: int = 0
+    rollbacks: int = 0
+    rate: float = 1.0
+    best_step: int = -1
+    best_dice: float = -math.inf
+    sampler: SamplerConfig | None = None
+    """How crops are drawn, where that had to be changed."""
+    labels: str = ""
+    """Hash of all labels in use."""
+    judges: str = ""
+    """Hash of those that judge: a Dice is compared with those of the same."""
+
+    def state(self) -> dict[str, Any]:
+        best = None if math.isinf(self.best_dice) else self.best_dice
+        return {**vars(self), "best_dice": best, "sampler": self.sampler and self.sampler.model_dump(mode="json")}
+
+    @classmethod
+    def of(cls, state: dict[str, Any]) -> _Guard:
+        kept = dict(_GuardState.checked(state, "the checkpoint"))
+        return cls(**{**kept, "best_dice": -math.inf if kept["best_dice"] is None else kept["best_dice"]})
+
+
+class _GuardState(Config):
+    """A guard in the form that checkpoints hold."""
+
+    bad: int = Field(ge=0)
+    rollbacks: int = Field(ge=0)
+    rate: float = Field(gt=0, le=1)
+    best_step: int = Field(ge=-1)
+    best_dice: float | None = Field(ge=0, le=1)
+    sampler: SamplerConfig | None = None
+    labels: str = ""
+    judges: str = ""
+
+
+@dataclass
+class _Pace:
+    """Steps a second over the last while, by a clock that never jumps; pauses do not count."""
+
+    times: list[float] = field(default_factory=list)
+
+    def tick(self) -> None:
+        self.times = [*self.times[-40:], time.monotonic()]
+
+    def rest(self) -> None:
+        self.times = []
+
+    @property
+    def rate(self) -> float:
+        return (len(self.times) - 1) / (self.times[-1] - self.times[0]) if len(self.times) > 2 else math.nan
+
+
+class _Loop:
+    """The loop's state while a run goes on."""
+
+    def __init__(self, recipe: Recipe, run: RunFolder, request: TrainRequest, control: Control) -> None:
+        self.recipe, self.run, self.request, self.control = recipe, run, request, control
+        self.previewer = Previewer(run.preview, recipe)
+        self.guard = _Guard()
+        self.pace = _Pace()
+        self.ending: Stop | Cancel | None = None
+        self.validate_every = max(1, recipe.choices.steps // recipe.choices.validations)
+        self.threshold_dice = math.nan
+        self.deadline = math.inf
+        self._reported = self._saved = time.monotonic()
+
+    def events(self, before: Mapping[str, Any]) -> Iterator[Event]:
+        """Yield what happens; `before` is what ``run.json`` says of a run that goes on."""
+        recipe, steps = self.recipe, self.recipe.choices.steps
+        yield Started("train", str(self.run.path), steps, recipe.facts())
+        for note in (*recipe.notes, *recipe.data.notes):
+            yield Warned(note)
+        start = yield from self._restored(before)
+        yield from self._meet_labels()
+        if self.request.minutes:
+            self.deadline = time.monotonic() + PATIENCE * 60 * self.request.minutes
+        step = start - 1
+        for step in range(start, steps):
+            yield from self._asked(step)
+            if self.ending or time.monotonic() > self.deadline:
+                step -= 1
+                break
+            yield from self._step(step)
+            yield from self._after(step)
+        yield from self._end(step + 1)
+
+    def _restored(self, before: Mapping[str, Any]) -> Generator[Event, None, int]:
+        if not self.request.resume:
+            return 0
+        snapshot, passed_over = self.run.restore(self.recipe.method, self.recipe.optimizers)
+        for sentence in passed_over:
+            yield Warned(sentence)
+        if snapshot is not None:
+            self.guard = _Guard.of(snapshot.state)
+        if self.guard.sampler is not None:
+            self.recipe.draw_by(self.guard.sampler)
+        if (self.guard.labels or before.get("labels")) not in (None, self.recipe.data.digest()):
+            yield Warned("The labels have changed since this run broke off: it goes on with them as they are now.")
+        fingerprints = before.get("fingerprints", {})
+        for image in self.recipe.data.images:
+            if fingerprints.get(image.source, now := image.fingerprint()) != now:
+                yield Warned(
+                    f"{image.source} has changed since this run began: it goes on with the image as it is now."
+                )
+        return 0 if snapshot is None else snapshot.step
+
+    def _meet_labels(self) -> Iterator[Event]:
+        """Find out what the labels can judge; a best score from other judges no longer counts."""
+        data, guard = self.recipe.data, self.guard
+        judges = regions_digest(data.validation)
+        if judges != guard.judges:
+            guard.best_dice, guard.best_step = -math.inf, -1
+        if data.validation and (judges != guard.judges or math.isnan(self.threshold_dice)):
+            self.threshold_dice = threshold_dice(self.recipe)
+        elif data.labeled and not data.validation and judges != guard.judges:
+            yield Warned(
+                "There are too few complete tiles to keep some for judging: this run cannot say how good it is."
+            )
+        guard.labels, guard.judges = data.digest(), judges
+
+    def _asked(self, step: int) -> Iterator[Event]:
+        """Answer what was asked since the last step; hold while paused."""
+        for command in self.control.take():
+            yield from self._answer(command, step)
+
+    def _answer(self, command: Command, step: int) -> Iterator[Event]:
+        match command:
+            case Stop() | Cancel():
+                self.ending = command
+            case Focus(image, box):
+                self.previewer.focus(image, Box(*box))
+            case LabelsChanged():
+                yield from self._read_labels()
+            case Pause():
+                yield from self._held(step)
+
+    def _held(self, step: int) -> Iterator[Event]:
+        """Hold until the run is to go on, or to end; the time does not count."""
+        begun = time.monotonic()
+        yield self._save(step)
+        yield Paused(step)
+        while not self.ending:
+            command = self.control.wait()
+            if isinstance(command, Resume):
+                yield Resumed(step)
+                break
+            if not isinstance(command, Pause):
+                yield from self._answer(command, step)
+        self.deadline += time.monotonic() - begun
+        self.pace.rest()
+
+    def _read_labels(self) -> Iterator[Event]:
+        if not self.request.project or self.recipe.method.labels == "unused":
+            return
+        before = self.recipe.data.notes
+        try:
+            self.recipe.learn_from(read_project(self.request.project, self.recipe.choices.mpp))
+        except InputError as error:
+            yield Warned(f"{error} Until then the run goes on with the labels that it has.")
+            return
+        data = self.recipe.data
+        for note in (note for note in data.notes if note not in before):
+            yield Warned(note)
+        yield from self._meet_labels()
+        yield LabelsRead(len(data.labeled), sum(region.nuclei for region in data.labeled), data.digest())
+
+    def _step(self, step: int) -> Iterator[Event]:
+        terms, finite = yield from self._made(step)
+        self.pace.tick()
+        if not finite:
+            yield from self._not_finite(step)
+            return
+        self.guard.bad = 0
+        if terms is None:
+            yield Skipped(step, "the batch gave nothing to learn from")
+        elif time.monotonic() - self._reported >= REPORT_SECONDS or step == 0:
+            self._reported = time.monotonic()
+            left = self.recipe.choices.steps - step - 1
+            rate = self.pace.rate
+            yield StepDone(step, terms, self.recipe.method.counters(), rate, left / rate if rate else math.nan)
+
+    def _made(self, step: int) -> Generator[Event, None, tuple[dict[str, float] | None, bool]]:
+        """Make a step; where memory runs out, with ever fewer and smaller crops."""
+        while True:
+            try:
+                return take_step(self.recipe, step, self.guard.rate)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+            yield Warned(self.recipe.use_less_memory())  # only here: the error held the tensors of the step
+            self.guard.sampler = self.recipe.choices.sampler
+
+    def _not_finite(self, step: int) -> Iterator[Event]:
+        self.guard.bad += 1
+        yield Skipped(step, "the loss or its gradient was not finite")
+        # One such batch may spoil the running statistics of a normalization, which no further batch mends.
+        if self.guard.bad >= BAD_STEPS or not _is_finite(self.recipe.method):
+            yield from self._go_back(step)
+
+    def _go_back(self, step: int) -> Iterator[Event]:
+        """Take up the last good checkpoint again, with half the learning rate."""
+        if self.guard.rollbacks >= ROLLBACKS:
+            raise InputError(
+                f"The training does not stay finite, even at {self.guard.rate:.3g} of the learning rate: "
+                "use a lower one, for example --set lr=0.0001."
+            )
+        rate, rollbacks = self.guard.rate / 2, self.guard.rollbacks + 1
+        snapshot, _ = self.run.restore(self.recipe.method, self.recipe.optimizers)
+        if snapshot is None:  # it went wrong before anything was saved: begin anew
+            self._begin_anew()
+        # What was best stays so: it was finite when it was judged, and lies on the disk.
+        self.guard.bad, self.guard.rate, self.guard.rollbacks = 0, rate, rollbacks
+        back = "the start" if snapshot is None else f"step {snapshot.step}"
+        yield Warned(
+            f"The training was no longer finite at step {step}: it goes on from the weights of {back} "
+            "with half the learning rate."
+        )
+
+    def _begin_anew(self) -> None:
+        recipe = self.recipe
+        fresh = recipe.choices.build(recipe.device, recipe.method.task.probe)
+        recipe.method.load_state_dict(fresh.state_dict())
+        for optimizer in recipe.optimizers:
+            optimizer.state.clear()
+
+    def _after(self, step: int) -> Iterator[Event]:
+        try:
+            yield from self._judged_and_shown(step)
+        except FloatingPointError:  # finite in training, and not with the running statistics
+            yield from self._go_back(step)
+        if time.monotonic() - self._saved >= SAVE_SECONDS:
+            yield self._save(step + 1)
+
+    def _judged_and_shown(self, step: int) -> Iterator[Event]:
+        done = step + 1
+        last = done == self.recipe.choices.steps
+        ready = self.recipe.method.ready_to_predict(step)
+        if ready and self.recipe.data.validation and (done % self.validate_every == 0 or last):
+            yield self._validated(done)
+        if self.previewer.due(step) or (last and ready):
+            yield self.previewer.write(step, self.recipe.method.predictor())
+
+    def _validated(self, done: int) -> Validated:
+        dice = validation_dice(self.recipe)
+        best = dice > self.guard.best_dice
+        if best:
+            self.guard.best_dice, self.guard.best_step = dice, done
+            self._save_model(done)
+        return Validated(done, {"dice": dice, "threshold_dice": self.threshold_dice}, best)
+
+    def _save(self, done: int) -> Saved:
+        path = self.run.save(self.recipe.method, self.recipe.optimizers, Snapshot(done, self.guard.state()))
+        if not self.recipe.data.validation:
+            self._save_model(done)
+        self._saved = time.monotonic()
+        return Saved(done, str(path))
+
+    def _save_model(self, done: int) -> None:
+        if self.recipe.method.ready_to_predict(done - 1):
+            card = {"choices": self.recipe.choices.model_dump(mode="json"), "threshold": 0.5}
+            self.run.save_model(self.recipe.method.predictor(), done, card)
+
+    def _end(self, done: int) -> Iterator[Event]:
+        if not isinstance(self.ending, Cancel):
+            yield from self._kept(done)
+        if isinstance(self.ending, Stop) and any(isinstance(command, Cancel) for command in self.control.take()):
+            self.ending = Cancel()  # whoever asked to stop thought again while the last of it was kept
+        if isinstance(self.ending, Cancel):
+            self.run.discard()
+            yield Finished("train", str(self.run.path), stopped=True, canceled=True)
+            return
+        facts: dict[str, Any] = {
+            "steps": done,
+            "best_step": self.guard.best_step if self.recipe.data.validation else done,
+        }
+        if self.recipe.data.validation:
+            facts |= {"dice": self.guard.best_dice, "threshold_dice": self.threshold_dice}
+        yield Finished("train", str(self.run.path), stopped=self.ending is not None, facts=facts)
+
+    def _kept(self, done: int) -> Iterator[Event]:
+        """Save where the run stands, and judge it where nothing was judged yet."""
+        if not _is_finite(self.recipe.method):
+            yield from self._go_back(done)
+        yield self._save(done)
+        if self.recipe.data.validation and self.guard.best_step < 0 and self.recipe.method.ready_to_predict(done - 1):
+            yield self._validated(done)
+
+
+def _is_finite(method: nn.Module) -> bool:
+    return all(bool(tensor.isfinite().all()) for tensor in method.state_dict().values() if tensor.is_floating_point())
+
+
+def _config(request: TrainRequest, recipe: Recipe) -> dict[str, Any]:
+    return {
+        "request": request.model_dump(mode="json"),
+        "choices": recipe.choices.model_dump(mode="json"),
+        "images": [image.source for image in recipe.data.images],
+        "fingerprints": {image.source: image.fingerprint() for image in recipe.data.images},
+        "labels": recipe.data.digest(),
+        "facts": recipe.facts(),
+        "versions": {
+            name: _version(name) for name in ("napari-semiseg", "torch", "torchvision", "numpy", "scikit-image")
+        },
+        "python": platform.python_version(),
+        "free_bytes": shutil.disk_usage(Path(request.out)).free,
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "unknown"
