@@ -1,0 +1,74 @@
+"""The verb ``export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from napari_semiseg.cli import options as opt
+from napari_semiseg.cli.job import follow
+from napari_semiseg.cli.present import EventFormat
+
+
+def export(
+    result: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RESULT", help="The result: a folder ending in .ome.zarr that a prediction has written."
+        ),
+    ],
+    to: Annotated[
+        str, typer.Option("--to", metavar="FORMAT", help="The format. ome-zarr, ome-tiff, tiff, csv or png.")
+    ],
+    out: Annotated[
+        str,  # a Path would lose the slash at the end
+        typer.Option(
+            "--out",
+            metavar="PATH",
+            help="The file to write, or a folder: one that exists or ends in /, where it is named after the image.",
+        ),
+    ],
+    image: Annotated[
+        Path | None,
+        typer.Option(
+            "--image", metavar="FILE", help="The image, for outlines and stain; empty for the one that was predicted."
+        ),
+    ] = None,
+    version: Annotated[
+        str | None, typer.Option("--version", metavar="0.5|0.4", help="Version of OME-Zarr. Default: 0.5.")
+    ] = None,
+    max_side: Annotated[
+        int | None,
+        typer.Option(
+            "--max-side",
+            metavar="PX",
+            help="Longest side of a PNG, in pixels; larger images are reduced. Default: 4096.",
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Whether an earlier export of that name may be replaced.")
+    ] = False,
+    events: opt.Events = EventFormat.text,
+) -> None:
+    """Export a result: masks for other programs, a table of nuclei, or a picture of their outlines.
+
+    A table, with one row per nucleus:
+
+        napari-semiseg export results/HE.ome.zarr --to csv --out HE.csv
+
+    Masks as a pyramidal OME-TIFF, named after the image:
+
+        napari-semiseg export results/HE.ome.zarr --to ome-tiff --out masks/
+    """
+    args = {
+        "source": str(result),
+        "to": to,
+        "out": out,
+        "image": opt.text(image),
+        "version": version,
+        "max_side": max_side,
+        "overwrite": overwrite,
+    }
+    raise typer.Exit(follow("napari_semiseg.engine.export:export_from_args", args, events))
