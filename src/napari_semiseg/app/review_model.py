@@ -1,0 +1,387 @@
+"""The result of the image in view: predicted, split again with other sliders, and judged."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from psygnal import Signal
+
+from napari_semiseg.app import words
+from napari_semiseg.blocks import Box
+from napari_semiseg.errors import InputError
+from napari_semiseg.events import (
+    BlockDone,
+    Event,
+    Failed,
+    Finished,
+    Paused,
+    Progressed,
+    Resumed,
+    Started,
+    Warned,
+    Written,
+)
+from napari_semiseg.io.ome_zarr import Result, result_state
+
+if TYPE_CHECKING:
+    from napari_semiseg.app.session import Session
+
+State = Literal["idle", "waiting", "running", "paused", "stopping"]
+
+REST_S = 0.8
+"""Seconds that the sliders must rest before the whole result is split as they say."""
+_LIVE_FILES = 4
+_BUSY = {"train": "The training is still running: segment when it is over, or stop it and keep the best."}
+
+
+@dataclass(frozen=True)
+class Split:
+    """How nuclei are made of confidence.
+
+    Attributes
+    ----------
+    threshold : float
+        Confidence above which a pixel is nucleus, 0 to 1.
+    strength : float
+        How readily touching nuclei are parted: 0 never, 1 always.
+    min_area : int or None
+        Smallest nucleus, in pixels; None for what the pixel size suggests.
+    """
+
+    threshold: float = 0.5
+    strength: float = 0.5
+    min_area: int | None = None
+
+    def args(self) -> dict[str, Any]:
+        """Return the options of a request."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class LiveNuclei:
+    """Nuclei of a rectangle as the sliders stand: a ``.npy`` file, uint32 (h, w)."""
+
+    path: Path
+    box: Box
+    nuclei: int
+
+
+class ReviewModel:
+    """What there is to review of the image in view. Used from one thread; holds neither Qt nor torch.
+
+    Parameters
+    ----------
+    session : Session
+    clock : callable
+        Seconds, monotonic.
+
+    Attributes
+    ----------
+    split : Split
+        How the sliders stand.
+    state : State
+        Of the prediction.
+    result : Path or None
+        The result of the image in view.
+    nuclei : int
+        Nuclei in all of it.
+    live : LiveNuclei or None
+        What is in view as the sliders stand, while `result` is not yet split so.
+    applying : bool
+        Whether the whole result is being split.
+    """
+
+    changed = Signal()
+    split_changed = Signal()
+    result_changed = Signal()
+    """There is another result, or it has other nuclei."""
+    live_changed = Signal()
+
+    def __init__(self, session: Session, clock: Callable[[], float] = time.monotonic) -> None:
+        self.session = session
+        self.split = Split()
+        self.state: State = "idle"
+        self.result: Path | None = None
+        self.nuclei = 0
+        self.live: LiveNuclei | None = None
+        self.applying = False
+        self.done = self.total = 0
+        self.rate = self.eta_s = math.nan
+        self._clock = clock
+        self._job = self._split_job = ""
+        self._sources: dict[str, Path] = {}
+        self._moved_at: float | None = None
+        self._count = 0
+        session.image_changed.connect(self.look)
+        session.project.closed.connect(self._forget)
+        session.training.changed.connect(self.changed)
+        session.engine.events["job"].connect(self._on_engine)
+        session.engine.events["lost_job"].connect(self._note_lost)
+
+    # ---- what is asked for ----
+
+    @property
+    def why_not(self) -> str:
+        """Why nothing can be segmented, in words; "" if it can."""
+        session = self.session
+        if session.project.folder is None or session.image_index is None:
+            return "Begin with step 1: there is no image of a project in view."
+        if session.project.read_only:
+            return "The project is open read-only, so nothing can be segmented in it."
+        if self.active:
+            return "This segmentation is running."
+        if session.training.active:
+            return _BUSY["train"]
+        if session.training.run is None:
+            return "Train first (step 3): there is nothing to segment with yet."
+        if session.engine.job and session.engine.job.verb == "export":
+            return "An export is still running: wait for its end."
+        return ""
+
+    @property
+    def active(self) -> bool:
+        """Whether a prediction runs or is about to."""
+        return self.state != "idle"
+
+    def request_predict(self) -> None:
+        """Segment the image in view with the newest run. Does nothing where `why_not` says why."""
+        project, index = self.session.project, self.session.image_index
+        folder, run = project.folder, self.session.training.run
+        if self.why_not or folder is None or index is None or run is None:
+            return
+        try:
+            out = folder.prediction_path(index)
+            args: dict[str, Any] = {"run": str(run), "images": [folder.source_path(index)], "out": str(out)}
+            if project.images[index].mpp:
+                args["mpp"] = project.images[index].mpp
+            device = self.session.training.setup.device
+            args |= {**self.split.args(), "overwrite": True} | ({} if device == "auto" else {"device": device})
+            self._job = self.session.engine.run("predict", args, when_busy="wait")
+        except InputError as error:
+            self.session.tell(str(error), "error")
+            return
+        self.done = self.total = 0
+        self.rate = self.eta_s = math.nan
+        self._moved_at = None
+        self._set("waiting")
+
+    def set_split(self, **values: float | int | None) -> None:
+        """Move a slider: `threshold`, `strength` or `min_area`. What is in view is split again at once."""
+        split = Split(**{**vars(self.split), **values})
+        if split == self.split:
+            return
+        self.split = split
+        self.split_changed.emit()
+        if self.result is not None and not self.active and not self.session.project.read_only:
+            self._moved_at = self._clock()
+            self._split_view()
+
+    def pause(self) -> None:
+        """Hold, or go on if it holds."""
+        if self.state == "running":
+            self.session.engine.pause()
+        elif self.state == "paused":
+            self.session.engine.resume()
+
+    def stop(self) -> None:
+        """End; what was predicted stays, and asking again goes on from there."""
+        if self.active:
+            self.session.engine.stop()
+            self._set("stopping")
+
+    def look(self) -> None:
+        """Find the result of the image in view, in the background."""
+        self._drop_live()
+        self._moved_at = None
+        folder, index = self.session.project.folder, self.session.image_index
+        if folder is None or index is None:
+            self._take(None, {})
+            return
+        path = folder.prediction_path(index)
+
+        def work() -> Mapping[str, Any] | None:
+            return Result.open(path).card.facts if result_state(path) == "complete" else None
+
+        def done(facts: Mapping[str, Any] | None) -> None:
+            if (self.session.project.folder, self.session.image_index) == (folder, index):
+                self._take(None if facts is None else path, facts or {})
+
+        self.session.background.submit(work, done, self._fail)
+
+    def tick(self) -> None:
+        """Have the whole result split once the sliders rest. Called a few times a second."""
+        rests = self._moved_at is not None and self._clock() - self._moved_at >= REST_S
+        if not rests or self.result is None or self.session.engine.job is not None:
+            return
+        self._moved_at = None
+        args = {"source": str(self.result), "apply": True, **self.split.args()}
+        try:
+            self._split_job = self.session.engine.run("split", args)
+        except InputError as error:
+            self.session.tell(str(error), "error")
+            return
+        self.applying = True
+        self.changed.emit()
+
+    # ---- what is heard ----
+
+    def receive(self, job: str, event: Event) -> None:
+        """Take note of an event of the engine."""
+        if job and job == self._job:
+            self._note_prediction(event)
+        elif job and job in (self._split_job, *self._sources):
+            self._note_split(job, event)
+
+    @property
+    def pending(self) -> bool:
+        """Whether the result on the disk is not yet what the sliders say."""
+        return self._moved_at is not None or self.applying
+
+    @property
+    def share_done(self) -> float:
+        """How much of the prediction is done, 0 to 1."""
+        return min(1.0, self.done / self.total) if self.total else 0.0
+
+    @property
+    def time_words(self) -> str:
+        """How the prediction stands."""
+        match self.state:
+            case "idle":
+                return ""
+            case "waiting":
+                return "the engine is starting"
+            case "paused":
+                return "paused"
+            case "stopping":
+                return "ending after this block"
+        left = words.clock(self.eta_s)
+        parts = [f"{left} left" if left else "", words.rate(self.rate, "block")]
+        return " · ".join(part for part in parts if part) or "reading the image"
+
+    @property
+    def count_words(self) -> str:
+        """How many nuclei there are: "1,240 nuclei", or "37 nuclei in view" while the sliders move."""
+        if self.live is not None:
+            return f"{words.count(self.live.nuclei, 'nucleus', 'nuclei')} in view"
+        return words.count(self.nuclei, "nucleus", "nuclei") if self.result is not None else ""
+
+    # ---- inner ----
+
+    def _note_prediction(self, event: Event) -> None:
+        match event:
+            case Started(_, _, total, _):
+                self.total = total
+                self._set("stopping" if self.state == "stopping" else "running")
+            case BlockDone(_, _, done, total, rate, eta_s):
+                self.done, self.total, self.rate, self.eta_s = done, total, rate, eta_s
+                self.changed.emit()
+            case Progressed(_, done, total, rate, eta_s):
+                self.done, self.total, self.rate, self.eta_s = done, total, rate, eta_s
+                self.changed.emit()
+            case Paused():
+                self._set("paused")
+            case Resumed():
+                self._set("running")
+            case Warned(message):
+                self.session.tell(message, "warning")
+            case Finished() | Failed():
+                self._job = ""
+                self.state = "idle"
+                self.look()
+                self.changed.emit()
+
+    def _note_split(self, job: str, event: Event) -> None:
+        match event:
+            case Written("nuclei", path, facts) if self._sources.get(job) == self.result:
+                box = Box(*facts["box"])
+                if self._moved_at is not None or self.applying:
+                    self.live = LiveNuclei(Path(path), box, int(facts.get("nuclei", 0)))
+                    self.live_changed.emit()
+                    self.changed.emit()
+            case Written("ome-zarr", path, facts) if self.result is not None and Path(path) == self.result:
+                self.nuclei = int(facts.get("nuclei", 0))
+            case Warned(message):
+                self.session.tell(message, "warning")
+            case Finished() | Failed():
+                self._sources.pop(job, None)
+                if job == self._split_job:
+                    self._split_job = ""
+                    self._applied()
+
+    def _applied(self) -> None:
+        self.applying = False
+        if self._moved_at is None:
+            self._drop_live()
+        self.result_changed.emit()
+        self.changed.emit()
+
+    def _split_view(self) -> None:
+        folder, box = self.session.project.folder, self.session.visible_box
+        if folder is None or self.result is None or box is None or not box.area:
+            return
+        self._count += 1
+        out = folder.predictions_dir / f".split-{self._count % _LIVE_FILES}.npy"
+        args = {"source": str(self.result), "out": str(out), "box": [box.y0, box.x0, box.y1, box.x1]}
+        try:
+            job = self.session.engine.run("split", {**args, **self.split.args()}, when_busy="wait")
+        except InputError as error:
+            self.session.tell(str(error), "error")
+            return
+        running = self.session.engine.job
+        self._sources = {known: path for known, path in self._sources.items() if running and known == running.id}
+        self._sources[job] = self.result
+
+    def _take(self, result: Path | None, facts: Mapping[str, Any]) -> None:
+        self.result = result
+        self.nuclei = int(facts.get("nuclei", 0))
+        split = facts.get("split", {})
+        known = {name: split[name] for name in ("threshold", "strength", "min_area") if name in split}
+        if known:
+            self.split = Split(**known)
+            self.split_changed.emit()
+        self.result_changed.emit()
+        self.changed.emit()
+
+    def _drop_live(self) -> None:
+        if self.live is not None:
+            self.live = None
+            self.live_changed.emit()
+
+    def _forget(self) -> None:
+        if self.active:
+            self.session.engine.stop()
+        self._job = self._split_job = ""
+        self._sources, self._moved_at, self.applying = {}, None, False
+        self.state = "idle"
+        self._drop_live()
+        self._take(None, {})
+
+    def _note_lost(self) -> None:
+        lost = self.session.engine.lost_job
+        if lost is None:
+            return
+        if lost.id == self._job:
+            self._job = ""
+            self._set("idle")
+        elif lost.id == self._split_job:
+            self._split_job = ""
+            self.applying = False
+            self.look()
+
+    def _fail(self, error: Exception) -> None:
+        if not isinstance(error, InputError):
+            raise error
+        self._take(None, {})
+        self.session.tell(str(error), "error")
+
+    def _on_engine(self) -> None:
+        self.changed.emit()
+
+    def _set(self, state: State) -> None:
+        self.state = state
+        self.changed.emit()

@@ -1,0 +1,195 @@
+"""What is known of a training run: kept up with its events while it goes on, read from its folder afterwards."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from napari_semiseg.app.curves import Curve
+from napari_semiseg.errors import InputError
+from napari_semiseg.events import (
+    MAX_EVENT,
+    Event,
+    Failed,
+    Finished,
+    LabelsRead,
+    Lines,
+    Paused,
+    PreviewWritten,
+    Resumed,
+    Saved,
+    Skipped,
+    Started,
+    StepDone,
+    Validated,
+    Warned,
+    decode_event,
+)
+
+LARGEST_LOG = 256_000_000
+"""Bytes of ``events.jsonl`` that are read at most: its end."""
+_MOST_WARNINGS = 50
+_SAID_AT = re.compile(r', "time": [0-9.]+\}$')
+"""The log adds to each event when it was said."""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A confidence map on disk; the fields are those of `PreviewWritten`."""
+
+    step: int
+    path: Path
+    image: int
+    box: tuple[int, int, int, int]
+    downsample: int
+
+
+@dataclass
+class RunRecord:
+    """What has happened in a run.
+
+    Attributes
+    ----------
+    path : Path or None
+        Its folder.
+    facts : dict
+        What was chosen, as `Started` says it.
+    step, total : int
+    losses : dict of str to Curve
+        Weighted terms by name.
+    dice, threshold_dice : Curve
+        Scores on the validation tiles, of the predictor and of the threshold that needs no training.
+    best_step : int
+        Step of the best score, -1 without any.
+    previews : dict of int to list of Preview
+        By image, in order of steps.
+    warnings : list of str
+        Plain sentences, each once.
+    labels : LabelsRead or None
+        The newest labels that came in while it ran.
+    end : Finished, Failed or None
+    """
+
+    path: Path | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    step: int = 0
+    total: int = 0
+    losses: dict[str, Curve] = field(default_factory=dict)
+    dice: Curve = field(default_factory=Curve)
+    threshold_dice: Curve = field(default_factory=Curve)
+    best_step: int = -1
+    rate: float = math.nan
+    eta_s: float = math.nan
+    counters: dict[str, float] = field(default_factory=dict)
+    previews: dict[int, list[Preview]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    labels: LabelsRead | None = None
+    saved_step: int = -1
+    end: Finished | Failed | None = None
+
+    def note(self, event: Event) -> None:
+        """Take note of an event."""
+        match event:
+            case Started("train", run, total, facts):
+                self.path, self.total, self.facts, self.end = Path(run), total, facts, None
+                self.rate = self.eta_s = math.nan
+            case StepDone(step, losses, counters, rate, eta_s):
+                self._note_step(step + 1, losses)
+                self.counters, self.rate, self.eta_s = counters, rate, eta_s
+            case Skipped(step, _):
+                self.step = step + 1
+            case Validated(step, scores, best):
+                self.step = max(self.step, step)
+                self.dice.add(step, scores.get("dice", math.nan))
+                self.threshold_dice.add(step, scores.get("threshold_dice", math.nan))
+                self.best_step = step if best else self.best_step
+            case PreviewWritten(step, path, image, box, downsample):
+                self._note_preview(Preview(step, Path(path), image, box, downsample))
+            case LabelsRead():
+                self.labels = event
+            case Saved(step, _):
+                self.saved_step = step
+            case Paused() | Resumed():
+                self.rate = self.eta_s = math.nan
+            case Warned(message):
+                if message not in self.warnings:
+                    self.warnings = [*self.warnings, message][-_MOST_WARNINGS:]
+            case Finished() | Failed():
+                self.end = event
+
+    @property
+    def tiles(self) -> int:
+        """Tiles that it learned from last."""
+        return self.labels.tiles if self.labels else len(self.facts.get("labeled", ()))
+
+    @property
+    def nuclei(self) -> int:
+        """Nuclei in them."""
+        return self.labels.nuclei if self.labels else int(self.facts.get("nuclei", 0))
+
+    @property
+    def usable(self) -> bool:
+        """Whether something can be predicted with it."""
+        return self.path is not None and any((self.path / "checkpoints").glob("best-*.safetensors"))
+
+    def _note_step(self, step: int, losses: dict[str, float]) -> None:
+        self.step = step
+        for name, value in losses.items():
+            self.losses.setdefault(name, Curve()).add(step, value)
+
+    def _note_preview(self, preview: Preview) -> None:
+        kept = self.previews.setdefault(preview.image, [])
+        while kept and kept[-1].step >= preview.step:  # a resumed run goes over some steps again
+            kept.pop()
+        kept.append(preview)
+
+
+def read_run(path: Path) -> RunRecord | None:
+    """Read what happened in a run from its folder; None where there is none. Takes a while: not for the GUI thread.
+
+    Lines that are no event (a torn last one) are passed over. Maps are those that are still there, wherever the
+    project has been moved to.
+    """
+    record = RunRecord(path=path)
+    try:
+        for event in _events(path / "events.jsonl"):
+            record.note(event)
+    except OSError:
+        return None
+    record.path = path
+    for image, previews in record.previews.items():
+        here = [
+            Preview(kept.step, path / "preview" / kept.path.name, image, kept.box, kept.downsample) for kept in previews
+        ]
+        record.previews[image] = [preview for preview in here if preview.path.is_file()]
+    return record
+
+
+def newest_run(runs: Path) -> RunRecord | None:
+    """Read the newest run of a project; None where there is none that began. Not for the GUI thread."""
+    try:
+        folders = sorted((folder for folder in runs.iterdir() if (folder / "run.json").is_file()), reverse=True)
+    except OSError:
+        return None
+    for folder in folders:
+        record = read_run(folder)
+        if record is not None and record.total:
+            return record
+    return None
+
+
+def _events(path: Path) -> Iterator[Event]:
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(0, size - LARGEST_LOG))
+        lines = Lines(MAX_EVENT)
+        while chunk := file.read(1_000_000):
+            for line in lines.feed(chunk):
+                try:
+                    yield decode_event(_SAID_AT.sub("}", line))[0]
+                except InputError:
+                    continue

@@ -1,0 +1,189 @@
+"""What one viewer works on: its project, the engine that computes for it, and what is in view."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from psygnal import Signal
+
+from napari_semiseg.app.background import Background
+from napari_semiseg.app.engine_model import EngineModel
+from napari_semiseg.app.export_model import ExportModel
+from napari_semiseg.app.project_model import ProjectModel
+from napari_semiseg.app.review_model import ReviewModel
+from napari_semiseg.app.training_model import TrainingModel
+from napari_semiseg.blocks import Box
+from napari_semiseg.errors import InputError
+from napari_semiseg.events import Event, Failed, Finished
+
+Level = Literal["info", "warning", "error"]
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One plain sentence for the user.
+
+    Attributes
+    ----------
+    sentence : str
+        Shown as it is, never as HTML.
+    level : {"info", "warning", "error"}
+    details : str
+        For whoever mends it: behind a button that copies it.
+    actions : tuple of (str, callable)
+        What can be done about it: a button each.
+    """
+
+    sentence: str
+    level: Level = "info"
+    details: str = ""
+    actions: tuple[tuple[str, Callable[[], object]], ...] = ()
+
+
+@dataclass(frozen=True)
+class _Errand:
+    verb: str
+    args: Mapping[str, Any]
+    listen: Callable[[Event], object]
+
+
+@dataclass
+class Session:
+    """What one viewer works on. Used from one thread; holds neither Qt nor torch.
+
+    Attributes
+    ----------
+    engine : EngineModel
+        The process that computes.
+    project : ProjectModel
+    background : Background
+        A thread for reading files; its owner calls `background.deliver` a few times a second.
+    image_index : int or None
+        Index, in the project, of the image in view. None without a project.
+    visible_box : Box or None
+        What is in view, in pixels of level 0 of that image; kept by the plugin.
+    notice : Notice or None
+        What was said last.
+
+    Notes
+    -----
+    The models of the later steps, `training`, `review` and `exporting`, are made with the session as their only
+    argument; they hear the engine through `receive(job, event)`, and put what they have to say through `tell`.
+    """
+
+    engine: EngineModel = field(default_factory=EngineModel)
+    project: ProjectModel = field(default_factory=ProjectModel)
+    background: Background = field(default_factory=lambda: Background("reading for the dock"))
+    image_index: int | None = None
+    visible_box: Box | None = None
+    notice: Notice | None = None
+
+    told = Signal(object)
+    """A `Notice`, or None to clear it."""
+    image_changed = Signal()
+    """`image_index` is another one."""
+    visible_changed = Signal()
+    ended = Signal()
+    """The dock closes: let go of everything."""
+
+    def __post_init__(self) -> None:
+        self._errands: deque[_Errand] = deque()
+        self._listening: dict[str, Callable[[Event], object]] = {}
+        self.engine.received.connect(self._receive)
+        self.project.failed.connect(lambda sentence: self.tell(sentence, "error"))
+        self.project.closed.connect(self._forget_image)
+        self.training = TrainingModel(self)
+        self.review = ReviewModel(self)
+        self.exporting = ExportModel(self)
+
+    # ---- what is said ----
+
+    def tell(
+        self,
+        sentence: str,
+        level: Level = "info",
+        *,
+        details: str = "",
+        actions: tuple[tuple[str, Callable[[], object]], ...] = (),
+    ) -> None:
+        """Say something to the user, in one plain sentence."""
+        self.notice = Notice(sentence, level, details, actions)
+        self.told.emit(self.notice)
+
+    def hush(self) -> None:
+        """Take back what was said last."""
+        self.notice = None
+        self.told.emit(None)
+
+    # ---- what is in view ----
+
+    def show_image(self, index: int | None) -> None:
+        """Note which image of the project is in view."""
+        if index != self.image_index:
+            self.image_index = index
+            self.image_changed.emit()
+
+    def show_box(self, box: Box | None) -> None:
+        """Note which part of it is in view."""
+        if box != self.visible_box:
+            self.visible_box = box
+            self.visible_changed.emit()
+
+    # ---- small jobs for the engine ----
+
+    def ask(self, verb: str, args: Mapping[str, Any], listen: Callable[[Event], object]) -> None:
+        """Have the engine do a small job as soon as it is free; `listen` gets every event of it.
+
+        A job of the same verb that still waits is replaced.
+        """
+        self._errands = deque(errand for errand in self._errands if errand.verb != verb)
+        self._errands.append(_Errand(verb, dict(args), listen))
+        self.run_errands()
+
+    def drop_errands(self, verb: str) -> None:
+        """Forget what waits, and listen no longer to what runs."""
+        self._errands = deque(errand for errand in self._errands if errand.verb != verb)
+        self._listening = {job: listen for job, listen in self._listening.items() if not job.startswith(f"{verb}-")}
+
+    def run_errands(self) -> None:
+        """Start what waits if the engine is free. The dock also calls this now and then."""
+        if self._errands and self.engine.job is None and self.engine.status not in ("failed", "stopping"):
+            errand = self._errands.popleft()
+            try:
+                job = self.engine.run(errand.verb, errand.args)
+            except InputError as error:
+                errand.listen(Failed(str(error), wrong_input=True))
+            else:
+                self._listening[job] = errand.listen
+
+    def end(self) -> None:
+        """Save what is left and let go of everything. The engine is ended by its supervisor."""
+        self.engine.received.disconnect(self._receive, missing_ok=True)
+        self._errands.clear()
+        self._listening.clear()
+        self.ended.emit()
+        self.project.end()
+        self.background.end()
+
+    def tick(self) -> None:
+        """Do what is due: the dock calls this a few times a second."""
+        self.project.tick()
+        self.training.tick()
+        self.review.tick()
+        self.run_errands()
+
+    def _receive(self, job: str, event: Event) -> None:
+        for model in (self.training, self.review, self.exporting):
+            model.receive(job, event)
+        listen = self._listening.get(job)
+        if listen:
+            if isinstance(event, Finished | Failed):
+                del self._listening[job]
+            listen(event)
+
+    def _forget_image(self) -> None:
+        self.show_image(None)
+        self.show_box(None)

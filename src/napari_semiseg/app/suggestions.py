@@ -1,0 +1,117 @@
+"""Tiles that are worth painting next, as the engine suggests them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from psygnal import Signal
+
+from napari_semiseg.app.session import Session
+from napari_semiseg.blocks import Box
+from napari_semiseg.events import Event, Failed, Finished, Suggested
+
+COUNT = 6
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A place for a tile, and why."""
+
+    image: int
+    box: Box
+    reason: str
+
+
+class Suggestions:
+    """Asks the engine for tiles, and offers them one by one.
+
+    Attributes
+    ----------
+    current : Suggestion or None
+        The one on offer.
+    left : int
+        How many more there are.
+    waiting : bool
+        Whether the engine is at it.
+    """
+
+    changed = Signal()
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.current: Suggestion | None = None
+        self.waiting = False
+        self._rest: list[Suggestion] = []
+        session.project.closed.connect(self.drop)
+        session.image_changed.connect(self.drop)
+
+    @property
+    def left(self) -> int:
+        """How many more there are."""
+        return len(self._rest)
+
+    @property
+    def words(self) -> str:
+        """Why the one on offer."""
+        return f"Suggested: {self.current.reason}" if self.current else ""
+
+    def ask(self, side: int) -> None:
+        """Ask for places for tiles of `side` pixels on the image in view."""
+        project = self.session.project
+        if project.path is None or self.session.image_index is None or self.waiting:
+            return
+        self.waiting = True
+        args = {"source": str(project.path), "n": COUNT, "image": self.session.image_index, "side": side}
+        self.session.ask("suggest", args, self._hear)
+        self.changed.emit()
+
+    def take(self) -> None:
+        """Add the tile on offer.
+
+        Raises
+        ------
+        InputError
+            If it cannot be added.
+        """
+        if self.current is not None:
+            taken, self.current = self.current, None
+            self._rest = []
+            self.changed.emit()
+            self.session.project.add_tile(taken.image, box=taken.box)
+
+    def skip(self) -> None:
+        """Offer the next one."""
+        self.current = self._rest.pop(0) if self._rest else None
+        self.changed.emit()
+
+    def drop(self) -> None:
+        """Offer nothing."""
+        self.session.drop_errands("suggest")
+        self.current, self._rest, self.waiting = None, [], False
+        self.changed.emit()
+
+    def end(self) -> None:
+        """Hear nothing more."""
+        self.session.drop_errands("suggest")
+
+    def _hear(self, event: Event) -> None:
+        match event:
+            case Suggested(tiles):
+                self._rest = [_suggestion(tile) for tile in tiles]
+                self.waiting = False
+                if not tiles:
+                    self.session.tell("There is no room for another tile on tissue: make new tiles smaller (⋯).")
+                self.skip()
+            case Failed(message, _, detail):
+                self.waiting = False
+                self.session.tell(message, "error", details=detail)
+                self.changed.emit()
+            case Finished() if self.waiting:
+                self.waiting = False
+                self.changed.emit()
+
+
+def _suggestion(tile: dict[str, Any]) -> Suggestion:
+    y0, x0, y1, x1 = (int(side) for side in tile["box"])
+    return Suggestion(int(tile["image"]), Box(y0, x0, y1, x1), str(tile["reason"])[:300])
