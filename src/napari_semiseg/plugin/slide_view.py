@@ -1,0 +1,385 @@
+"""The image in view and the project it belongs to: found among napari's layers, or put there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from napari.layers import Image
+from psygnal import Signal
+
+from napari_semiseg import atomic
+from napari_semiseg.app.session import Session
+from napari_semiseg.app.slide import Slide, usual_project_path
+from napari_semiseg.blocks import Box
+from napari_semiseg.errors import InputError
+from napari_semiseg.io.images import Image as Picture
+from napari_semiseg.io.images import from_array, open_image
+from napari_semiseg.plugin.layers import KEY, Placement, image_layers, is_image, levels, of_role, slide_of, tag
+from napari_semiseg.plugin.picture_layer import picture_layer
+from napari_semiseg.project.opening import PROJECT_FILE, DamagedProject
+
+
+class SlideView:
+    """Follows which image is looked at, and starts or opens projects.
+
+    Attributes
+    ----------
+    slide : Slide or None
+        What is known of the image in view; None where there is none.
+    layer : napari Image layer or None
+    placement : Placement or None
+        Where it lies.
+    target : Path
+        Where its project is or would be; empty (``Path()``) without an image.
+    busy : str
+        What is being waited for, in words; "" for nothing.
+    """
+
+    changed = Signal()
+
+    def __init__(self, session: Session, viewer: Any) -> None:
+        self.session = session
+        self.viewer = viewer
+        self.slide: Slide | None = None
+        self.layer: Any = None
+        self.placement: Placement | None = None
+        self.busy = ""
+        self._chosen_target: Path | None = None
+        self._mpp: dict[int, float] = {}  # by id of the layer: what the user said
+        self._ended = False
+        self._indices: dict[int, int] = {}  # by id of the layer: index in the project
+        viewer.layers.events.inserted.connect(self._on_layers)
+        viewer.layers.events.removed.connect(self._on_layers)
+        viewer.layers.selection.events.active.connect(self._on_layers)
+        session.project.closed.connect(self._on_closed)
+        session.project.opened.connect(self.look)
+        self.look()
+
+    # ---- what is in view ----
+
+    def look(self) -> None:
+        """Find the image that is looked at: the active image layer, or else the one before, or else the lowest."""
+        if self._ended:
+            return
+        layer = self._in_view()
+        if layer is not None and (self.layer is None or layer != self.layer):
+            self._watch(layer)
+        self.layer = layer
+        self._note()
+
+    @property
+    def layer_mpp(self) -> float | None:
+        """Pixel size that the layer itself names, in µm."""
+        return slide_of(self.layer).mpp if self.layer is not None else None
+
+    def set_mpp(self, mpp: float | None) -> None:
+        """Note a pixel size that the user gave, in µm."""
+        if self.layer is not None:
+            self._mpp.pop(id(_raw(self.layer)), None)
+            if mpp is not None:
+                self._mpp[id(_raw(self.layer))] = mpp
+            self._note()
+
+    @property
+    def target(self) -> Path:
+        """Where the project is or would be."""
+        if self._chosen_target is not None:
+            return self._chosen_target
+        return usual_project_path(self.slide, Path.home()) if self.slide else Path()
+
+    def choose_target(self, path: str | Path | None) -> None:
+        """Put the project elsewhere; None for the usual place."""
+        self._chosen_target = Path(path) if path else None
+        self.changed.emit()
+
+    @property
+    def target_exists(self) -> bool:
+        """Whether a project lies there."""
+        with contextlib.suppress(OSError):
+            return self.target != Path() and (self.target / PROJECT_FILE).is_file()
+        return False
+
+    @property
+    def started(self) -> bool:
+        """Whether the image in view belongs to the open project."""
+        return self.session.image_index is not None
+
+    @property
+    def why_not(self) -> str:
+        """Why Start is disabled, in words; "" if it is not."""
+        if self.busy:
+            return self.busy
+        if self.slide is None:
+            return "Open an image first: drag a file into the window, or use File ▸ Open."
+        if self.slide.problem:
+            return self.slide.problem
+        if self.session.project.folder is None and not self.target_exists:
+            with contextlib.suppress(OSError):
+                if not os.access(self.target.parent, os.W_OK):
+                    return f"Nothing can be written into {self.target.parent}: choose another place for the project."
+        if self.session.project.folder is not None and self.session.project.read_only:
+            return "The project is open read-only, so no image can be added."
+        return ""
+
+    # ---- what a user asks for ----
+
+    def start(self) -> None:
+        """Make or open the project of the image in view, and put the image into it."""
+        if self.why_not or self.started:
+            return
+        if self.session.project.folder is None:
+            target = self.target
+            try:
+                if self.target_exists:
+                    self._open(target)
+                else:
+                    self.session.project.create(target)
+            except InputError as error:
+                self._say_why(error, target)
+                return
+        self._find_or_add()
+
+    def open_project(self, path: str | Path) -> None:
+        """Open a project with its first image, or the one in view if that belongs to it."""
+        try:
+            self._open(Path(path))
+        except InputError as error:
+            self._say_why(error, Path(path))
+            return
+        if not self.session.project.images:
+            self.session.tell("The project holds no image yet: open one and press Start.")
+        elif self.layer is not None and self.slide and not self.slide.problem:
+            self._find_or_add(only_find=True)
+        else:
+            self.show_image(0)
+
+    def close_project(self) -> None:
+        """Save and close the project; the image stays."""
+        if not self.session.project.close():
+            self.session.tell("Not everything could be saved before closing: look at the project again.", "error")
+
+    def show_image(self, index: int) -> None:
+        """Put an image of the project into view; it is opened in the background."""
+        project = self.session.project
+        path, source = project.folder.source_path(index), project.images[index]
+        for layer in image_layers(self.viewer):
+            if self._indices.get(id(_raw(layer))) == index or str(layer.source.path or "") == path:
+                self._indices[id(_raw(layer))] = index
+                self.viewer.layers.selection.active = layer
+                self._took(index)
+                return
+        self._wait(f"Opening {source.name}…")
+
+        def done(found: Any) -> None:
+            self._wait("")
+            if project.folder is None:
+                return
+            layer = Image(
+                found.data,
+                rgb=found.rgb,
+                multiscale=found.multiscale,
+                contrast_limits=None if found.rgb else (0, 255),
+                name=source.name,
+                metadata={KEY: {"role": "image", "project": str(project.path), "image": index}},
+                **found.place,
+            )
+            self._indices[id(layer)] = index
+            self.viewer.layers.insert(0, layer)
+            self.viewer.layers.selection.active = layer
+            self.viewer.reset_view()
+            self._took(index)
+
+        self.session.background.submit(lambda: picture_layer(open_image(path, mpp=source.mpp)), done, self._failed)
+
+    # ---- inner ----
+
+    def _in_view(self) -> Any:
+        candidates = image_layers(self.viewer)
+        active = self.viewer.layers.selection.active
+        if active is not None and is_image(active):
+            return active
+        if self.layer is not None and any(self.layer == layer for layer in candidates):
+            return self.layer
+        return candidates[0] if candidates else None
+
+    def _watch(self, layer: Any) -> None:
+        for name in ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels", "data", "name"):
+            emitter = getattr(layer.events, name, None)
+            if emitter is not None:
+                emitter.connect(self._on_image)
+
+    def _note(self) -> None:
+        if self.layer is None:
+            self.slide = None
+        else:
+            said = self._mpp.get(id(_raw(self.layer)))
+            slide = slide_of(self.layer)
+            self.slide = Slide(**{**vars(slide), "mpp": said}) if said and not slide.problem else slide
+            if not slide.problem:
+                self.placement = Placement.of(self.layer)
+                self._note_index()
+        self.changed.emit()
+
+    def _note_index(self) -> None:
+        """Another image layer of the same project may have come into view."""
+        if self.session.project.folder is not None and not self.busy:
+            index = self._indices.get(id(_raw(self.layer)))
+            if index is None and tag(self.layer).get("project") == str(self.session.project.path):
+                index = tag(self.layer).get("image")
+            if index is not None and index < len(self.session.project.images):
+                self.session.show_image(index)
+            else:
+                self.session.show_image(None)
+
+    def _open(self, path: Path) -> None:
+        held = self.session.project.open_or_look(path)
+        if held is not None:
+            actions = ()
+            if not held.holder.on_this_computer:
+                actions = (("Take over", lambda: self._take_over(path)),)
+            self.session.tell(f"Read-only: {held}", "warning", actions=actions)
+
+    def _take_over(self, path: Path) -> None:
+        index = self.session.image_index
+        try:
+            self.session.project.open(path, take_over=True)
+        except InputError as error:
+            self._say_why(error, path)
+        else:
+            self._took(index)
+
+    def _say_why(self, error: InputError, path: Path) -> None:
+        actions = ()
+        if isinstance(error, DamagedProject) and error.can_restore:
+            actions = (("Restore the copy", lambda: self._restore(path)),)
+        self.session.tell(str(error), "error", actions=actions)
+        self.changed.emit()
+
+    def _restore(self, path: Path) -> None:
+        try:
+            self.session.project.restore(path)
+        except InputError as error:
+            self.session.tell(str(error), "error")
+        else:
+            self._find_or_add(only_find=True)
+
+    def _find_or_add(self, *, only_find: bool = False) -> None:
+        """Find the image in view in the project, or put it there; off the GUI thread, since it may be large."""
+        layer, slide, project = self.layer, self.slide, self.session.project
+        folder = project.folder
+        data, arrays = levels(layer)[0], levels(layer)
+        known = [(index, folder.source_path(index), source) for index, source in enumerate(project.images)]
+        read_only = project.read_only or only_find
+        place = "into the project" if not slide.path else ""
+        self._wait(
+            f"Writing {slide.name} {place} ({atomic.size_text(slide.nbytes)})…"
+            if place and not only_find
+            else "Opening…"
+        )
+
+        def work() -> int | None:
+            for index, path, source in known:
+                if slide.path and os.path.realpath(path) == os.path.realpath(slide.path):
+                    return index
+                if not slide.path and source.shape == slide.shape and _same(path, arrays, slide):
+                    return index
+            if read_only:
+                return None
+            picture = _picture_of_file(slide)
+            if picture is not None:
+                return folder.add_image(picture, mpp=slide.mpp)
+            return folder.add_array(data, slide.name, slide.mpp)
+
+        def done(index: int | None) -> None:
+            self._wait("")
+            if project.folder is not folder:
+                return
+            if index is None:
+                self.show_image(0)
+                return
+            self._indices[id(_raw(layer))] = index
+            project.images_changed.emit()
+            if any(layer == other for other in self.viewer.layers):
+                self._took(index)
+            else:
+                self.show_image(index)
+
+        self.session.background.submit(work, done, self._failed)
+
+    def _took(self, index: int | None) -> None:
+        self.session.show_image(index)
+        self._note()
+        tiles = [tile for tile in self.session.project.tiles if tile.image == index]
+        if tiles and not self.session.project.selected:
+            self.session.project.select(tiles[-1].id)
+
+    def _wait(self, words: str) -> None:
+        self.busy = words
+        self.changed.emit()
+
+    def _failed(self, error: Exception) -> None:
+        self._wait("")
+        if not isinstance(error, InputError):
+            raise error
+        self.session.tell(str(error), "error")
+
+    def _on_layers(self, event: Any = None) -> None:
+        self.look()
+
+    def _on_image(self, event: Any = None) -> None:
+        if self.layer is not None and not self._ended:
+            self._note()
+
+    def _on_closed(self) -> None:
+        self._indices.clear()
+        for layer in of_role(self.viewer, "image"):
+            layer.metadata.pop(KEY, None)
+        self._note()
+
+    def end(self) -> None:
+        """Let go of the viewer."""
+        self._ended = True
+        self.viewer.layers.events.inserted.disconnect(self._on_layers)
+        self.viewer.layers.events.removed.disconnect(self._on_layers)
+        self.viewer.layers.selection.events.active.disconnect(self._on_layers)
+        for layer in image_layers(self.viewer):
+            for name in ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels", "data", "name"):
+                emitter = getattr(layer.events, name, None)
+                if emitter is not None:
+                    emitter.disconnect(self._on_image)
+
+
+def _raw(layer: Any) -> Any:
+    """Return the layer itself where napari gave a proxy of it."""
+    return getattr(layer, "__wrapped__", layer)
+
+
+def _picture_of_file(slide: Slide) -> Picture | None:
+    """Open the file that a layer came from, if it holds the very image of the layer."""
+    if not slide.path:
+        return None
+    try:
+        picture = open_image(slide.path, mpp=slide.mpp)
+    except InputError:
+        return None  # a kind that only napari's other plugins read, or one plane of many: its pixels are written
+    same = picture.shape == slide.shape and picture.gray == (slide.channels == 1)
+    return picture if same else None
+
+
+def _same(path: str, arrays: list[Any], slide: Slide) -> bool:
+    """Whether a file holds the image of a layer: compared where it costs little, in nine squares."""
+    try:
+        stored, shown = open_image(path), from_array(arrays if len(arrays) > 1 else arrays[0], slide.name)
+        height, width = slide.shape
+        for y in (0, height // 2, max(0, height - 64)):
+            for x in (0, width // 2, max(0, width - 64)):
+                box = Box(y, x, min(y + 64, height), min(x + 64, width))
+                if not np.array_equal(stored.read(box), shown.read(box)):
+                    return False
+    except InputError:
+        return False
+    return True

@@ -1,0 +1,461 @@
+"""The layers that a person paints in: one small labels layer per tile, saved as it is painted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from napari.layers import Labels, LayerLock, Shapes
+from napari.utils.colormaps import DirectLabelColormap
+from psygnal import Signal
+
+from napari_semiseg.app.painting import BACKGROUND_ID, FIRST_CLASS, next_id, to_layer
+from napari_semiseg.app.session import Session
+from napari_semiseg.errors import InputError
+from napari_semiseg.plugin import keys
+from napari_semiseg.plugin.layers import KEY, Placement, insert, put, role, tag
+from napari_semiseg.project.schema import Tile
+from napari_semiseg.project.tile_annotation import BACKGROUND, TileAnnotation
+
+STATUS_COLORS = {"empty": "#f0e442", "sparse": "#56b4e9", "complete": "#009e73", "excluded": "#999999"}
+"""Okabe and Ito's colors, which the color-blind tell apart."""
+
+BACKGROUND_COLOR = "#9a9a9a"
+BRUSH = 8
+_SHADES = (0.0, 0.35, -0.25)  # neighbors of one class differ in lightness
+
+
+@dataclass
+class _Painted:
+    """A tile's layer, and what was handed over for saving last."""
+
+    layer: Labels
+    class_of: dict[int, int]
+    saved: np.ndarray
+    unsaved_classes: bool = False
+    colored: set[int] = field(default_factory=set)
+
+
+class TileLayers:
+    """Keeps one labels layer for each tile of the image in view.
+
+    Painting is saved by comparing layers with what was saved last, whatever changed them. Numbers are given by
+    themselves: a stroke that begins on a nucleus goes on with it, any other one begins a new one.
+
+    Parameters
+    ----------
+    session : Session
+    viewer : napari viewer
+    """
+
+    pen_changed = Signal()
+
+    def __init__(self, session: Session, viewer: Any) -> None:
+        self.session = session
+        self.viewer = viewer
+        self.placement: Placement | None = None
+        self.pen = FIRST_CLASS
+        self._each_new = True
+        self._force_new = self._encircling = False
+        self._tiles: dict[str, _Painted] = {}
+        self._loading: set[str] = set()
+        self._lost: list[Any] = []
+        self._outlines: Shapes | None = None
+        self._outlined: object = None
+        self._removing = False
+        self._ended = False
+        project = session.project
+        project.tiles_changed.connect(self._arrange)
+        project.classes_changed.connect(self._recolor)
+        project.selected_changed.connect(self._select)
+        project.closed.connect(self.clear)
+        viewer.layers.events.removed.connect(self._on_removed)
+        viewer.layers.selection.events.active.connect(self._on_active)
+
+    # ---- what the panels ask for ----
+
+    def show(self, placement: Placement | None) -> None:
+        """Show the tiles of the image in view, which lies there."""
+        self.placement = placement
+        if self._tiles and placement is not None:
+            self._move()
+        self._arrange()
+
+    def layer(self, tile_id: str) -> Labels | None:
+        """Return a tile's layer."""
+        painted = self._tiles.get(tile_id)
+        return painted.layer if painted else None
+
+    def annotation_of(self, tile_id: str) -> tuple[np.ndarray, dict[int, int]] | None:
+        """Return what is painted in a tile now, and the classes of its nuclei: not to be changed."""
+        painted = self._tiles.get(tile_id)
+        return (painted.layer.data, painted.class_of) if painted else None
+
+    def choose_pen(self, kind: int) -> None:
+        """Paint nuclei of a class from now on, or background; a nucleus that is picked gets that class."""
+        self.pen = kind
+        painted = self._tiles.get(self.session.project.selected)
+        if painted:
+            if painted.layer.mode == "pick":
+                self._reclassify(painted, int(painted.layer.selected_label), kind)
+            else:
+                if painted.layer.mode == "pan_zoom":
+                    painted.layer.mode = "paint"
+                self._take_number(painted, new=True)
+        self.pen_changed.emit()
+
+    def next_nucleus(self) -> None:
+        """Begin a new nucleus with the next stroke, wherever that begins."""
+        self._force_new = True
+        painted = self._tiles.get(self.session.project.selected)
+        if painted:
+            self._take_number(painted, new=True)
+
+    @property
+    def each_new(self) -> bool:
+        """Whether a stroke on free ground begins a new nucleus by itself."""
+        return self._each_new
+
+    @each_new.setter
+    def each_new(self, value: bool) -> None:
+        self._each_new = value
+
+    def take_over(self, labels: np.ndarray, origin: tuple[int, int]) -> int:
+        """Paint proposed nuclei into the selected tile where nothing is painted; undo takes it back.
+
+        Parameters
+        ----------
+        labels : array, (h, w), integer
+            Nuclei of a part of the image that holds the tile.
+        origin : (y, x)
+            Where that part begins, in pixels of level 0.
+
+        Returns
+        -------
+        int
+            How many nuclei were painted.
+
+        Raises
+        ------
+        InputError
+            If no tile is selected, or there is nothing to take.
+        """
+        tile = self.session.project.tile(self.session.project.selected)
+        painted = self._tiles.get(self.session.project.selected)
+        if tile is None or painted is None:
+            raise InputError("No tile is selected: click on one, or add one.")
+        part = np.asarray(labels[tile.box.shifted(-origin[0], -origin[1]).slices])
+        ids, numbered = np.unique(part, return_inverse=True)
+        numbered = numbered.reshape(part.shape) + (0 if ids[0] == 0 else 1)
+        free = (painted.layer.data == 0) & (numbered > 0)
+        if not free.any():
+            raise InputError("Nothing is proposed where this tile is still unpainted: paint by hand.")
+        first = next_id(painted.layer.data)
+        kind = self.pen if self.pen > BACKGROUND else FIRST_CLASS
+        taken = np.unique(numbered[free])
+        painted.class_of.update({int(number) + first - 1: kind for number in taken})
+        self._color(painted)
+        where = np.nonzero(free)
+        painted.layer.data_setitem(where, (numbered[where] + first - 1).astype(painted.layer.data.dtype))
+        return int(taken.size)
+
+    def tick(self) -> None:
+        """Hand over what changed since the last call. The dock calls it about once a second."""
+        if self.session.project.read_only:
+            return
+        for tile_id, painted in self._tiles.items():
+            data = self._sound_data(tile_id, painted)
+            if painted.unsaved_classes or not np.array_equal(data, painted.saved):
+                painted.saved = np.array(data)
+                painted.unsaved_classes = False
+                self.session.project.submit(tile_id, painted.saved, dict(painted.class_of))
+
+    def clear(self) -> None:
+        """Take our layers out of the viewer."""
+        self._remove([painted.layer for painted in self._tiles.values()])
+        self._tiles.clear()
+        self._loading.clear()
+        if self._outlines is not None:
+            self._remove([self._outlines])
+        self._outlines = self._outlined = None
+
+    def end(self) -> None:
+        """Let go of the viewer. Where it lives on, `clear` comes first: nobody saves what is painted from now on."""
+        self._ended = True
+        self.viewer.layers.events.removed.disconnect(self._on_removed)
+        self.viewer.layers.selection.events.active.disconnect(self._on_active)
+        self._tiles.clear()
+        self._lost.clear()
+        self._outlines = None
+
+    # ---- layers follow the project ----
+
+    def _arrange(self) -> None:
+        if self.placement is None or self._ended:
+            return
+        image = self.session.image_index
+        tiles = {tile.id: tile for tile in self.session.project.tiles if tile.image == image}
+        gone = [tile_id for tile_id in self._tiles if tile_id not in tiles]
+        self._remove([self._tiles.pop(tile_id).layer for tile_id in gone])
+        for tile in tiles.values():
+            if tile.id not in self._tiles and tile.id not in self._loading:
+                self._load(tile)
+        self._outline(list(tiles.values()))
+
+    def _load(self, tile: Tile) -> None:
+        """Read a tile in the background, but make a new one at once."""
+        project = self.session.project
+        folder = project.folder
+        if tile.status == "empty" and project.painted.get(tile.id) is False:
+            self._add(tile, TileAnnotation.empty(tile.box.shape))
+            return
+        self._loading.add(tile.id)
+
+        def done(annotation: TileAnnotation) -> None:
+            self._loading.discard(tile.id)
+            now = project.tile(tile.id)
+            if (
+                project.folder is folder
+                and now
+                and now.image == self.session.image_index
+                and tile.id not in self._tiles
+            ):
+                project.note_annotation(tile.id, annotation)
+                self._add(now, annotation)
+
+        def failed(error: Exception) -> None:
+            self._loading.discard(tile.id)
+            self.session.tell(str(error), "error")
+
+        self.session.background.submit(lambda: folder.annotation(tile.id), done, failed)
+
+    def _add(self, tile: Tile, annotation: TileAnnotation) -> None:
+        labels, class_of = to_layer(annotation)
+        project = self.session.project
+        layer = Labels(
+            labels,
+            name=f"Tile {tile.id}",
+            metadata={KEY: {"role": "annotation", "project": str(project.path), "tile": tile.id, "image": tile.image}},
+            opacity=0.6,
+            **self.placement.at(tile.box.y0, tile.box.x0),
+        )
+        layer.brush_size = BRUSH
+        layer.contour = 1
+        layer.locked = LayerLock.DELETION
+        painted = self._tiles[tile.id] = _Painted(layer, class_of, labels.copy())
+        self._color(painted)
+        insert(self.viewer, layer)
+        if project.read_only:
+            layer.editable = False
+        else:
+            layer.mouse_drag_callbacks.insert(0, self._begin_stroke)
+            layer.events.mode.connect(self._on_mode)
+            layer.events.paint.connect(self._on_painted)
+            keys.bind(layer, self)
+        if tile.id == project.selected:
+            self._select(tile.id)
+
+    def _select(self, tile_id: str) -> None:
+        """Make one layer ready for the brush, and the others calm; undo histories stay."""
+        for other, painted in self._tiles.items():
+            if other != tile_id:
+                painted.layer.contour = 1
+                if painted.layer.editable:
+                    painted.layer.mode = "pan_zoom"
+        painted = self._tiles.get(tile_id)
+        if painted and not self.session.project.read_only:
+            painted.layer.contour = 0
+            painted.layer.visible = True
+            self.viewer.layers.selection.active = painted.layer
+            painted.layer.mode = "paint"
+            self._take_number(painted, new=True)
+        elif painted:
+            self.viewer.layers.selection.active = painted.layer
+        self._outline([tile for tile in self.session.project.tiles if tile.image == self.session.image_index])
+
+    def _outline(self, tiles: list[Tile]) -> None:
+        """Draw a rectangle around every tile, in the color of its status."""
+        if self.placement is None:
+            return
+        selected = self.session.project.selected
+        wanted = tuple((tile.id, tile.box, tile.status, tile.id == selected) for tile in tiles)
+        if wanted == self._outlined and (self._outlines is not None or not tiles):
+            return
+        self._outlined = wanted
+        if self._outlines is None:
+            if not tiles:
+                return
+            self._outlines = Shapes(
+                ndim=2,
+                name="Tiles",
+                metadata={KEY: {"role": "tiles", "project": str(self.session.project.path)}},
+                **self.placement.at(),
+            )
+            self._outlines.locked = LayerLock.DELETION
+            insert(self.viewer, self._outlines)
+        self._outlines.editable = True
+        self._outlines.data = []
+        if tiles:
+            self._outlines.add_rectangles(
+                [_corners(tile) for tile in tiles],
+                edge_color=[STATUS_COLORS[tile.status] for tile in tiles],
+                face_color="transparent",
+                edge_width=[_edge(tile) * (2 if tile.id == selected else 1) for tile in tiles],
+            )
+            self._outlines.selected_data = set()
+        self._outlines.editable = False
+
+    def _move(self) -> None:
+        for tile_id, painted in self._tiles.items():
+            tile = self.session.project.tile(tile_id)
+            if tile:
+                put(painted.layer, self.placement.at(tile.box.y0, tile.box.x0))
+        if self._outlines is not None:
+            put(self._outlines, self.placement.at())
+
+    # ---- colors ----
+
+    def _recolor(self) -> None:
+        for painted in self._tiles.values():
+            painted.colored.clear()
+            self._color(painted)
+
+    def _color(self, painted: _Painted) -> None:
+        """Give every known number the color of its class, neighbors in different shades."""
+        wanted = set(painted.class_of)
+        if wanted == painted.colored and painted.colored:
+            return
+        painted.colored = wanted
+        colors = [spec.color for spec in self.session.project.classes]
+        table: dict[Any, Any] = {
+            None: _shade(colors[0], 0.0),
+            0: np.zeros(4),
+            BACKGROUND_ID: _shade(BACKGROUND_COLOR, 0),
+        }
+        for number, kind in painted.class_of.items():
+            color = colors[min(kind - FIRST_CLASS, len(colors) - 1)]
+            table[number] = _shade(color, _SHADES[number % len(_SHADES)])
+        painted.layer.colormap = DirectLabelColormap(color_dict=table)
+
+    def _reclassify(self, painted: _Painted, number: int, kind: int) -> None:
+        if 0 < number < BACKGROUND_ID and kind > BACKGROUND and painted.class_of.get(number) != kind:
+            painted.class_of[number] = kind
+            painted.unsaved_classes = True
+            painted.colored.clear()
+            self._color(painted)
+
+    # ---- strokes ----
+
+    def _begin_stroke(self, layer: Labels, event: Any) -> None:
+        """Choose the number to paint with, before napari's own brush is asked."""
+        painted = self._tiles.get(str(tag(layer).get("tile")))
+        if painted is None or layer.mode not in ("paint", "polygon") or "Alt" in event.modifiers:
+            return
+        if self._encircling and event.button == 1:
+            return  # it only moves the view, until the circle that the right button has begun is closed
+        self._encircling = event.button == 2
+        if self.pen == BACKGROUND:
+            layer.selected_label = BACKGROUND_ID
+            return
+        y, x = (round(float(value)) for value in layer.world_to_data(event.position)[-2:])
+        inside = 0 <= y < layer.data.shape[0] and 0 <= x < layer.data.shape[1]
+        under = int(layer.data[y, x]) if inside else 0
+        if 0 < under < BACKGROUND_ID and not self._force_new:
+            layer.selected_label = under
+        elif self._force_new or (self._each_new and layer.mode == "paint"):
+            self._take_number(painted, new=True)
+        self._force_new = False
+
+    def _take_number(self, painted: _Painted, *, new: bool) -> None:
+        if self.pen == BACKGROUND:
+            painted.layer.selected_label = BACKGROUND_ID
+        elif new:
+            number = next_id(painted.layer.data)
+            painted.class_of[number] = self.pen
+            painted.colored.discard(number)
+            self._color(painted)
+            painted.layer.selected_label = number
+
+    def _on_mode(self, event: Any) -> None:
+        """Keep neighbors from being painted over, but let the eraser erase all of them."""
+        event.source.preserve_labels = event.source.mode in ("paint", "polygon")
+
+    def _on_painted(self, event: Any = None) -> None:
+        self._encircling = False
+
+    # ---- what others do to our layers ----
+
+    def _sound_data(self, tile_id: str, painted: _Painted) -> np.ndarray:
+        """Return a layer's data; where somebody put other data there that are no annotation, put the old ones back."""
+        data = painted.layer.data
+        if isinstance(data, np.ndarray) and data.shape == painted.saved.shape and data.dtype.kind in "iu":
+            return data
+        painted.layer.data = painted.saved.copy()
+        self.session.tell(
+            f"The layer of tile {tile_id} was given data of another size or type, which cannot be its annotation: "
+            "what was painted is back.",
+            "warning",
+        )
+        return painted.layer.data
+
+    def _on_removed(self, event: Any) -> None:
+        """Bring back a tile or the outlines that somebody deleted with other means than ours."""
+        if self._removing or self._ended:
+            return
+        lost = event.value
+        if any(lost == layer for layer in self._layers()):
+            self._lost.append(lost)
+
+    def bring_back(self) -> None:
+        """Put back what was deleted; not while it is being deleted, and not when the whole viewer goes."""
+        lost, self._lost = self._lost, []
+        ours = self._layers()
+        for layer in lost:
+            if any(layer == other for other in ours) and layer not in self.viewer.layers:
+                insert(self.viewer, layer)
+                self.session.tell(
+                    "Annotations are not lost by deleting their layer, so it is back: "
+                    "remove the tile in the dock instead."
+                )
+
+    def _layers(self) -> list[Any]:
+        return [painted.layer for painted in self._tiles.values()] + (
+            [self._outlines] if self._outlines is not None else []
+        )
+
+    def _on_active(self, event: Any) -> None:
+        """Follow the layer list: whoever selects a tile's layer there selects the tile."""
+        active = self.viewer.layers.selection.active
+        if active is not None and role(active) == "annotation":
+            tile_id = str(tag(active).get("tile", ""))
+            if tile_id in self._tiles and tile_id != self.session.project.selected:
+                self.session.project.select(tile_id)
+
+    def _remove(self, layers: list[Any]) -> None:
+        self._removing = True
+        try:
+            for layer in layers:
+                keys.unbind(layer)
+                if layer in self.viewer.layers:
+                    layer.locked = LayerLock.NONE
+                    self.viewer.layers.remove(layer)
+        finally:
+            self._removing = False
+
+
+def _edge(tile: Tile) -> float:
+    """Return the width of a tile's frame, in pixels of the image: as thin for its size whatever that is."""
+    return max(1.0, min(tile.box.shape) / 125)
+
+
+def _corners(tile: Tile) -> np.ndarray:
+    y0, x0, y1, x1 = (side - 0.5 for side in tile.box)
+    return np.array([[y0, x0], [y0, x1], [y1, x1], [y1, x0]])
+
+
+def _shade(color: str, amount: float) -> np.ndarray:
+    """Return a color as RGBA, lighter or darker by a part."""
+    rgb = np.array([int(color[start : start + 2], 16) / 255 for start in (1, 3, 5)])
+    rgb = rgb + (1 - rgb) * amount if amount >= 0 else rgb * (1 + amount)
+    return np.array([*rgb, 1.0])

@@ -1,0 +1,135 @@
+"""The curves of a run: its loss terms by name, and its score beside that of the threshold."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyqtgraph as pg
+from napari.utils.theme import get_theme
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
+
+from napari_semiseg.app.run_record import RunRecord
+from napari_semiseg.plugin.widgets.step import ElidedLabel
+
+COLORS = ("#56b4e9", "#e69f00", "#cc79a7", "#009e73", "#d55e00", "#0072b2", "#f0e442")
+"""Okabe and Ito's colors, which the color-blind tell apart."""
+YOURS = "#56b4e9"
+HEIGHT = 108
+
+
+class Curves(QWidget):
+    """Two small plots side by side: losses (logarithmic), and Dice."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.losses = _plot("Loss terms, each with its weight, over steps")
+        self.losses.setLogMode(y=True)
+        self.scores = _plot("Dice on the validation tiles, over steps; dashed: the threshold that needs no training")
+        self.legend = QLabel()
+        self.legend.setTextFormat(Qt.TextFormat.RichText)
+        self.legend.setObjectName("semisegHint")
+        self.legend.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self.verdict = ElidedLabel()
+        self.verdict.setObjectName("semisegVerdict")
+        font = self.verdict.font()
+        font.setBold(True)
+        self.verdict.setFont(font)
+        self._terms: dict[str, pg.PlotDataItem] = {}
+        self.scores.setYRange(0, 1, padding=0.03)
+        self._yours = self.scores.plot(pen=pg.mkPen(YOURS, width=2))
+        self._threshold = self.scores.plot()
+        plots = QHBoxLayout()
+        plots.setSpacing(6)
+        plots.addWidget(self.losses, 1)
+        plots.addWidget(self.scores, 1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        layout.addWidget(self.verdict)
+        layout.addLayout(plots)
+        layout.addWidget(self.legend)
+        self.show_theme("dark")
+
+    def show_theme(self, name: str) -> None:
+        """Take the colors of a theme of napari's."""
+        theme = get_theme(name)
+        text, background = theme.text.as_hex(), theme.foreground.as_hex()
+        dim = pg.mkColor(text)
+        dim.setAlpha(130)
+        for plot in (self.losses, self.scores):
+            plot.setBackground(background)
+            for side in ("left", "bottom"):
+                axis = plot.getAxis(side)
+                axis.setPen(pg.mkPen(dim, width=1))
+                axis.setTextPen(dim)
+        self._threshold.setPen(pg.mkPen(dim, width=1.5, style=Qt.PenStyle.DashLine))
+
+    def show_record(self, record: RunRecord, verdict: str) -> None:
+        """Draw what a run has come to, and say it."""
+        for name in self._terms.keys() - record.losses.keys():
+            self.losses.removeItem(self._terms.pop(name))
+        for number, (name, curve) in enumerate(record.losses.items()):
+            if name not in self._terms:
+                self._terms[name] = self.losses.plot(pen=pg.mkPen(COLORS[number % len(COLORS)], width=1.5))
+            steps, values = np.asarray(curve.steps), np.asarray(curve.values)
+            drawn = values > 0  # a term that is off is no point on a logarithmic axis
+            self._terms[name].setData(steps[drawn], smoothed(values[drawn]))
+        yours, threshold = record.dice, record.threshold_dice
+        self._yours.setData(yours.steps, yours.values, symbol="o", symbolSize=4, symbolBrush=YOURS, symbolPen=None)
+        if threshold.values:  # on the same tiles it is the same at every step
+            self._threshold.setData([0, max(1, record.total)], [threshold.last] * 2)
+        else:
+            self._threshold.setData([], [])
+        self.scores.setVisible(bool(yours.values))
+        end = max(1, record.total)
+        for plot in (self.losses, self.scores):
+            plot.setXRange(0, end, padding=0.02)
+        self.verdict.setText(verdict)
+        self.verdict.setVisible(bool(verdict))
+        self._show_legend(record)
+
+    def _show_legend(self, record: RunRecord) -> None:
+        parts = [
+            f'<span style="color:{COLORS[number % len(COLORS)]}">●</span> {_plain(name)}'
+            for number, name in enumerate(record.losses)
+        ]
+        self.legend.setText("&nbsp; ".join(parts))
+
+
+def smoothed(values: np.ndarray, share: float = 0.02) -> np.ndarray:
+    """Average each value with its neighbors over a share of the curve, so that a trend can be seen; same length."""
+    width = int(len(values) * share) * 2 + 1
+    if width < 3:
+        return values
+    padded = np.pad(values, width // 2, mode="edge")
+    sums = np.cumsum(np.insert(padded, 0, 0.0))
+    return (sums[width:] - sums[:-width]) / width
+
+
+def _plot(tooltip: str) -> pg.PlotWidget:
+    plot = pg.PlotWidget()
+    plot.setFixedHeight(HEIGHT)
+    plot.setMinimumWidth(60)
+    plot.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+    plot.setToolTip(tooltip)
+    plot.setMenuEnabled(False)
+    plot.setMouseEnabled(False, False)
+    plot.hideButtons()
+    plot.setFrameShape(plot.Shape.NoFrame)
+    for side, size in (("left", 30), ("bottom", 18)):
+        axis = plot.getAxis(side)
+        axis.setStyle(tickTextOffset=3, tickLength=-3, hideOverlappingLabels=True)
+        axis.enableAutoSIPrefix(False)
+        axis.setTickFont(_small_font(plot))
+        axis.setWidth(size) if side == "left" else axis.setHeight(size)
+    return plot
+
+
+def _small_font(widget: QWidget):
+    font = widget.font()
+    font.setPointSizeF(7.0)
+    return font
+
+
+def _plain(text: str) -> str:
+    return text[:40].replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("_", " ")

@@ -1,0 +1,133 @@
+"""Tiles as a row of thumbnails with their status."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from qtpy.QtCore import QRectF, QSize, Qt, Signal
+from qtpy.QtGui import QIcon, QImage, QPainter, QPixmap
+from qtpy.QtWidgets import QAbstractItemView, QListView, QListWidget, QListWidgetItem, QWidget
+
+from napari_semiseg.app.painting import BACKGROUND_ID
+from napari_semiseg.plugin.tile_layers import STATUS_COLORS
+from napari_semiseg.plugin.widgets.look import draw_mark
+from napari_semiseg.project.schema import Tile
+
+SIDE = 52
+
+
+class TileStrip(QListWidget):
+    """A row of tiles; one is selected."""
+
+    chosen = Signal(str)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("semisegStrip")
+        self.setViewMode(QListView.ViewMode.IconMode)
+        self.setFlow(QListView.Flow.LeftToRight)
+        self.setMovement(QListView.Movement.Static)
+        self.setWrapping(False)
+        self.setUniformItemSizes(True)
+        self.setIconSize(QSize(SIDE, SIDE))
+        self.setGridSize(QSize(SIDE + 8, SIDE + 8))
+        self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        self.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+        self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setFixedHeight(SIDE + 8 + 4 + self.horizontalScrollBar().sizeHint().height())
+        self._pictures: dict[str, np.ndarray] = {}
+        self.itemSelectionChanged.connect(self._choose)
+
+    def show_tiles(self, tiles: list[Tile], selected: str, words: dict[str, str]) -> None:
+        """Show these tiles; `words` are their tooltips."""
+        self.blockSignals(True)
+        known = [self.item(row).data(Qt.ItemDataRole.UserRole) for row in range(self.count())]
+        if known != [tile.id for tile in tiles]:
+            self.clear()
+            for tile in tiles:
+                item = QListWidgetItem()
+                item.setData(Qt.ItemDataRole.UserRole, tile.id)
+                item.setSizeHint(QSize(SIDE + 6, SIDE + 6))
+                self.addItem(item)
+        for row, tile in enumerate(tiles):
+            item = self.item(row)
+            item.setToolTip(words.get(tile.id, tile.id))
+            item.setData(Qt.ItemDataRole.AccessibleTextRole, words.get(tile.id, tile.id))
+            item.setIcon(self._icon(tile))
+            item.setSelected(tile.id == selected)
+            if tile.id == selected:
+                self.setCurrentItem(item)
+                self.scrollToItem(item)
+        self.blockSignals(False)
+
+    def set_picture(self, tile: Tile, picture: np.ndarray) -> None:
+        """Give a tile its thumbnail: uint8 (h, w, 3)."""
+        self._pictures[tile.id] = picture
+        for row in range(self.count()):
+            if self.item(row).data(Qt.ItemDataRole.UserRole) == tile.id:
+                self.item(row).setIcon(self._icon(tile))
+
+    def pictured(self) -> set[str]:
+        """Return the tiles that have a thumbnail."""
+        return set(self._pictures)
+
+    def forget(self) -> None:
+        """Drop all thumbnails."""
+        self._pictures.clear()
+        self.clear()
+
+    def wheelEvent(self, event: Any) -> None:
+        """Move along the row with any wheel."""
+        bar = self.horizontalScrollBar()
+        bar.setValue(bar.value() - (event.angleDelta().y() or event.angleDelta().x()))
+        event.accept()
+
+    def _choose(self) -> None:
+        items = self.selectedItems()
+        if items:
+            self.chosen.emit(items[0].data(Qt.ItemDataRole.UserRole))
+
+    def _icon(self, tile: Tile) -> QIcon:
+        pixmap = QPixmap(SIDE, SIDE)
+        pixmap.fill(Qt.GlobalColor.darkGray)
+        painter = QPainter(pixmap)
+        picture = self._pictures.get(tile.id)
+        if picture is not None:
+            height, width = picture.shape[:2]
+            image = QImage(picture.data, width, height, 3 * width, QImage.Format.Format_RGB888)
+            painter.drawImage(QRectF(0, 0, SIDE, SIDE), image)
+        draw_mark(painter, tile.status, STATUS_COLORS[tile.status], QRectF(SIDE - 19, SIDE - 19, 17, 17))
+        painter.end()
+        icon = QIcon()
+        for mode in (QIcon.Mode.Normal, QIcon.Mode.Selected):  # a selected one is not to be tinted
+            icon.addPixmap(pixmap, mode)
+        return icon
+
+
+def thumbnail(pixels: np.ndarray, labels: np.ndarray | None, color: str) -> np.ndarray:
+    """Make a thumbnail: the image, with nuclei outlined.
+
+    Parameters
+    ----------
+    pixels : array, (h, w, 3), uint8
+    labels : array, (h, w), integer, or None
+    color : str
+        #rrggbb of the outlines.
+
+    Returns
+    -------
+    array, uint8, (2 SIDE, 2 SIDE, 3)
+    """
+    side = 2 * SIDE
+    rows = np.linspace(0, pixels.shape[0] - 1, side).round().astype(int)
+    columns = np.linspace(0, pixels.shape[1] - 1, side).round().astype(int)
+    small = np.ascontiguousarray(pixels[np.ix_(rows, columns)])
+    if labels is not None:
+        found = labels[np.ix_(rows, columns)]
+        found = np.where(found == BACKGROUND_ID, 0, found)
+        edge = np.zeros(found.shape, bool)
+        edge[:-1] |= found[:-1] != found[1:]
+        edge[:, :-1] |= found[:, :-1] != found[:, 1:]
+        small[edge] = [int(color[start : start + 2], 16) for start in (1, 3, 5)]
+    return small

@@ -1,0 +1,456 @@
+"""Step 2: tiles, and what is painted in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtCore import QSize, Qt, QTimer, Signal
+from qtpy.QtWidgets import (
+    QButtonGroup,
+    QFrame,
+    QHBoxLayout,
+    QInputDialog,
+    QLabel,
+    QMenu,
+    QPushButton,
+    QSpinBox,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+    QWidgetAction,
+)
+from superqt import QFlowLayout
+
+from napari_semiseg.app.session import Session
+from napari_semiseg.app.suggestions import Suggestions
+from napari_semiseg.errors import InputError
+from napari_semiseg.plugin.keys import KEYS
+from napari_semiseg.plugin.layers import of_role, pixels, tag
+from napari_semiseg.plugin.slide_view import SlideView
+from napari_semiseg.plugin.tile_layers import BACKGROUND_COLOR, TileLayers
+from napari_semiseg.plugin.tile_tool import TileTool
+from napari_semiseg.plugin.widgets.look import dot_icon, main_button, plain_button
+from napari_semiseg.plugin.widgets.step import ElidedLabel
+from napari_semiseg.plugin.widgets.tile_strip import TileStrip, thumbnail
+from napari_semiseg.project.schema import ClassSpec, Tile
+from napari_semiseg.project.tile_annotation import BACKGROUND
+
+CLASS_COLORS = ("#f0e442", "#56b4e9", "#009e73", "#e69f00", "#0072b2", "#d55e00", "#cc79a7")
+"""Okabe and Ito's colors in the order that new classes take them: first those that brown and pink tissue has not."""
+
+_STATUS_WORDS = {
+    "empty": "nothing painted yet",
+    "sparse": "only what is painted counts, the rest is left open",
+    "complete": "everything that is not painted is background",
+    "excluded": "left out of training",
+}
+
+
+class TilesPanel(QWidget):
+    """Shows the tiles of the image in view, adds and removes them, and chooses what is painted.
+
+    Parameters
+    ----------
+    session : Session
+    viewer : napari viewer
+    view : SlideView
+    layers : TileLayers
+    suggestions : Suggestions
+    """
+
+    changed = Signal()
+
+    def __init__(
+        self,
+        session: Session,
+        viewer: Any,
+        view: SlideView,
+        layers: TileLayers,
+        suggestions: Suggestions,
+        parent: QWidget | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self.session, self.viewer, self.view, self.layers = session, viewer, view, layers
+        self.suggestions = suggestions
+        self.tool = TileTool(session, viewer, view)
+        self.summary, self.done = "", False
+        self._stale: set[str] = set()
+        self._pens = QButtonGroup(self)
+        self._pens.setExclusive(True)
+
+        self.reason = QLabel()
+        self.reason.setObjectName("semisegReason")
+        self.reason.setWordWrap(True)
+        self.reason.setTextFormat(Qt.TextFormat.PlainText)
+        self.strip = TileStrip()
+        self.strip.chosen.connect(self._choose)
+        self.add = main_button("Add tile", "Click here, then on the image: a small square to paint nuclei in")
+        self.add.setCheckable(True)
+        self.add.clicked.connect(self.tool.switch)
+        self.suggest = QPushButton("Suggest next")
+        self.suggest.setToolTip("Show the place that would teach the most, with the reason")
+        self.suggest.clicked.connect(self._suggest)
+        self.more = plain_button("⋯", "Size of new tiles, removed tiles, classes")
+        self.more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self.more.setMenu(self._make_menu())
+
+        row = QHBoxLayout()
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.add, 1)
+        row.addWidget(self.suggest)
+        row.addWidget(self.more)
+
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(5)
+        for widget in (self.reason, self.strip):
+            layout.addWidget(widget)
+        layout.addLayout(row)
+        layout.addWidget(self._make_suggestion())
+        layout.addWidget(self._make_tile())
+
+        project = session.project
+        for signal in (project.tiles_changed, project.selected_changed, project.opened, project.closed):
+            signal.connect(self._show)
+        project.classes_changed.connect(self._show_classes)
+        project.annotated.connect(self._mark_stale)
+        session.image_changed.connect(self._show_image)
+        layers.pen_changed.connect(self._show_pen)
+        self.tool.changed.connect(self._show_tool)
+        suggestions.changed.connect(self._show_suggestion)
+        self._timer = QTimer(self)
+        self._timer.setInterval(1500)
+        self._timer.timeout.connect(self._renew_thumbnails)
+        self._timer.start()
+        self._show_classes()
+        self._show()
+        self._show_suggestion()
+
+    # ---- parts ----
+
+    def _make_menu(self) -> QMenu:
+        menu = QMenu(self)
+        box = QWidget()
+        line = QHBoxLayout(box)
+        line.setContentsMargins(10, 4, 10, 4)
+        self.side = QSpinBox()
+        self.side.setRange(32, 4096)
+        self.side.setSingleStep(50)
+        self.side.setValue(self.tool.side)
+        self.side.setSuffix(" px")
+        self.side.valueChanged.connect(lambda value: setattr(self.tool, "side", value))
+        line.addWidget(QLabel("Side of new tiles"))
+        line.addWidget(self.side)
+        action = QWidgetAction(menu)
+        action.setDefaultWidget(box)
+        menu.addAction(action)
+        self.undo_remove = menu.addAction("Bring back the tile removed last", self._restore)
+        menu.addSeparator()
+        menu.addAction("Add a class of nuclei…", self._add_class)
+        menu.addAction("Rename the class being painted…", self._rename_class)
+        menu.aboutToShow.connect(self._prepare_menu)
+        return menu
+
+    def _make_suggestion(self) -> QWidget:
+        self.card = QFrame()
+        self.card.setObjectName("semisegCard")
+        column = QVBoxLayout(self.card)
+        column.setContentsMargins(8, 5, 5, 5)
+        column.setSpacing(3)
+        self.why = QLabel()
+        self.why.setTextFormat(Qt.TextFormat.PlainText)
+        self.why.setWordWrap(True)
+        self.take = QPushButton("Add this tile")
+        self.take.clicked.connect(self._take_suggestion)
+        self.skip = QPushButton("Show another")
+        self.skip.clicked.connect(self.suggestions.skip)
+        close = plain_button("✕", "No suggestion")
+        close.clicked.connect(self.suggestions.drop)
+        row = QHBoxLayout()
+        row.addWidget(self.take, 1)
+        row.addWidget(self.skip)
+        row.addWidget(close)
+        column.addWidget(self.why)
+        column.addLayout(row)
+        return self.card
+
+    def _make_tile(self) -> QWidget:
+        self.tile_box = QWidget()
+        column = QVBoxLayout(self.tile_box)
+        column.setContentsMargins(0, 2, 0, 0)
+        column.setSpacing(4)
+        self.tile_name = ElidedLabel()
+        self.pens = QWidget()
+        self._pen_row = QFlowLayout(self.pens)
+        self._pen_row.setContentsMargins(0, 0, 0, 0)
+        self._pen_row.setHorizontalSpacing(2)
+        self._pen_row.setVerticalSpacing(2)
+        self.complete = QPushButton("Mark complete")
+        self.complete.setToolTip("Every nucleus of this tile is painted: what is left is background (Shift+C)")
+        self.complete.clicked.connect(self._complete)
+        self.from_proposal = QPushButton("Start from proposal")
+        self.from_proposal.setToolTip("Paint what is proposed into this tile, to be corrected; undo takes it back")
+        self.from_proposal.clicked.connect(self._from_proposal)
+        self.tile_more = plain_button("⋯", "More about this tile")
+        self.tile_more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        menu = QMenu(self)
+        self.excluding = menu.addAction("Leave out of training", self._exclude)
+        self.judging = menu.addAction("Keep for validation", self._judge)
+        self.judging.setCheckable(True)
+        menu.addSeparator()
+        menu.addAction("Remove this tile", self._remove)
+        menu.aboutToShow.connect(self._prepare_tile_menu)
+        self.tile_more.setMenu(menu)
+        row = QHBoxLayout()
+        row.addWidget(self.complete, 1)
+        row.addWidget(self.from_proposal, 1)
+        row.addWidget(self.tile_more)
+        self.hint = QLabel(
+            "Drag to paint, or right-click and move around a nucleus: back at the start it is filled. "
+            "A stroke on free ground is a new nucleus. N: a new one even there. B: background."
+        )
+        self.hint.setObjectName("semisegHint")
+        self.hint.setWordWrap(True)
+        self.hint.setToolTip("\n".join(f"{key}: {what}" for key, what in KEYS.items()))
+        column.addWidget(self.tile_name)
+        column.addWidget(self.pens)
+        column.addLayout(row)
+        column.addWidget(self.hint)
+        return self.tile_box
+
+    # ---- showing ----
+
+    def _tiles(self) -> list[Tile]:
+        return [tile for tile in self.session.project.tiles if tile.image == self.session.image_index]
+
+    def _why_not(self) -> str:
+        if self.session.project.folder is None or not self.view.started:
+            return "Press Start above first: tiles are kept in the project."
+        if self.session.project.read_only:
+            return "The project is open read-only, so nothing can be painted."
+        return ""
+
+    def _show(self, *_: object) -> None:
+        project = self.session.project
+        why = self._why_not()
+        tiles = self._tiles() if self.session.image_index is not None else []
+        self.reason.setText(why or ("" if tiles else _FIRST_TILE))
+        self.reason.setVisible(bool(why) or not tiles)
+        self.add.setEnabled(not why)
+        self.suggest.setEnabled(not why)
+        self.more.setEnabled(not why)
+        self.add.setToolTip(why or "Click here, then on the image: a small square to paint nuclei in")
+        judges = project.validation
+        words = {tile.id: self._words(tile, tile.id in judges) for tile in tiles}
+        self.strip.show_tiles(tiles, project.selected, words)
+        self.strip.setVisible(bool(tiles))
+        tile = project.tile(project.selected)
+        self.tile_box.setVisible(tile is not None and not why)
+        if tile is not None:
+            self.tile_name.setText(words.get(tile.id, tile.id))
+            self.complete.setText("Mark as sparse" if tile.status == "complete" else "Mark complete")
+            self.complete.setEnabled(tile.status != "excluded")
+        self.summary = project.words
+        self.done = any(tile.used for tile in project.tiles)
+        known = self.strip.pictured()
+        self._stale |= {tile.id for tile in tiles if tile.id not in known}
+        self._renew_thumbnails()
+        self.changed.emit()
+
+    def _words(self, tile: Tile, judges: bool) -> str:
+        count = self.session.project.counts.get(tile.id, 0)
+        nuclei = f"{count} nucleus" if count == 1 else f"{count} nuclei"
+        note = " · for validation" if judges else ""
+        return f"Tile {tile.id} · {tile.status}{note} · {nuclei} — {_STATUS_WORDS[tile.status]}"
+
+    def _show_image(self) -> None:
+        self.strip.forget()
+        self._show()
+
+    def _show_tool(self) -> None:
+        self.add.setChecked(self.tool.on)
+        self.add.setText("Click on the image…" if self.tool.on else "Add tile")
+
+    def _show_classes(self) -> None:
+        for button in self._pens.buttons():
+            self._pens.removeButton(button)
+            self._pen_row.removeWidget(button)
+            button.hide()  # until Qt deletes it
+            button.deleteLater()
+        kinds = [
+            (BACKGROUND + 1 + index, spec.name, spec.color) for index, spec in enumerate(self.session.project.classes)
+        ]
+        for kind, name, color in [*kinds, (BACKGROUND, "background", BACKGROUND_COLOR)]:
+            button = QToolButton()
+            button.setObjectName("semisegPen")
+            button.setCheckable(True)
+            button.setText(name if len(name) <= 18 else f"{name[:17]}…")
+            button.setIcon(dot_icon(color, ring=kind == BACKGROUND))
+            button.setIconSize(QSize(12, 12))
+            button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+            button.setToolTip(
+                "Paint what is certainly no nucleus: needed in sparse tiles only (B)"
+                if kind == BACKGROUND
+                else f"Paint nuclei of the class “{name[:80]}”; with the picker (L) the picked nucleus becomes one"
+            )
+            button.setProperty("kind", kind)
+            button.clicked.connect(lambda _=False, kind=kind: self.layers.choose_pen(kind))
+            self._pens.addButton(button)
+            self._pen_row.addWidget(button)
+        self._show_pen()
+
+    def _show_pen(self) -> None:
+        for button in self._pens.buttons():
+            button.setChecked(button.property("kind") == self.layers.pen)
+
+    def _show_suggestion(self) -> None:
+        found = self.suggestions
+        self.card.setVisible(found.current is not None)
+        self.suggest.setText("Looking…" if found.waiting else "Suggest next")
+        self.suggest.setEnabled(not found.waiting and not self._why_not())
+        if found.current is not None:
+            self.why.setText(found.words)
+            self.skip.setVisible(found.left > 0)
+            y0, x0, y1, x1 = found.current.box
+            self.viewer.scene.camera.center = (0, *self.view.placement.to_world((y0 + y1) / 2, (x0 + x1) / 2))
+
+    def _renew_thumbnails(self) -> None:
+        """Draw the thumbnails of what was painted, in the background, a few at a time."""
+        layer = self.view.layer
+        if layer is None or not self._stale or not self.view.started:
+            return
+        tiles = {tile.id: tile for tile in self._tiles()}
+        for tile_id in sorted(self._stale)[:4]:
+            self._stale.discard(tile_id)
+            if tile_id in tiles:
+                self._draw(tiles[tile_id], layer)
+
+    def _draw(self, tile: Tile, layer: Any) -> None:
+        painted = self.layers.annotation_of(tile.id)
+        labels = painted[0].copy() if painted else None
+        color = self.session.project.classes[0].color
+
+        def failed(error: Exception) -> None:
+            self.session.tell(f"The thumbnail of tile {tile.id} cannot be drawn: {error}", "warning")
+
+        self.session.background.submit(
+            lambda: thumbnail(pixels(layer, tile.box), labels, color),
+            lambda picture: self.strip.set_picture(tile, picture),
+            failed,
+        )
+
+    def _mark_stale(self, tile_id: str) -> None:
+        self._stale.add(tile_id)
+
+    # ---- doing ----
+
+    def _try(self, call: Any, *args: Any) -> None:
+        try:
+            call(*args)
+        except InputError as error:
+            self.session.tell(str(error), "warning")
+
+    def _choose(self, tile_id: str) -> None:
+        self.session.project.select(tile_id)
+        tile = self.session.project.tile(tile_id)
+        if tile is not None and self.view.placement is not None:
+            y0, x0, y1, x1 = tile.box
+            self.viewer.scene.camera.center = (0, *self.view.placement.to_world((y0 + y1) / 2, (x0 + x1) / 2))
+
+    def _complete(self) -> None:
+        project = self.session.project
+        tile = project.tile(project.selected)
+        if tile is not None:
+            self._try(project.set_status, tile.id, "sparse" if tile.status == "complete" else "complete")
+
+    def _exclude(self) -> None:
+        project = self.session.project
+        tile = project.tile(project.selected)
+        if tile is not None:
+            back = "sparse" if project.painted.get(tile.id) else "empty"
+            self._try(project.set_status, tile.id, back if tile.status == "excluded" else "excluded")
+
+    def _judge(self) -> None:
+        project = self.session.project
+        tile = project.tile(project.selected)
+        if tile is not None:
+            self._try(project.set_role, tile.id, "training" if tile.id in project.validation else "validation")
+
+    def _prepare_tile_menu(self) -> None:
+        project = self.session.project
+        tile = project.tile(project.selected)
+        if tile is not None:
+            self.excluding.setText("Use for training again" if tile.status == "excluded" else "Leave out of training")
+            self.judging.setChecked(tile.id in project.validation)
+            self.judging.setEnabled(tile.status == "complete")
+
+    def _prepare_menu(self) -> None:
+        removed = self.session.project.removed
+        self.undo_remove.setEnabled(bool(removed))
+
+    def _remove(self) -> None:
+        project = self.session.project
+        tile_id = project.selected
+        if not tile_id:
+            return
+        self.layers.tick()
+        try:
+            project.remove_tile(tile_id)
+        except InputError as error:
+            self.session.tell(str(error), "error")
+            return
+        self.session.tell(
+            f"Tile {tile_id} is removed; what was painted in it is kept.",
+            actions=(("Bring it back", lambda: self._try(project.restore_tile, tile_id)),),
+        )
+
+    def _restore(self) -> None:
+        removed = self.session.project.removed
+        if removed:
+            self._try(self.session.project.restore_tile, removed[-1])
+
+    def _suggest(self) -> None:
+        self.suggestions.ask(self.tool.side)
+
+    def _take_suggestion(self) -> None:
+        self._try(self.suggestions.take)
+
+    def _from_proposal(self) -> None:
+        tile = self.session.project.tile(self.session.project.selected)
+        for layer in reversed([*of_role(self.viewer, "proposal"), *of_role(self.viewer, "nuclei")]):
+            origin = tuple(tag(layer).get("origin", (0, 0)))
+            if (
+                tag(layer).get("image", tile.image) != tile.image
+                or tag(layer).get("downsample", 1) != 1
+                or layer.multiscale
+            ):
+                continue
+            self._try(self.layers.take_over, layer.data, origin)
+            return
+        self.session.tell("There is no proposal for this image at full size yet: wait for it, or paint by hand.")
+
+    def _add_class(self) -> None:
+        name, given = QInputDialog.getText(self, "A class of nuclei", "Name of the class")
+        if given and name.strip():
+            classes = self.session.project.classes
+            color = CLASS_COLORS[len(classes) % len(CLASS_COLORS)]
+            self._try(self.session.project.set_classes, [*classes, ClassSpec(name=name.strip()[:200], color=color)])
+
+    def _rename_class(self) -> None:
+        classes = list(self.session.project.classes)
+        index = max(0, self.layers.pen - BACKGROUND - 1)
+        name, given = QInputDialog.getText(self, "A class of nuclei", "Name of the class", text=classes[index].name)
+        if given and name.strip():
+            classes[index] = ClassSpec(name=name.strip()[:200], color=classes[index].color)
+            self._try(self.session.project.set_classes, classes)
+
+    def end(self) -> None:
+        """Let go of the viewer."""
+        self._timer.stop()
+        self.tool.end()
+
+
+_FIRST_TILE = (
+    "Add a tile and paint its nuclei, or go on without: training then needs no label at all. "
+    "Three to five tiles already help much."
+)
