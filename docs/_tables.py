@@ -1,0 +1,216 @@
+"""Tables that are read from the program while the documentation is built, so that they cannot become wrong.
+
+A line of a page that holds nothing but ``{{ name argument }}`` is replaced: ``{{ options cdcl }}`` by the options of a
+method, ``{{ presets cdcl }}``, ``{{ request train }}``, ``{{ networks }}``, ``{{ scores }}``, ``{{ keys }}``, and
+``{{ results cdcl }}`` by what was measured, as it lies in `benchmarks/results/`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
+REQUESTS = {
+    "train": "engine.requests:TrainRequest",
+    "run": "engine.run:RunRequest",
+    "predict": "engine.predict:PredictRequest",
+    "split": "engine.split:SplitRequest",
+    "propose": "engine.propose:ProposeRequest",
+    "suggest": "engine.suggest:SuggestRequest",
+    "export": "engine.export:ExportRequest",
+    "demo": "engine.demo:DemoRequest",
+    "crops": "data.sampler:SamplerConfig",
+    "optimizer": "engine.optim:OptimConfig",
+}
+_CALL = re.compile(r"^\{\{ (?P<name>\w+)(?: (?P<argument>[\w-]+))? \}\}$", re.MULTILINE)
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Fill in the tables of a page (mkdocs calls this)."""
+    return _CALL.sub(_filled, markdown)
+
+
+def _filled(call: re.Match[str]) -> str:
+    arguments = [call["argument"]] if call["argument"] else []
+    return TABLES[call["name"]](*arguments)
+
+
+def options(method: str) -> str:
+    """List the options of a method."""
+    from napari_semiseg.methods._registry import METHODS
+
+    return _fields(METHODS[method].Config)
+
+
+def request(verb: str) -> str:
+    """List the options of a verb's request."""
+    return _fields(resolve_name(f"napari_semiseg.{REQUESTS[verb]}"))
+
+
+def presets(method: str) -> str:
+    """List what each preset chooses for a method on a CPU and on a GPU."""
+    from napari_semiseg.engine.presets import plan
+
+    rows = []
+    for preset in ("quick", "standard", "best", "paper"):
+        slow, fast = plan(preset, method, "cpu"), plan(preset, method, "cuda")
+        length = f"{slow.minutes:g} minutes" if slow.minutes else f"{slow.epochs} epochs"
+        for place, chosen in [("any", slow)] if slow == fast else [("CPU", slow), ("GPU", fast)]:
+            others = ", ".join(f"{key} {value}" for key, value in chosen.options.items()) or "none"
+            rows.append((f"`{preset}`", length, place, f"`{chosen.network}`", others))
+    return _table(("preset", "length", "device", "network", "options that differ from their defaults"), rows)
+
+
+def networks() -> str:
+    """List the networks and where they deviate from the papers'."""
+    import torch
+
+    from napari_semiseg.nn._registry import NETWORKS, build_network
+
+    rows = []
+    for spec in NETWORKS.values():
+        with torch.device("meta"):  # counted, never filled
+            network = build_network(spec.name)
+        weights = sum(parameter.numel() for parameter in network.parameters())
+        reach = "the whole image" if network.reach is None else f"{network.reach} px"
+        rows.append((f"`{spec.name}`", spec.title, f"{weights:,}", reach, " ".join(spec.deviations) or "—"))
+    return _table(("name", "network", "parameters", "reach", "where ours deviates from the paper's"), rows)
+
+
+def scores() -> str:
+    """List every score that `evaluate` prints."""
+    from napari_semiseg.engine.evaluate import DEFINITIONS
+
+    return _table(("score", "what it is"), [(f"`{name}`", text) for name, text in DEFINITIONS.items()])
+
+
+def empty_cases() -> str:
+    """Say what `evaluate` does where there is nothing to compare."""
+    from napari_semiseg.engine.evaluate import EMPTY_CASES
+
+    return EMPTY_CASES
+
+
+def keys() -> str:
+    """List the keys of a layer of annotation."""
+    from napari_semiseg.plugin.keys import KEYS
+
+    return _table(("key", "what it does"), [(f"`{key}`", text) for key, text in KEYS.items()])
+
+
+def results(method: str) -> str:
+    """Show what was measured for a method beside the threshold, or say that nothing was."""
+    parts = [measured(path, method) for path in sorted(RESULTS.glob("*.json"))]
+    shown = [part for part in parts if part]
+    return "\n\n".join(shown) or "Not measured yet: `benchmarks/results/` holds no file with this method."
+
+
+BARS = ("hematoxylin threshold", "random forest", "supervised")
+"""Rows that every other one stands beside."""
+SCORES = {
+    "dice": "Dice per image",
+    "dice_pooled": "Dice pooled",
+    "mdice": "mDice, two classes",
+    "miou": "mIoU, two classes",
+}
+
+
+def measured(path: Path, method: str = "") -> str:
+    """Return the rows of a file of scores under the file's own heading and words; "" for any other file.
+
+    With `method`, only its rows and those that it has to be compared with, and "" where it has none.
+    """
+    rows = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    if not isinstance(rows, list) or not all(
+        isinstance(row, dict) and {"method", *SCORES} <= row.keys() for row in rows
+    ):
+        return ""
+    names = list(dict.fromkeys(row["method"] for row in rows))
+    if not names or (method and method not in names):
+        return ""
+    heading, _, conditions = path.with_suffix(".md").read_text(encoding="utf-8").split("\n", 3)[:3]
+    lines = []
+    for name in names if not method else [name for name in names if name in (*BARS, method)]:
+        own = [row for row in rows if row["method"] == name]
+        lines.append((name, *(mean_and_spread([row[score] for row in own]) for score in SCORES), str(len(own))))
+    table = _table(("", *SCORES.values(), "runs"), lines)
+    return f"**{heading.lstrip('# ')}** (`benchmarks/results/{path.name}`)\n\n{conditions}\n\n{table}"
+
+
+def mean_and_spread(values: Sequence[float]) -> str:
+    """Return mean ± standard deviation; the mean alone of one value."""
+    mean = sum(values) / len(values)
+    if len(values) == 1:
+        return f"{mean:.3f}"
+    spread = (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5
+    return f"{mean:.3f} ± {spread:.3f}"
+
+
+def _fields(model: type[BaseModel]) -> str:
+    rows = [
+        (f"`{name}`", _kind(field), _default(field), field.description or "")
+        for name, field in model.model_fields.items()
+    ]
+    return _table(("option", "may be", "default", "what it is"), rows)
+
+
+def _kind(field: FieldInfo) -> str:
+    """Say in words what an option may be."""
+    choices = _choices(field.annotation)
+    if choices:
+        return ", ".join(f"`{choice}`" for choice in choices)
+    names = {int: "whole number", float: "number", bool: "yes or no", str: "text", dict: "options", tuple: "list"}
+    kinds = [names[kind] for kind in names if kind in _types(field.annotation)]
+    kinds = kinds[:1] if "list" not in kinds else ["list"]
+    bounds = [_bound(limit) for limit in field.metadata]
+    return " ".join([*kinds, ", ".join(bound for bound in bounds if bound)]).strip()
+
+
+def _choices(annotation: object) -> list[str]:
+    if get_origin(annotation) is Literal:
+        return [str(choice) for choice in get_args(annotation)]
+    return [choice for part in get_args(annotation) for choice in _choices(part)] if not _is_list(annotation) else []
+
+
+def _is_list(annotation: object) -> bool:
+    return get_origin(annotation) in (tuple, list, dict)
+
+
+def _types(annotation: object) -> set[object]:
+    found = {annotation, get_origin(annotation)}
+    for part in get_args(annotation) if not _is_list(annotation) else ():
+        found |= _types(part)
+    return found
+
+
+def _bound(limit: object) -> str:
+    words = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "multiple_of": "multiple of"}
+    return ", ".join(f"{word} {getattr(limit, name):,}" for name, word in words.items() if hasattr(limit, name))
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "must be given"
+    value = field.get_default(call_default_factory=True)
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "—" if value in (None, "", (), {}) else str(value)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in rows]
+    return "\n".join([f"| {' | '.join(head)} |", f"|{'---|' * len(head)}", *(f"| {line} |" for line in lines)])
+
+
+TABLES: dict[str, Callable[..., str]] = {
+    function.__name__: function
+    for function in (options, request, presets, networks, scores, empty_cases, keys, results)
+}

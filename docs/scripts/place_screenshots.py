@@ -1,0 +1,32 @@
+"""Put the pictures that `take_screenshots.py` has taken into `docs/images/`, made small.
+
+.ci/with-display python docs/scripts/take_screenshots.py SHOTS
+python docs/scripts/place_screenshots.py SHOTS
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+IMAGES = Path(__file__).parents[1] / "images"
+NAMES = {
+    "1-slide": "slide",
+    "2-tiles": "tiles",
+    "2-suggested": "suggested",
+    "3-training": "dock",
+    "4-review": "review",
+    "5-export": "export",
+}
+WIDTH = 1200
+COLORS = 255
+
+if __name__ == "__main__":
+    for taken, name in NAMES.items():
+        picture = Image.open(Path(sys.argv[1]) / f"{taken}.png").convert("RGB")
+        picture = picture.resize((WIDTH, round(WIDTH * picture.height / picture.width)), Image.Resampling.LANCZOS)
+        picture.quantize(COLORS, Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE).save(
+            IMAGES / f"{name}.png", optimize=True
+        )

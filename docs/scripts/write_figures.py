@@ -1,0 +1,39 @@
+"""Write the figures of README.md from `benchmarks/results/`: python docs/scripts/write_figures.py
+
+Nothing is typed in by hand, so no figure stands there without its file; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "docs"))
+from _tables import RESULTS, measured  # noqa: E402
+
+BEGIN = "<!-- figures: written by docs/scripts/write_figures.py -->"
+END = "<!-- end of figures -->"
+
+
+def figures() -> str:
+    """Return the tables of all scored methods, then a line for each other file of results, with its heading."""
+    tables = [table for path in sorted(RESULTS.glob("*.json")) if (table := measured(path))]
+    others = [
+        f"- [{path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}](benchmarks/results/{path.name})"
+        for path in sorted(RESULTS.glob("*.md"))
+        if not measured(path.with_suffix(".json"))
+    ]
+    return "\n\n".join([*tables, "\n".join(others)]).strip()
+
+
+def with_figures(readme: str) -> str:
+    """Return the README with what stands between the two marks written anew."""
+    before, _, rest = readme.partition(BEGIN)
+    after = rest.partition(END)[2]
+    return f"{before}{BEGIN}\n\n{figures()}\n\n{END}{after}"
+
+
+if __name__ == "__main__":
+    page = ROOT / "README.md"
+    page.write_text(with_figures(page.read_text(encoding="utf-8")), encoding="utf-8")
