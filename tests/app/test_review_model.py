@@ -1,0 +1,145 @@
+"""Segmenting, sliders, and exports: what is asked of the engine and what a user is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_semiseg.blocks import Box
+from napari_semiseg.events import BlockDone, Failed, Finished, Run, Started, Stop, Written
+from napari_semiseg.io.ome_zarr import ResultWriter
+
+
+def asked(bench, verb: str) -> list[Run]:
+    return [command for command in bench.sent if isinstance(command, Run) and command.verb == verb]
+
+
+def write_result(path: Path, nuclei: int = 3, threshold: float = 0.5) -> None:
+    whole = Box(0, 0, 200, 200)
+    facts = {"nuclei": nuclei, "split": {"threshold": threshold, "strength": 0.5, "min_area": 40}}
+    path.parent.mkdir(exist_ok=True)
+    with ResultWriter.create(path, (200, 200), ["nucleus"], facts=facts) as writer:
+        writer.write_confidence(whole, np.zeros((1, 200, 200), np.uint8))
+        writer.write_nuclei(whole, np.zeros((200, 200), np.uint32))
+        writer.finish()
+
+
+@pytest.fixture
+def trained(bench):
+    """A session whose training has left a predictor."""
+    training = bench.session.training
+    training.request_train()
+    bench.say(Started("train", str(training.record.path), 10, {"method": "csl"}))
+    (training.record.path / "checkpoints").mkdir()
+    (training.record.path / "checkpoints" / "best-10.safetensors").touch()
+    bench.say(Finished("train", str(training.record.path)))
+    return bench
+
+
+@pytest.fixture
+def segmented(trained):
+    """… and whose image was segmented."""
+    review = trained.session.review
+    review.request_predict()
+    out = Path(asked(trained, "predict")[0].args["out"])
+    write_result(out)
+    trained.say(Written("ome-zarr", str(out), {"nuclei": 3}), Finished("predict", str(out)))
+    trained.settle()
+    trained.session.show_box(Box(10, 20, 110, 140))
+    return trained
+
+
+def test_nothing_is_segmented_before_something_was_trained(bench):
+    assert "Train first" in bench.session.review.why_not
+    bench.session.review.request_predict()
+    assert not asked(bench, "predict")
+
+
+def test_segment_asks_for_the_image_in_view_with_the_newest_run(trained):
+    trained.session.review.request_predict()
+
+    (run,) = asked(trained, "predict")
+    project = trained.session.project
+    assert run.args["run"] == str(trained.session.training.record.path)
+    assert run.args["images"] == [project.folder.source_path(0)]
+    assert run.args["out"] == str(project.folder.prediction_path(0))
+
+
+def test_progress_is_said_and_stop_is_passed_on(trained):
+    review = trained.session.review
+    review.request_predict()
+    trained.say(Started("predict", "", 40), BlockDone(0, (0, 0, 9, 9), 10, 40, 2.0, 15.0))
+
+    assert review.share_done == pytest.approx(0.25)
+    assert review.time_words == "0:15 left · 2.0 block/s"
+    review.stop()
+    assert isinstance(trained.sent[-1], Stop)
+
+
+def test_a_finished_result_is_found_with_its_nuclei_and_sliders(segmented):
+    review = segmented.session.review
+
+    assert review.count_words == "3 nuclei"
+    assert review.split.min_area == 40
+    assert not review.active
+
+
+def test_a_moved_slider_splits_what_is_in_view_at_once_and_the_rest_when_it_rests(segmented):
+    review = segmented.session.review
+    review.set_split(threshold=0.7)
+    (view,) = asked(segmented, "split")
+    assert view.args["box"] == [10, 20, 110, 140]
+    assert view.args["threshold"] == 0.7
+    assert "apply" not in view.args
+    segmented.say(Written("nuclei", view.args["out"], {"box": [10, 20, 110, 140], "nuclei": 2}), Finished("split"))
+    assert review.count_words == "2 nuclei in view"
+
+    segmented.clock.now += 2
+    review.tick()
+    whole = asked(segmented, "split")[-1]
+    assert whole.args["apply"] is True
+    assert review.pending
+    segmented.say(Written("ome-zarr", str(review.result), {"nuclei": 5}), Finished("split"))
+    assert review.count_words == "5 nuclei"
+    assert not review.pending
+
+
+def test_only_the_newest_position_of_a_slider_waits(segmented):
+    review = segmented.session.review
+    for threshold in (0.6, 0.65, 0.7, 0.75):
+        review.set_split(threshold=threshold)
+    first = asked(segmented, "split")
+    segmented.say(Finished("split"))
+
+    assert [run.args["threshold"] for run in first] == [0.6]
+    assert [run.args["threshold"] for run in asked(segmented, "split")] == [0.6, 0.75]
+
+
+def test_nothing_is_exported_while_the_nuclei_are_not_what_the_sliders_say(segmented):
+    exporting = segmented.session.exporting
+    assert exporting.why_not == ""
+    segmented.session.review.set_split(threshold=0.7)
+
+    assert "being split" in exporting.why_not
+
+
+def test_each_ticked_format_is_written_one_after_the_other(segmented):
+    exporting = segmented.session.exporting
+    exporting.formats = set()
+    assert "Tick" in exporting.why_not
+    for name in ("csv", "tiff"):
+        exporting.tick_format(name, True)
+    exporting.request_export()
+    assert exporting.target.is_dir()
+
+    segmented.say(Written("tiff", "a.tif"), Finished("export"))
+    segmented.say(Failed("'a.csv' is there already: choose another name.", wrong_input=True))
+
+    assert [run.args["to"] for run in asked(segmented, "export")] == ["tiff", "csv"]
+    assert [(one.format, one.path, one.problem) for one in exporting.outcomes] == [
+        ("tiff", "a.tif", ""),
+        ("csv", "", "'a.csv' is there already: choose another name."),
+    ]
+    assert not exporting.active

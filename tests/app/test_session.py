@@ -1,0 +1,89 @@
+"""Small jobs for the engine, and what is said, without Qt."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from napari_semiseg.app.session import Session
+from napari_semiseg.app.suggestions import Suggestions
+from napari_semiseg.blocks import Box
+from napari_semiseg.events import Failed, Finished, Ready, Run, Suggested
+
+
+def session_with_engine(path=None):
+    """A session whose engine is ready, on a project with one image where a path is given; and what is sent."""
+    session = Session()
+    sent = []
+    if path is not None:
+        session.project.create(path)
+        session.project.folder.add_array(np.zeros((300, 300, 3), np.uint8), "field")
+        session.show_image(0)
+    session.engine.commanded.connect(sent.append)
+    session.engine.apply([(Ready(1, {}), "")])
+    return session, sent
+
+
+def test_a_small_job_waits_until_the_engine_is_free_and_only_the_newest_of_a_kind_is_kept():
+    session, sent = session_with_engine()
+    training = session.engine.run("train", {})
+    heard = []
+    session.ask("propose", {"image": "a"}, heard.append)
+    session.ask("propose", {"image": "b"}, heard.append)
+    assert [command.verb for command in sent] == ["train"]
+
+    session.engine.apply([(Finished("train"), training)])
+    session.run_errands()
+    assert [(command.verb, command.args) for command in sent[1:]] == [("propose", {"image": "b"})]
+    session.engine.apply([(Finished("propose"), sent[-1].job)])
+    assert heard == [Finished("propose")]
+    session.end()
+
+
+def test_a_dropped_job_is_not_heard():
+    session, sent = session_with_engine()
+    heard = []
+    session.ask("suggest", {}, heard.append)
+    session.drop_errands("suggest")
+    session.engine.apply([(Suggested([]), sent[-1].job), (Finished("suggest"), sent[-1].job)])
+
+    assert heard == []
+    session.end()
+
+
+def test_a_failure_is_told_once_it_is_listened_to(tmp_path):
+    session, sent = session_with_engine(tmp_path / "case")
+    suggestions = Suggestions(session)
+    suggestions.ask(100)
+    assert isinstance(sent[-1], Run)
+    session.engine.apply([(Failed("The image cannot be read: look.", wrong_input=True, detail="why"), sent[-1].job)])
+
+    assert not suggestions.waiting
+    assert session.notice.sentence == "The image cannot be read: look."
+    assert session.notice.details == "why"
+    session.end()
+
+
+def test_suggestions_are_offered_one_by_one_and_taking_one_makes_the_tile(tmp_path):
+    session, sent = session_with_engine(tmp_path / "case")
+    suggestions = Suggestions(session)
+    suggestions.ask(100)
+    tiles = [{"image": 0, "box": [0, x, 100, x + 100], "reason": f"because {x}"} for x in (0, 100, 200)]
+    session.engine.apply([(Suggested(tiles), sent[-1].job), (Finished("suggest"), sent[-1].job)])
+
+    assert suggestions.words == "Suggested: because 0"
+    suggestions.skip()
+    assert (suggestions.words, suggestions.left) == ("Suggested: because 100", 1)
+    suggestions.take()
+    assert session.project.tiles[0].box == Box(0, 100, 100, 200)
+    assert suggestions.current is None
+    session.end()
+
+
+def test_an_empty_list_of_suggestions_is_said(tmp_path):
+    session, sent = session_with_engine(tmp_path / "case")
+    suggestions = Suggestions(session)
+    suggestions.ask(100)
+    session.engine.apply([(Suggested([]), sent[-1].job)])
+
+    assert "no room" in session.notice.sentence
+    session.end()

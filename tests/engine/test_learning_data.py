@@ -1,0 +1,323 @@
+"""What a run learns from: a project's tiles as they are on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from napari_semiseg.blocks import Box
+from napari_semiseg.data.batch import IGNORE
+from napari_semiseg.engine.control import Control
+from napari_semiseg.engine.learning_data import read_project, read_training_data
+from napari_semiseg.engine.predictor import load_predictor
+from napari_semiseg.engine.recipe import prepare
+from napari_semiseg.engine.requests import TrainRequest
+from napari_semiseg.engine.train import train
+from napari_semiseg.errors import InputError
+from napari_semiseg.events import Event, Finished, LabelsChanged, LabelsRead, StepDone, Validated, Warned
+from napari_semiseg.io.rescale import scale_of
+from napari_semiseg.project.folder import ProjectFolder
+from napari_semiseg.project.schema import ClassSpec
+
+
+@pytest.fixture
+def project(tmp_path: Path, discs: Callable[..., np.ndarray]) -> Iterator[ProjectFolder]:
+    """One image of 128 x 128 with four tiles: complete, sparse, excluded, empty."""
+    labels = discs(12, shape=(128, 128), radius=9)
+    image = np.where(labels[..., None] > 0, [90, 60, 140], [225, 170, 205]).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "field.tif", image, photometric="rgb")
+    with ProjectFolder.create(tmp_path / "field.semiseg") as folder:
+        index = folder.add_image(tmp_path / "field.tif", name="field", shape=(128, 128))
+        for box, status in [
+            (Box(0, 0, 64, 64), "complete"),
+            (Box(0, 64, 64, 128), "sparse"),
+            (Box(64, 0, 128, 64), "excluded"),
+            (Box(64, 64, 128, 128), "empty"),
+        ]:
+            tile = folder.add_tile(index, box)
+            if status in ("complete", "sparse"):
+                folder.write_annotation(tile.id, instance=labels[box.slices])
+            folder.set_status(tile.id, status)  # type: ignore[arg-type]
+        yield folder
+
+
+def test_complete_tiles_have_background_sparse_ones_do_not_and_empty_ones_teach_nothing(project: ProjectFolder) -> None:
+    data = read_project(project.path)
+
+    complete, sparse = data.labeled
+    assert set(np.unique(complete.label)) == {0, 1}
+    assert set(np.unique(sparse.label)) == {1, IGNORE}
+    assert data.excluded == [(0, Box(64, 0, 128, 64))]
+    assert data.validation == []
+    assert complete.nuclei > 1
+
+
+def test_what_is_painted_while_a_run_goes_on_reaches_it(project: ProjectFolder, tmp_path: Path) -> None:
+    control = Control()
+    request = TrainRequest(
+        project=str(project.path),
+        out=str(tmp_path / "run"),
+        method="supervised",
+        network="small_unet",
+        steps=6,
+        device="cpu",
+        set={"crop": 64, "batch_labeled": 2},
+    )
+    digests, said = [], False
+    for event in train(request, control):
+        if isinstance(event, StepDone) and not said:
+            said = True
+            empty = next(tile for tile in project.tiles if tile.status == "empty")
+            project.write_annotation(empty.id, instance=np.ones((64, 64), np.uint32))
+            project.set_status(empty.id, "complete")
+            control.send(LabelsChanged())
+        if isinstance(event, LabelsRead):
+            digests.append((event.tiles, event.digest))
+        if isinstance(event, Finished):
+            assert not event.stopped
+
+    assert [tiles for tiles, _ in digests] == [3]
+
+
+def test_contradicting_tiles_are_listed(project: ProjectFolder) -> None:
+    tile = project.add_tile(0, Box(0, 0, 64, 64))
+    project.write_annotation(tile.id, instance=np.zeros((64, 64), np.uint32))
+    project.set_status(tile.id, "complete")
+
+    notes = read_project(project.path).notes
+
+    assert len(notes) == 1
+    assert tile.id in notes[0]
+
+
+def test_labels_of_another_shape_are_refused_with_the_file(small_dataset: Path, quick_request) -> None:  # type: ignore[no-untyped-def]
+    tifffile.imwrite(small_dataset / "labels" / "field-0.tif", np.zeros((64, 64), np.uint16))
+
+    with pytest.raises(InputError, match="field-0"):
+        read_training_data(quick_request(labeled="12"))
+
+
+def test_a_class_map_gives_the_classes(small_dataset: Path, quick_request) -> None:  # type: ignore[no-untyped-def]
+    (small_dataset / "classes").mkdir()
+    for number in range(3):
+        labels = tifffile.imread(small_dataset / "labels" / f"field-{number}.tif")
+        kinds = np.where(labels > 0, 1 + labels % 2, 0).astype(np.uint8)
+        tifffile.imwrite(small_dataset / "classes" / f"field-{number}.tif", kinds)
+    (small_dataset / "classes.json").write_text('{"0": "background", "1": "round", "2": "long"}')
+
+    data = read_training_data(quick_request(classes=str(small_dataset / "classes"), labeled="12"))
+
+    assert data.classes == ("background", "round", "long")
+    assert set(np.unique(data.labeled[0].label)) == {0, 1, 2}
+
+
+def test_images_with_different_pixels_are_learned_from_and_predicted_at_one_size(
+    small_dataset: Path, quick_request
+) -> None:  # type: ignore[no-untyped-def]
+    for number, size in enumerate((0.25, 0.25, 0.5)):
+        path = small_dataset / "images" / f"field-{number}.tif"
+        tifffile.imwrite(path, tifffile.imread(path), photometric="rgb", resolution=(1e4 / size,) * 2, resolutionunit=3)
+    request = quick_request(steps=1)
+    events = list(train(request))
+
+    data = read_training_data(request)
+    predictor = load_predictor(Path(request.out), torch.device("cpu"))
+    assert data.scales == [1.0, 1.0, 2.0]
+    assert [scale_of(image, predictor.mpp) for image in data.images] == data.scales
+    assert any(isinstance(event, Warned) and "all are brought to 0.25 µm" in event.message for event in events)
+
+
+def test_an_image_without_a_pixel_size_stays_as_it_is(quick_request) -> None:  # type: ignore[no-untyped-def]
+    data = read_training_data(quick_request(mpp=0.5))
+
+    assert data.scales == [1.0, 1.0, 1.0]
+    assert data.mpp == 0.5
+
+
+def painted(project: ProjectFolder, box: Box, label: np.ndarray) -> str:
+    new = project.add_tile(0, box)
+    project.write_annotation(new.id, instance=label)
+    project.set_status(new.id, "complete")
+    return new.id
+
+
+def quick_run(project: ProjectFolder, out: Path, **changes: object) -> TrainRequest:
+    values = {
+        "project": str(project.path),
+        "out": str(out),
+        "method": "supervised",
+        "network": "small_unet",
+        "steps": 6,
+        "device": "cpu",
+        "set": {"crop": 64, "batch_labeled": 2},
+    }
+    return TrainRequest.model_validate(values | changes)
+
+
+def told(request: TrainRequest, change: Callable[[], object]) -> list[Event]:
+    """Train, change the project after the first step, and tell the run."""
+    control, events = Control(), []
+    for event in train(request, control):
+        events.append(event)
+        if isinstance(event, StepDone) and event.step == 0:
+            change()
+            control.send(LabelsChanged())
+    return events
+
+
+def test_a_run_without_labels_stays_without_them_when_tiles_are_painted_meanwhile(
+    project: ProjectFolder, tmp_path: Path
+) -> None:
+    options = {"crop": 64, "batch_unlabeled": 2, "restarts": 1, "patch": 16}
+    request = quick_run(project, tmp_path / "run", method="csl", network="auto", set=options)
+
+    def paint() -> None:
+        for _ in range(4):
+            painted(project, Box(64, 64, 128, 128), np.ones((64, 64), np.uint32))
+
+    events = told(request, paint)
+
+    assert not [event for event in events if isinstance(event, Validated | LabelsRead)]
+    assert isinstance(events[-1], Finished)
+
+
+def test_a_class_added_while_a_run_goes_on_is_said_not_to_be_learned(project: ProjectFolder, tmp_path: Path) -> None:
+    def add_class() -> None:
+        project.set_classes([*project.classes, ClassSpec(name="lymphocyte", color="#00ffff")])
+
+    events = told(quick_run(project, tmp_path / "run"), add_class)
+
+    assert any(isinstance(event, Warned) and "start another training" in event.message for event in events)
+    assert not [event for event in events if isinstance(event, LabelsRead)]
+    assert isinstance(events[-1], Finished)
+
+
+def test_tiles_of_an_image_that_was_added_meanwhile_are_learned_from(project: ProjectFolder, tmp_path: Path) -> None:
+    def add_image() -> None:
+        pixels = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
+        tifffile.imwrite(tmp_path / "other.tif", pixels, photometric="rgb")
+        index = project.add_image(tmp_path / "other.tif", name="other", shape=(96, 96))
+        tile = project.add_tile(index, Box(0, 0, 64, 64))
+        project.write_annotation(tile.id, instance=np.ones((64, 64), np.uint32))
+        project.set_status(tile.id, "complete")
+
+    events = told(quick_run(project, tmp_path / "run"), add_image)
+
+    assert [event.tiles for event in events if isinstance(event, LabelsRead)] == [3]
+    assert isinstance(events[-1], Finished)
+
+
+def test_a_project_that_cannot_be_read_for_a_while_ends_no_run(project: ProjectFolder, tmp_path: Path) -> None:
+    def damage() -> None:
+        (project.path / "project.json").write_text("{")
+
+    events = told(quick_run(project, tmp_path / "run"), damage)
+
+    assert any(isinstance(event, Warned) and "the labels that it has" in event.message for event in events)
+    assert isinstance(events[-1], Finished)
+    assert events[-1].facts["steps"] == 6
+
+
+def test_the_best_by_other_judges_is_best_no_longer(project: ProjectFolder, tmp_path: Path) -> None:
+    """A Dice on easy tiles is never reached on hard ones: what is learned since would never count."""
+    truth = painted(project, Box(0, 32, 64, 96), np.ones((64, 64), np.uint32))
+    project.set_role(truth, "validation")
+
+    def judge_by_noise() -> None:
+        noise = np.random.default_rng(0).random((64, 64)) < 0.3
+        project.write_annotation(truth, instance=noise.astype(np.uint32))
+
+    events = told(quick_run(project, tmp_path / "run"), judge_by_noise)
+
+    scores = [event for event in events if isinstance(event, Validated)]
+    assert scores[0].best
+    changed = events.index(next(event for event in events if isinstance(event, LabelsRead)))
+    after = [event for event in events[changed:] if isinstance(event, Validated)]
+    assert after[0].best
+    assert after[0].scores["threshold_dice"] != scores[0].scores["threshold_dice"]
+
+
+def test_labels_that_a_run_has_taken_up_are_not_said_to_have_changed_when_it_goes_on(
+    project: ProjectFolder, tmp_path: Path
+) -> None:
+    request = quick_run(project, tmp_path / "run")
+    told(request, lambda: painted(project, Box(64, 64, 128, 128), np.ones((64, 64), np.uint32)))
+    again = list(train(request.model_copy(update={"resume": True})))
+    painted(project, Box(0, 0, 64, 128), np.ones((64, 128), np.uint32))
+    changed = list(train(request.model_copy(update={"resume": True})))
+
+    assert not [event for event in again if isinstance(event, Warned) and "have changed" in event.message]
+    assert [event for event in changed if isinstance(event, Warned) and "have changed" in event.message]
+
+
+def test_an_image_that_was_changed_before_a_run_goes_on_is_named(small_dataset: Path, quick_request) -> None:  # type: ignore[no-untyped-def]
+    list(train(quick_request(steps=2)))
+    same = list(train(quick_request(resume=True)))
+    tifffile.imwrite(small_dataset / "images" / "field-1.tif", np.zeros((128, 128, 3), np.uint8), photometric="rgb")
+    other = list(train(quick_request(resume=True)))
+
+    assert not [event for event in same if isinstance(event, Warned) and "changed" in event.message]
+    said = [event.message for event in other if isinstance(event, Warned) and "changed" in event.message]
+    assert len(said) == 1
+    assert "field-1.tif" in said[0]
+
+
+@pytest.mark.parametrize(
+    "listed",
+    ['{"1": "round", "2": "long"}', '{"a": "b"}', '"nuclei"', "5", '["background"]', '["background", 3]', "{}"],
+)
+def test_a_list_of_classes_that_says_no_classes_is_refused(small_dataset: Path, quick_request, listed: str) -> None:  # type: ignore[no-untyped-def]
+    (small_dataset / "classes").mkdir()
+    (small_dataset / "classes.json").write_text(listed)
+
+    with pytest.raises(InputError, match="lists no classes"):
+        read_training_data(quick_request(classes=str(small_dataset / "classes")))
+
+
+def test_a_part_that_lists_nothing_is_refused(small_dataset: Path, quick_request) -> None:  # type: ignore[no-untyped-def]
+    (small_dataset / "splits.json").write_text('{"train": []}')
+
+    with pytest.raises(InputError, match="lists no image"):
+        read_training_data(quick_request())
+
+
+def test_a_project_without_an_image_is_refused(tmp_path: Path) -> None:
+    with ProjectFolder.create(tmp_path / "new.semiseg"), pytest.raises(InputError, match="no image yet"):
+        read_project(tmp_path / "new.semiseg")
+
+
+def test_a_list_of_cells_may_begin_with_a_mark_of_its_encoding_and_has_to_be_text(
+    small_dataset: Path,
+    quick_request,  # type: ignore[no-untyped-def]
+) -> None:
+    path = small_dataset / "cells.txt"
+    path.write_bytes(b"\xef\xbb\xbffield-0#1\n")
+    assert [region.name for region in read_training_data(quick_request(labeled=str(path))).labeled] == ["field-0#1"]
+
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="cannot be read as text"):
+        read_training_data(quick_request(labeled=str(path)))
+
+
+def test_all_labels_are_learned_from_for_as_many_steps_as_few(quick_request) -> None:  # type: ignore[no-untyped-def]
+    paper = {"preset": "paper", "steps": None, "set": {"batch_unlabeled": 4}}
+    few, all_of_them = (prepare(quick_request(**paper, labeled=count)) for count in ("1", None))
+
+    assert few.choices.steps == 80 * 3  # 11 unlabeled cells, 4 at a time
+    assert all_of_them.choices.steps == few.choices.steps
+
+
+def test_images_whose_names_have_dots_are_found_by_their_stems(small_dataset: Path, quick_request) -> None:  # type: ignore[no-untyped-def]
+    for folder in ("images", "labels"):
+        (small_dataset / folder / "field-0.tif").rename(small_dataset / folder / "field.v2.tif")
+    (small_dataset / "splits.json").write_text('{"train": ["field.v2"]}')
+
+    data = read_training_data(quick_request(labeled=None))
+
+    assert [image.name for image in data.images] == ["field.v2"]
+    assert len(data.labeled) == 3

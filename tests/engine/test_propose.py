@@ -1,0 +1,93 @@
+"""Nuclei before any training."""
+
+import numpy as np
+import pytest
+import tifffile
+from skimage.data import immunohistochemistry
+
+from napari_semiseg.engine import propose as propose_module
+from napari_semiseg.engine.control import Control
+from napari_semiseg.engine.propose import propose_from_args
+from napari_semiseg.errors import InputError
+from napari_semiseg.events import Finished, Started, Written
+from napari_semiseg.metrics import compare
+from napari_semiseg.postprocess import threshold
+from napari_semiseg.postprocess.instances import split_nuclei
+
+
+def proposed(image, out, **changes):
+    events = list(propose_from_args({"image": str(image), "out": str(out), **changes}, Control()))
+    assert isinstance(events[0], Started)
+    assert isinstance(events[-1], Finished)
+    files = {event.what: np.load(event.path) for event in events if isinstance(event, Written)}
+    return files["confidence"], files["nuclei"], events[-1].facts
+
+
+@pytest.fixture
+def tissue(tmp_path):
+    path = tmp_path / "tissue.tif"
+    tifffile.imwrite(path, immunohistochemistry(), photometric="rgb")
+    return path
+
+
+def test_a_field_is_proposed_whole_by_its_own_threshold(tissue, tmp_path):
+    mask, expected = threshold.propose(immunohistochemistry())
+    confidence, labels, facts = proposed(tissue, tmp_path / "out")
+    np.testing.assert_array_equal(confidence, expected)
+    np.testing.assert_array_equal(confidence >= 128, mask)
+    np.testing.assert_array_equal(labels, split_nuclei(confidence))
+    assert facts["box"] == [0, 0, 512, 512]
+    assert facts["stain"] == "hematoxylin"
+    assert facts["nuclei"] == labels.max() > 50
+
+
+def test_a_rectangle_is_proposed_as_in_the_whole_field(tissue, tmp_path):
+    confidence, _, facts = proposed(tissue, tmp_path / "out", box=[100, 50, 300, 900])
+    assert facts["box"] == [100, 50, 300, 512]
+    np.testing.assert_array_equal(confidence, threshold.propose(immunohistochemistry())[1][100:300, 50:512])
+
+
+def test_gray_images_are_proposed_by_intensity(tmp_path, discs):
+    labels = discs(20, shape=(150, 200), radius=9)
+    rng = np.random.default_rng(0)
+    image = np.where(labels > 0, 3000, 400) + rng.normal(0, 60, labels.shape)
+    tifffile.imwrite(tmp_path / "dapi.tif", image.astype(np.uint16))
+    _, found, facts = proposed(tmp_path / "dapi.tif", tmp_path / "out")
+    assert facts["stain"] == "intensity"
+    counts = compare(found, labels)
+    assert counts.matched == counts.truth == counts.predicted == 20
+
+
+def test_on_a_slide_the_part_with_most_tissue_is_proposed_and_glass_does_not_move_the_threshold(tmp_path, monkeypatch):
+    for name, value in (("LARGEST", 600), ("WINDOW", 512), ("_CELL", 128), ("OVERVIEW", 256)):
+        monkeypatch.setattr(propose_module, name, value)
+    slide = np.full((1024, 1536, 3), 244, np.uint8)
+    slide[512:, 1024:] = immunohistochemistry()
+    tifffile.imwrite(tmp_path / "slide.tif", slide, photometric="rgb")
+
+    confidence, _, facts = proposed(tmp_path / "slide.tif", tmp_path / "out")
+
+    mask, _ = threshold.propose(immunohistochemistry())
+    assert facts["box"] == [512, 1024, 1024, 1536]
+    assert ((confidence >= 128) == mask).mean() > 0.95
+    other, _, elsewhere = proposed(tmp_path / "slide.tif", tmp_path / "out", box=[400, 900, 700, 1200])
+    assert elsewhere["threshold"] == facts["threshold"]
+    np.testing.assert_array_equal(other[112:, 124:], confidence[:188, :176])
+
+
+def test_a_blank_image_has_no_nuclei(tmp_path):
+    tifffile.imwrite(tmp_path / "blank.tif", np.full((40, 50, 3), 240, np.uint8), photometric="rgb")
+    confidence, labels, facts = proposed(tmp_path / "blank.tif", tmp_path / "out")
+    assert not labels.any()
+    assert confidence.max() < 128
+    assert facts["nuclei"] == 0
+
+
+def test_wrong_requests_are_refused_in_a_sentence(tissue, tmp_path):
+    for args, reason in (
+        ({"box": [600, 600, 700, 700]}, "does not lie"),
+        ({"image": str(tmp_path / "none.tif")}, "none.tif"),
+        ({"strength": 2}, "strength"),
+    ):
+        with pytest.raises(InputError, match=reason):
+            proposed(**{"image": tissue, "out": tmp_path / "out", **args})

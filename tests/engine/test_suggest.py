@@ -1,0 +1,97 @@
+"""Where the next tile is suggested, on images whose answer is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_semiseg.engine.suggest import SuggestRequest, suggest
+from napari_semiseg.errors import InputError
+from napari_semiseg.events import Finished, Suggested
+from napari_semiseg.project.folder import ProjectFolder
+
+GLASS, TISSUE = (245, 245, 245), (190, 120, 180)
+
+
+def slide(tmp_path, *islands, shape=(800, 800), tiles=()):
+    """A project with a slide of glass and islands of tissue with dark dots."""
+    image = np.full((*shape, 3), GLASS, np.uint8)
+    for y0, x0, y1, x1 in islands:
+        image[y0:y1, x0:x1] = TISSUE
+        image[y0 + 5 : y1 : 20, x0 + 5 : x1 : 20] = (70, 40, 120)
+    with ProjectFolder.create(tmp_path / "case") as folder:
+        folder.add_array(image, "slide", 0.5)
+        for tile in tiles:
+            folder.add_tile(0, tile)
+    return str(tmp_path / "case.semiseg")
+
+
+def suggested(source, **options):
+    events = list(suggest(SuggestRequest(source=source, side=100, **options)))
+    assert isinstance(events[-1], Finished)
+    return next(event for event in events if isinstance(event, Suggested)).tiles
+
+
+def inside(box, island):
+    return max(0, min(box[2], island[2]) - max(box[0], island[0])) * max(
+        0, min(box[3], island[3]) - max(box[1], island[1])
+    )
+
+
+def test_tiles_lie_on_tissue_and_spread_over_all_of_it(tmp_path):
+    islands = [(0, 0, 250, 250), (550, 550, 800, 800)]
+    tiles = suggested(slide(tmp_path, *islands), n=4)
+
+    assert len(tiles) == 4
+    cover = np.array([[inside(tile["box"], island) for island in islands] for tile in tiles])
+    assert (cover.sum(axis=1) >= 0.25 * 100 * 100).all()
+    assert (cover[:2] > 0).any(axis=0).all()  # the first two already reach both
+
+
+def test_no_suggestion_overlaps_a_tile_or_another_suggestion(tmp_path):
+    tile = (300, 300, 400, 400)
+    boxes = [np.array(found["box"]) for found in suggested(slide(tmp_path, (0, 0, 800, 800), tiles=[tile]), n=20)]
+
+    boxes.append(np.array(tile))
+    for index, box in enumerate(boxes):
+        assert not any(inside(box, other) for other in boxes[:index])
+
+
+def test_the_next_tile_is_far_from_those_that_are_there_and_says_how_far(tmp_path):
+    (found,) = suggested(slide(tmp_path, (0, 0, 800, 800), tiles=[(0, 0, 100, 100)]), n=1)
+
+    assert found["box"] == [700, 700, 800, 800]
+    assert found["reason"].startswith("495 µm from the nearest tile; 100 % tissue")
+
+
+def test_tissue_that_looks_different_comes_before_more_of_the_same(tmp_path):
+    image = np.full((400, 800, 3), TISSUE, np.uint8)
+    image[::10] = (200, 140, 190)
+    image[100:300, 250:450] = (90, 60, 160)
+    with ProjectFolder.create(tmp_path / "case") as folder:
+        folder.add_array(image, "slide")
+        folder.add_tile(0, (150, 0, 250, 100))
+        folder.add_tile(0, (150, 700, 250, 800))
+    (found,) = suggested(str(tmp_path / "case.semiseg"), n=1)
+
+    assert inside(found["box"], (100, 250, 300, 450)) == 100 * 100
+
+
+def test_an_image_smaller_than_a_tile_is_suggested_whole(tmp_path):
+    with ProjectFolder.create(tmp_path / "case") as folder:
+        folder.add_array(np.full((31, 17, 3), TISSUE, np.uint8), "small")
+    (found,) = suggested(str(tmp_path / "case.semiseg"))
+
+    assert found["box"] == [0, 0, 31, 17]
+
+
+def test_nothing_is_suggested_where_there_is_no_room(tmp_path):
+    assert suggested(slide(tmp_path, (0, 0, 150, 150), shape=(150, 150), tiles=[(25, 25, 125, 125)])) == []
+
+
+def test_a_project_without_an_image_and_a_folder_that_is_none_are_refused(tmp_path):
+    ProjectFolder.create(tmp_path / "case").close()
+    with pytest.raises(InputError, match="holds no image"):
+        list(suggest(SuggestRequest(source=str(tmp_path / "case.semiseg"))))
+    with pytest.raises(InputError):
+        list(suggest(SuggestRequest(source=str(tmp_path))))

@@ -1,0 +1,328 @@
+"""The training loop: what it says, what it leaves on disk, and what it survives."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from napari_semiseg.engine.checkpoint import RunFolder
+from napari_semiseg.engine.control import Control
+from napari_semiseg.engine.recipe import take_step
+from napari_semiseg.engine.requests import TrainRequest
+from napari_semiseg.engine.train import train
+from napari_semiseg.errors import InputError
+from napari_semiseg.events import (
+    Cancel,
+    Event,
+    Finished,
+    Focus,
+    Pause,
+    Paused,
+    PreviewWritten,
+    Resume,
+    Resumed,
+    Saved,
+    Skipped,
+    Started,
+    StepDone,
+    Stop,
+    Validated,
+    Warned,
+)
+
+Ask = Callable[..., TrainRequest]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def kinds(events: list[Event]) -> list[type[Event]]:
+    return [type(event) for event in events]
+
+
+def weights(run: str) -> dict[str, torch.Tensor]:
+    path = RunFolder(Path(run)).latest()
+    assert path is not None
+    from safetensors.torch import load_file
+
+    return load_file(path)
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_run_says_what_it_chose_learns_and_leaves_a_model(quick_request: Ask) -> None:
+    request = quick_request(steps=25)
+    events = list(train(request))
+
+    assert isinstance(events[0], Started)
+    assert events[0].facts["labeled"] == events[0].facts["labeled"][:5]
+    assert len(events[0].facts["validation"]) == 1  # one in four of six cells
+    assert isinstance(events[-1], Finished)
+    assert not events[-1].stopped
+    steps = [event for event in events if isinstance(event, StepDone)]
+    assert set(steps[0].losses) == {"sup", "dice"}
+    tensors, card = RunFolder(Path(request.out)).read_model()
+    assert card["choices"]["method"] == "supervised"
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values() if tensor.is_floating_point())
+
+
+def test_a_run_writes_down_every_event_and_the_versions(quick_request: Ask) -> None:
+    request = quick_request()
+    events = list(train(request))
+
+    lines = (Path(request.out) / "events.jsonl").read_text().splitlines()
+    assert [json.loads(line)["event"] for line in lines] == [kind.__name__ for kind in kinds(events)]
+    config = RunFolder(Path(request.out)).read_config()
+    assert config["versions"]["torch"].startswith("2.")
+    assert config["request"]["seed"] == 0
+    assert len(config["labels"]) == 64
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(quick_request: Ask, tmp_path: Path) -> None:
+    runs = [str(tmp_path / name) for name in ("one", "again", "other")]
+    for out, seed in zip(runs, (3, 3, 4), strict=True):
+        list(train(quick_request(out=out, seed=seed, steps=3)))
+
+    assert same(weights(runs[0]), weights(runs[1]))
+    assert not same(weights(runs[0]), weights(runs[2]))
+
+
+@pytest.mark.parametrize("method", ["supervised", "cdcl"])
+def test_a_run_stopped_and_resumed_equals_one_that_was_not(quick_request: Ask, tmp_path: Path, method: str) -> None:
+    whole, broken = str(tmp_path / "whole"), str(tmp_path / "broken")
+    options = {"warmup_fraction": 0.2} if method == "cdcl" else {}
+    list(train(quick_request(out=whole, method=method, steps=6, set=options)))
+
+    control = Control()
+    for event in train(quick_request(out=broken, method=method, steps=6, set=options), control):
+        if isinstance(event, StepDone):
+            control.send(Stop())
+    assert not same(weights(whole), weights(broken))
+    list(train(quick_request(out=broken, resume=True)))
+
+    assert same(weights(whole), weights(broken))
+
+
+def test_a_stopped_run_keeps_the_best_and_says_so(quick_request: Ask) -> None:
+    control = Control()
+    control.send(Stop())
+    request = quick_request()
+    events = list(train(request, control))
+
+    assert isinstance(events[-1], Finished)
+    assert events[-1].stopped
+    assert not events[-1].canceled
+    assert RunFolder(Path(request.out)).latest() is not None
+
+
+def test_a_canceled_run_leaves_no_weights(quick_request: Ask) -> None:
+    control = Control()
+    request = quick_request()
+    events = []
+    for event in train(request, control):
+        events.append(event)
+        if isinstance(event, StepDone):
+            control.send(Cancel())
+
+    assert isinstance(events[-1], Finished)
+    assert events[-1].canceled
+    assert list((Path(request.out) / "checkpoints").iterdir()) == []
+    assert (Path(request.out) / "run.json").exists()
+
+
+def test_a_run_that_is_canceled_while_it_stops_leaves_no_weights(quick_request: Ask) -> None:
+    control = Control()
+    control.send(Stop())
+    request = quick_request()
+    events = []
+    for event in train(request, control):
+        events.append(event)
+        if isinstance(event, Saved):  # it has taken the Stop by now
+            control.send(Cancel())
+
+    assert isinstance(events[-1], Finished)
+    assert events[-1].canceled
+    assert list((Path(request.out) / "checkpoints").iterdir()) == []
+
+
+def test_a_paused_run_saves_holds_and_goes_on(quick_request: Ask) -> None:
+    control = Control()
+    control.send(Pause())
+    events = []
+    for event in train(quick_request(steps=2), control):
+        events.append(event)
+        if isinstance(event, Paused):
+            control.send(Resume())
+
+    found = kinds(events)
+    assert found.index(Saved) < found.index(Paused) < found.index(Resumed) < found.index(Finished)
+
+
+def test_time_spent_paused_is_no_time_of_the_run(quick_request: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    control, real, slept = Control(), time.monotonic, [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: real() + slept[0])
+    events: list[Event] = []
+    for event in train(quick_request(steps=4, minutes=2, labeled="3"), control):
+        events.append(event)
+        if isinstance(event, StepDone) and event.step == 0:
+            control.send(Pause())
+        if isinstance(event, Paused):
+            slept[0] += 3600
+            control.send(Resume())
+
+    assert isinstance(events[-1], Finished)
+    assert events[-1].facts["steps"] == 4
+
+
+def test_a_run_that_is_stopped_while_paused_is_not_said_to_go_on(quick_request: Ask) -> None:
+    control = Control()
+    control.send(Pause())
+    events = []
+    for event in train(quick_request(steps=2), control):
+        events.append(event)
+        if isinstance(event, Paused):
+            control.send(Stop())
+
+    assert Resumed not in kinds(events)
+    assert isinstance(events[-1], Finished)
+    assert events[-1].stopped
+
+
+def test_the_best_model_stays_the_best_when_an_older_checkpoint_is_taken_up(
+    quick_request: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaking(recipe, step, rate):  # type: ignore[no-untyped-def]
+        return ({"sup": float("nan")}, False) if step in (3, 4, 5) else take_step(recipe, step, rate)
+
+    scores = iter([0.5, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3])
+    monkeypatch.setattr("napari_semiseg.engine.train.take_step", breaking)
+    monkeypatch.setattr("napari_semiseg.engine.train.validation_dice", lambda recipe: next(scores))
+    control = Control()
+    request = quick_request(steps=8)
+    for event in train(request, control):
+        if isinstance(event, Validated) and event.step == 1:
+            control.send(Pause())  # which saves, before the best
+            control.send(Resume())
+        last = event
+
+    assert last.facts["best_step"] == 2
+    assert last.facts["dice"] == 0.9
+    assert max(Path(request.out).glob("checkpoints/best-*.safetensors")).stem == "best-0000002"
+
+
+def test_a_confidence_map_is_written_for_the_rectangle_in_focus(quick_request: Ask) -> None:
+    control = Control()
+    control.send(Focus(1, (0, 0, 64, 64)))
+    events = list(train(quick_request(steps=21), control))
+
+    shown = [event for event in events if isinstance(event, PreviewWritten)]
+    assert shown[-1].step == 21
+    assert shown[-1].image == 1
+    preview = np.load(shown[-1].path, allow_pickle=False)
+    assert preview.dtype == np.uint8
+    assert preview.shape == (128, 128)  # small images are shown whole
+    assert shown[-1].box == (0, 0, 128, 128)
+
+
+def test_validation_cells_are_judged_beside_the_threshold_and_the_best_is_marked(quick_request: Ask) -> None:
+    scores = [event for event in train(quick_request(steps=30)) if isinstance(event, Validated)]
+
+    assert scores[0].best
+    assert all(0 <= event.scores["dice"] <= 1 for event in scores)
+    assert scores[0].scores["threshold_dice"] > 0.9  # these nuclei are purple on pink
+    assert max(event.scores["dice"] for event in scores) > 0.7
+
+
+def test_with_fewer_than_four_cells_a_run_says_that_it_cannot_judge_itself(quick_request: Ask) -> None:
+    events = list(train(quick_request(labeled="3", steps=1)))
+
+    assert any(isinstance(event, Warned) and "cannot say how good" in event.message for event in events)
+
+
+def test_steps_that_are_not_finite_are_skipped_and_the_last_good_weights_taken_up(
+    quick_request: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaking(recipe, step, rate):  # type: ignore[no-untyped-def]
+        if step in (3, 4, 5):
+            for parameter in recipe.method.parameters():
+                parameter.data.fill_(float("nan"))
+            return {"sup": float("nan")}, False
+        return take_step(recipe, step, rate)
+
+    monkeypatch.setattr("napari_semiseg.engine.train.take_step", breaking)
+    monkeypatch.setattr("napari_semiseg.engine.train.SAVE_SECONDS", 0.0)
+    events = list(train(quick_request(steps=8, labeled="3")))
+
+    assert kinds(events).count(Skipped) == 3
+    assert any(isinstance(event, Warned) and "half the learning rate" in event.message for event in events)
+    tensors, _ = RunFolder(Path(quick_request().out)).read_model()
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values() if tensor.is_floating_point())
+
+
+def test_an_absurd_learning_rate_ends_with_a_sentence_not_with_a_broken_model(quick_request: Ask) -> None:
+    request = quick_request(steps=40, labeled="3", set={"lr": 1.0, "optimizer": "sgd", "momentum": 0.99})
+
+    with suppress(InputError):  # it may recover, or give up with a sentence
+        assert isinstance(list(train(request))[-1], Finished)
+
+    path = RunFolder(Path(request.out)).latest()
+    assert path is None or all(bool(torch.isfinite(t).all()) for t in weights(request.out).values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"method": "magic"}, "no method 'magic'"),
+        ({"network": "magic"}, "no network"),
+        ({"method": "csl", "network": "magic"}, "no use for --network magic"),
+        ({"method": "csl", "network": "auto", "weights": "imagenet"}, "no use for --weights imagenet"),
+        ({"labeled": "500"}, "hold only 12"),
+        ({"labeled": "0"}, "learns from labels"),
+        ({"dataset": None}, "Give images"),
+        ({"split": "nope"}, "no part 'nope'"),
+        ({"set": {"learning_rat": 1}}, "no option 'learning_rat'"),
+        ({"set": {"lr": -1}}, "'lr'"),
+        ({"set": {"crop": 72}}, "crop"),
+        ({"out": ""}, "--out"),
+    ],
+)
+def test_a_request_that_cannot_be_met_is_refused_in_one_sentence(quick_request: Ask, changes: dict, words: str) -> None:
+    with pytest.raises(InputError) as refusal:
+        next(train(quick_request(**changes)))
+
+    assert words in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("preset", ["quick", "paper"])
+def test_a_run_without_any_label_takes_the_crops_of_its_paper(quick_request: Ask, preset: str) -> None:
+    request = quick_request(labeled="0", method="auto", network="auto", preset=preset, steps=1)
+    request = request.model_copy(update={"set": {"restarts": 1, "batch_unlabeled": 1}})
+    events = list(train(request))
+
+    assert isinstance(events[0], Started)
+    assert events[0].facts["method"] == "csl"
+    assert isinstance(events[-1], Finished)
+    config = RunFolder(Path(request.out)).read_config()
+    assert config["choices"]["sampler"]["crop"] == 300
+
+
+def test_a_run_folder_is_never_written_over(quick_request: Ask) -> None:
+    list(train(quick_request(steps=1)))
+
+    with pytest.raises(InputError, match="already holds a run"):
+        next(train(quick_request(steps=1)))

@@ -1,0 +1,113 @@
+"""CDCL: the flow of the paper, and the points where paper and code differ."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from napari_semiseg.losses.ramps import sigmoid_rampup
+from napari_semiseg.methods._base import Task
+from napari_semiseg.methods.cdcl import CDCL, CDCLConfig
+
+
+def build(new_network, steps: int = 80, **options) -> CDCL:  # type: ignore[no-untyped-def]
+    torch.manual_seed(0)
+    return CDCL(new_network(), Task(steps=steps, crop=64), CDCLConfig(**options)).train()
+
+
+def taught(method: CDCL, batch) -> CDCL:  # type: ignore[no-untyped-def]
+    """Teach student and teacher which pixels are nuclei, so that there are patches of both kinds."""
+    optimizer = torch.optim.Adam(method.student.parameters(), lr=5e-3)
+    for step in range(60):
+        optimizer.zero_grad()
+        method.losses(batch, 0)["sup"].backward()
+        optimizer.step()
+        method.after_step(step)
+    return method
+
+
+def test_the_unsupervised_branch_starts_with_the_sixth_of_eighty_epochs(new_network, make_batch) -> None:  # type: ignore[no-untyped-def]
+    method, batch = build(new_network), make_batch()
+    assert set(method.losses(batch, 4)) == {"sup"}
+    assert set(method.losses(batch, 5)) == {"sup", "cons", "ent", "contr"}
+
+
+def test_the_consistency_term_grows_along_the_ramp_and_the_others_do_not(new_network, make_batch) -> None:  # type: ignore[no-untyped-def]
+    method, batch = build(new_network, history=0), make_batch()
+    early, late = method.losses(batch, 10), method.losses(batch, 70)
+
+    assert (late["cons"] / early["cons"]).item() == pytest.approx(
+        sigmoid_rampup(70, 80) / sigmoid_rampup(10, 80), rel=1e-5
+    )
+    assert late["ent"].item() == pytest.approx(early["ent"].item(), rel=1e-6)
+
+
+def test_the_bank_holds_student_and_teacher_cells_of_the_batch_before(new_network, make_batch) -> None:  # type: ignore[no-untyped-def]
+    batch = make_batch()
+    method = taught(build(new_network), batch)
+    assert len(method.bank) == 0
+    method.losses(batch, 20)
+    method.after_step(20)
+
+    cells = batch.weak_u.shape[0] * (64 // 4) ** 2  # stride 2, then pooled 2 x 2
+    assert len(method.bank) == 2 * cells
+    method.losses(batch, 21)
+    method.after_step(21)
+    assert len(method.bank) == 2 * cells  # one batch is remembered, not two
+
+
+def test_both_kinds_of_patches_give_anchors_once_the_classifier_is_sensible(new_network, make_batch) -> None:  # type: ignore[no-untyped-def]
+    batch = make_batch()
+    method = taught(build(new_network), batch)
+    losses = method.losses(batch, 20)
+
+    counters = method.counters()
+    assert counters["foreground anchors"] > 0
+    assert counters["background anchors"] > 0
+    assert counters["negatives per anchor"] > 0
+    assert losses["contr"].item() > 0
+
+
+def test_the_contrast_trains_the_projector_of_the_student_only(new_network, make_batch) -> None:  # type: ignore[no-untyped-def]
+    batch = make_batch()
+    method = taught(build(new_network), batch)
+    method.zero_grad()
+    method.losses(batch, 20)["contr"].backward()
+
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in method.student.projector.parameters())
+    assert all(p.grad is None for p in method.teacher.parameters())
+    assert method.student.net.head.weight.grad is None  # pseudo-labels carry no gradient
+
+
+def test_fewer_anchors_can_be_taken_and_keys_stay_as_they_are(new_network, make_batch) -> None:  # type: ignore[no-untyped-def]
+    batch = make_batch()
+    method = taught(build(new_network, max_anchors=50), batch)
+    method.losses(batch, 20)
+
+    counters = method.counters()
+    assert counters["foreground anchors"] + counters["background anchors"] == 50
+
+
+@pytest.mark.parametrize("rule", ["paper", "sum", "pixel", "random"])
+@pytest.mark.parametrize("mask", ["none", "confident", "unconfident"])
+@pytest.mark.parametrize("detach", ["all", "history"])
+def test_every_combination_of_its_options_gives_finite_terms(new_network, make_batch, rule, mask, detach) -> None:  # type: ignore[no-untyped-def]
+    batch = make_batch()
+    method = taught(build(new_network, rule=rule, consistency_mask=mask, detach=detach), batch)
+    for step in (20, 21):
+        losses = method.losses(batch, step)
+        torch.stack(list(losses.values())).sum().backward()
+        method.after_step(step)
+        assert all(bool(torch.isfinite(term)) for term in losses.values())
+
+
+def test_pixels_that_show_no_image_give_no_anchor_and_no_consistency(new_network, make_batch) -> None:  # type: ignore[no-untyped-def]
+    from dataclasses import replace
+
+    batch = make_batch()
+    method = taught(build(new_network), batch)
+    blind = replace(batch, valid_u=torch.zeros_like(batch.valid_u))
+    losses = method.losses(blind, 20)
+
+    assert losses["cons"].item() == losses["ent"].item() == losses["contr"].item() == 0
+    assert all(losses[name].requires_grad for name in ("cons", "ent", "contr"))

@@ -1,0 +1,131 @@
+"""What holds for every method of the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+
+import pytest
+import torch
+
+from napari_semiseg.data.batch import Batch
+from napari_semiseg.engine.optim import OptimConfig, descend
+from napari_semiseg.methods._base import Method, Task
+from napari_semiseg.methods._registry import METHODS, find_method
+
+Networks = Callable[..., Callable]
+Batches = Callable[..., Batch]
+
+every_method = pytest.mark.parametrize("name", METHODS)
+few_label_methods = pytest.mark.parametrize("name", [name for name, kind in METHODS.items() if kind.labels != "unused"])
+
+
+def build(
+    name: str, networks: Networks, batch: Batch, *, classes: int = 2, steps: int = 40, **options: object
+) -> Method:
+    torch.manual_seed(0)
+    kind = METHODS[name]
+    if name == "csl":
+        options = {"patch": 12, "candidate_stride": 8, "restarts": 1, **options}
+    task = Task(classes=classes, steps=steps, crop=64, seed=0, probe=batch.weak_u)
+    return kind(networks(classes), task, kind.Config(**options)).train()
+
+
+def learn(method: Method, batch: Batch, steps: range, optimizers: list | None = None) -> list:
+    optimizers = optimizers or [OptimConfig(lr=5e-3).build(groups) for groups in method.parameter_groups()]
+    for step in steps:
+        torch.manual_seed(step)
+        losses = method.losses(batch, step)
+        if losses is not None:
+            assert descend(optimizers, torch.stack(list(losses.values())).sum(), 1.0, 0.0)
+        method.after_step(step)
+    return optimizers
+
+
+@few_label_methods
+def test_it_learns_one_batch(name: str, new_network: Networks, make_batch: Batches) -> None:
+    batch = make_batch()
+    method = build(name, new_network, batch, ema_decay=0.8)
+    learn(method, batch, range(40))
+
+    with torch.no_grad():
+        found = method.predictor().eval()(batch.image_l).argmax(1)
+    overlap = 2 * ((found == 1) & (batch.label_l == 1)).sum() / ((found == 1).sum() + (batch.label_l == 1).sum())
+    assert overlap > 0.9
+
+
+@every_method
+def test_no_gradient_reaches_what_it_does_not_train(name: str, new_network: Networks, make_batch: Batches) -> None:
+    batch = make_batch()
+    method = build(name, new_network, batch)
+    learn(method, batch, range(30))
+    losses = next(found for step in range(30, 40) if (found := method.losses(batch, step)) is not None)
+    torch.stack(list(losses.values())).sum().backward()
+
+    trained = {id(p) for groups in method.parameter_groups() for group in groups for p in group["params"]}
+    frozen = [p for p in method.parameters() if id(p) not in trained]
+    assert all(p.grad is None for p in frozen)
+    assert any(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in method.parameters())
+
+
+@every_method
+def test_saved_and_loaded_it_goes_on_identically(name: str, new_network: Networks, make_batch: Batches) -> None:
+    batch = make_batch()
+    method = build(name, new_network, batch)
+    optimizers = learn(method, batch, range(12))
+    state = {key: value.clone() for key, value in method.state_dict().items()}
+    optimizer_states = [deepcopy(optimizer.state_dict()) for optimizer in optimizers]
+    other = build(name, new_network, batch)
+    other.load_state_dict(state)
+    others = [OptimConfig(lr=5e-3).build(groups) for groups in other.parameter_groups()]
+    for mine, saved in zip(others, optimizer_states, strict=True):
+        mine.load_state_dict(saved)
+
+    learn(method, batch, range(12, 16), optimizers)
+    learn(other, batch, range(12, 16), others)
+
+    assert all(torch.equal(value, other.state_dict()[key]) for key, value in method.state_dict().items())
+
+
+@every_method
+def test_a_batch_without_labels_is_no_error(name: str, new_network: Networks, make_batch: Batches) -> None:
+    batch = make_batch(labeled=False)
+    method = build(name, new_network, batch)
+
+    losses = method.losses(batch, 20)
+
+    assert losses is None or all(bool(torch.isfinite(term)) for term in losses.values())
+
+
+@few_label_methods
+def test_a_batch_that_is_all_ignored_costs_nothing_in_the_supervised_terms(
+    name: str, new_network: Networks, make_batch: Batches
+) -> None:
+    batch = make_batch(ignored=True)
+    method = build(name, new_network, batch)
+
+    losses = method.losses(batch, 0)
+
+    assert losses is not None
+    assert losses["sup"].item() == 0
+    assert losses["sup"].requires_grad
+
+
+@few_label_methods
+def test_it_takes_five_classes_or_says_that_it_does_not(name: str, new_network: Networks, make_batch: Batches) -> None:
+    if METHODS[name].classes == "two":
+        assert name == "cdcl"  # foreground scores know one foreground
+        return
+    batch = make_batch(classes=5)
+    losses = build(name, new_network, batch, classes=5).losses(batch, 0)
+    assert losses is not None
+    assert all(bool(torch.isfinite(term)) for term in losses.values())
+
+
+@every_method
+def test_its_options_are_described_and_bounded(name: str) -> None:
+    kind = find_method(name)
+    for option, field in kind.Config.model_fields.items():
+        assert field.description, f"{name}.{option}"
+    assert kind.title
+    assert kind.reference.endswith(".")

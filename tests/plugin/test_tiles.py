@@ -1,0 +1,229 @@
+"""Starting on an image, adding tiles and painting in them, with a real project."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_semiseg.app.painting import BACKGROUND_ID
+from napari_semiseg.plugin.layers import of_role, role
+from napari_semiseg.project.folder import ProjectFolder
+from napari_semiseg.project.tile_annotation import BACKGROUND
+
+
+@pytest.fixture
+def started(open_dock, tissue, tmp_path):
+    hands = open_dock(tissue)
+    hands.dock.view.choose_target(tmp_path / "case.semiseg")
+    hands.press(hands.dock.slide_panel.start)
+    hands.wait(lambda: hands.dock.view.started, "the start")
+    return hands
+
+
+def add_tile(hands, y: float, x: float) -> str:
+    hands.press(hands.dock.tiles_panel.add)
+    hands.click(y, x)
+    hands.wait(lambda: hands.project.selected, "a tile")
+    return hands.project.selected
+
+
+def on_disk(hands, tile_id: str):
+    return ProjectFolder.open(hands.project.path, read_only=True).annotation(tile_id)
+
+
+def test_a_click_makes_a_tile_around_it_that_lies_inside_the_image(started):
+    tile = started.project.tile(add_tile(started, 30, 300))
+
+    assert tile.box == (0, 175, 250, 425)
+    layer = started.dock.tiles.layer(tile.id)
+    assert layer.data.shape == (250, 250)
+    np.testing.assert_allclose(layer.data_to_world((0, 0)), (0, 175))
+    assert started.viewer.layers.selection.active == layer
+    assert layer.mode == "paint"
+
+
+def test_what_is_painted_is_on_the_disk_within_two_seconds(started):
+    tile_id = add_tile(started, 200, 200)
+    started.stroke([(120, 120), (125, 125)])
+    started.rest(2.0)
+
+    np.testing.assert_array_equal(on_disk(started, tile_id).instance, started.dock.tiles.layer(tile_id).data)
+
+
+def test_every_stroke_on_free_ground_is_a_new_nucleus(started):
+    tile_id = add_tile(started, 200, 200)
+    started.stroke([(120, 120), (125, 125)])
+    started.stroke([(200, 200), (200, 210)])
+    started.stroke([(200, 205), (210, 205)])  # begins on the second one and goes on with it
+
+    layer = started.dock.tiles.layer(tile_id)
+    assert set(np.unique(layer.data)) == {0, 1, 2}
+    started.saved()
+    np.testing.assert_array_equal(on_disk(started, tile_id).instance, layer.data)
+    assert started.project.tile(tile_id).status == "sparse"
+    assert started.project.counts[tile_id] == 2
+
+
+def test_undo_takes_a_stroke_back_on_the_disk_too(started):
+    tile_id = add_tile(started, 200, 200)
+    started.stroke([(120, 120), (125, 125)])
+    layer = started.dock.tiles.layer(tile_id)
+    started.saved()
+    layer.undo()
+    started.saved()
+
+    assert not on_disk(started, tile_id).instance.any()
+    assert started.project.tile(tile_id).status == "empty"
+
+
+def test_background_paint_is_a_class_and_no_nucleus(started):
+    tile_id = add_tile(started, 200, 200)
+    started.dock.tiles.choose_pen(BACKGROUND)
+    started.stroke([(120, 120), (140, 140)])
+    started.saved()
+
+    found = on_disk(started, tile_id)
+    assert not found.instance.any()
+    assert set(np.unique(found.classes)) == {0, BACKGROUND}
+    assert (started.dock.tiles.layer(tile_id).data == BACKGROUND_ID).any()
+    assert started.project.counts[tile_id] == 0
+
+
+def test_classes_are_kept_per_nucleus_and_a_picked_one_can_be_given_another(started):
+    project = started.project
+    from napari_semiseg.project.schema import ClassSpec
+
+    project.set_classes([*project.classes, ClassSpec(name="lymphocyte", color="#56b4e9")])
+    tile_id = add_tile(started, 200, 200)
+    started.stroke([(120, 120), (125, 125)])
+    started.dock.tiles.choose_pen(BACKGROUND + 2)
+    started.stroke([(220, 220), (225, 225)])
+    started.saved()
+    classes = on_disk(started, tile_id).classes
+    assert set(np.unique(classes)) == {0, 2, 3}
+
+    layer = started.dock.tiles.layer(tile_id)
+    layer.mode = "pick"
+    started.click(122, 122)
+    assert layer.selected_label == 1
+    started.dock.tiles.choose_pen(BACKGROUND + 2)
+    started.saved()
+    assert set(np.unique(on_disk(started, tile_id).classes)) == {0, 3}
+
+
+def test_the_brush_spares_neighbors_and_the_eraser_does_not(started):
+    layer = started.dock.tiles.layer(add_tile(started, 200, 200))
+    started.stroke([(150, 150), (150, 170)])
+    started.stroke([(158, 160), (150, 160)])  # across the first nucleus
+    assert layer.data[150 - 75, 160 - 75] == 1
+
+    layer.mode = "erase"
+    started.stroke([(150, 150), (150, 170)])
+    assert layer.data[150 - 75, 160 - 75] == 0
+
+
+def test_a_deleted_annotation_layer_comes_back_with_what_was_painted(started):
+    tile_id = add_tile(started, 200, 200)
+    started.stroke([(120, 120), (125, 125)])
+    layer = started.dock.tiles.layer(tile_id)
+    started.viewer.layers.remove(layer)
+    started.wait(lambda: layer in started.viewer.layers, "the layer's return")
+
+    assert (started.dock.tiles.layer(tile_id).data == 1).any()
+    assert "not lost" in started.dock.session.notice.sentence
+    layer.undo()
+    assert not layer.data.any()
+
+
+def test_data_that_cannot_be_an_annotation_are_replaced_by_what_was_painted(started):
+    tile_id = add_tile(started, 200, 200)
+    started.stroke([(120, 120), (125, 125)])
+    layer = started.dock.tiles.layer(tile_id)
+    started.saved()
+    before = layer.data.copy()
+    layer.data = np.zeros((10, 10), np.uint8)
+    started.saved()
+
+    np.testing.assert_array_equal(layer.data, before)
+    assert started.dock.session.notice.level == "warning"
+    np.testing.assert_array_equal(on_disk(started, tile_id).instance, before)
+
+
+def test_a_tile_can_be_completed_removed_and_brought_back(started):
+    tile_id = add_tile(started, 200, 200)
+    started.stroke([(120, 120), (125, 125)])
+    started.press(started.dock.tiles_panel.complete)
+    assert started.project.tile(tile_id).status == "complete"
+
+    started.dock.tiles_panel._remove()
+    assert started.project.tile(tile_id) is None
+    assert not of_role(started.viewer, "annotation")
+    (_, bring_back) = started.dock.session.notice.actions[0]
+    bring_back()
+    started.wait(lambda: started.dock.tiles.layer(tile_id), "the tile's return")
+    assert (started.dock.tiles.layer(tile_id).data == 1).any()
+    assert started.project.tile(tile_id).status == "complete"
+
+
+def test_selecting_another_tile_keeps_both_undo_histories(started):
+    first = add_tile(started, 120, 120)
+    started.stroke([(100, 100), (105, 105)])
+    second = add_tile(started, 400, 400)
+    assert started.dock.tiles.layer(first).mode == "pan_zoom"
+    started.viewer.layers.selection.active = started.dock.tiles.layer(first)
+    assert started.project.selected == first
+    assert started.dock.tiles.layer(first).mode == "paint"
+    assert started.dock.tiles.layer(second).mode == "pan_zoom"
+    started.dock.tiles.layer(first).undo()
+    assert not started.dock.tiles.layer(first).data.any()
+
+
+def test_tiles_lie_on_a_scaled_moved_and_turned_image(open_dock, tissue, tmp_path):
+    hands = open_dock(tissue, scale=(0.25, 0.25), translate=(50, -30), rotate=20, units=("um", "um"))
+    assert hands.dock.view.slide.mpp == pytest.approx(0.25)
+    hands.dock.view.choose_target(tmp_path / "case.semiseg")
+    hands.press(hands.dock.slide_panel.start)
+    hands.wait(lambda: hands.dock.view.started, "the start")
+    tile = hands.project.tile(add_tile(hands, 300, 280))
+    layer, image = hands.dock.tiles.layer(tile.id), hands.dock.view.layer
+
+    assert tile.box == (175, 155, 425, 405)
+    np.testing.assert_allclose(layer.data_to_world((7, 9)), image.data_to_world((182, 164)), atol=1e-9)
+    assert tuple(layer.units) == tuple(image.units)
+    image.translate = (0, 0)
+    np.testing.assert_allclose(layer.data_to_world((7, 9)), image.data_to_world((182, 164)), atol=1e-9)
+
+
+def test_closing_the_dock_saves_and_takes_our_layers_away(started):
+    tile_id = add_tile(started, 200, 200)
+    started.stroke([(120, 120), (125, 125)])
+    path = started.project.path
+    started.dock.leave()
+
+    assert not [layer for layer in started.viewer.layers if role(layer) in ("annotation", "tiles", "proposal")]
+    with ProjectFolder.open(path) as folder:
+        assert folder.recovery.clean
+        assert folder.annotation(tile_id).nuclei == 1
+
+
+def test_a_second_viewer_on_the_same_project_is_read_only_and_says_so(started, open_dock, tissue):
+    add_tile(started, 200, 200)
+    other = open_dock(tissue)
+    other.dock.view.open_project(started.project.path)
+    other.wait(lambda: of_role(other.viewer, "annotation"), "the tiles in the second viewer")
+
+    assert other.project.read_only
+    assert other.dock.session.notice.sentence.startswith("Read-only")
+    assert other.dock.saved.text() == "read-only"
+    assert not other.dock.tiles_panel.add.isEnabled()
+    assert not of_role(other.viewer, "annotation")[0].editable
+
+
+def test_a_drag_in_add_mode_moves_the_view_and_adds_nothing(started):
+    started.press(started.dock.tiles_panel.add)
+    started.stroke([(200, 200), (240, 240), (260, 260)])
+
+    assert not started.project.tiles
+    assert started.dock.tiles_panel.tool.on
+    started.press(started.dock.tiles_panel.add)
+    assert not started.dock.tiles_panel.tool.on

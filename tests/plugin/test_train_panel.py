@@ -1,0 +1,311 @@
+"""The panels of training, review and export: change the model, look at the widget; click, look at the request."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from qtpy.QtWidgets import QLabel
+
+from napari_semiseg.blocks import Box
+from napari_semiseg.events import (
+    Described,
+    Finished,
+    Pause,
+    PreviewWritten,
+    Ready,
+    Run,
+    Started,
+    StepDone,
+    Stop,
+    Validated,
+    Warned,
+    Written,
+)
+from napari_semiseg.io.ome_zarr import ResultWriter
+from napari_semiseg.plugin.layers import of_role
+
+_CROP = {"type": "object", "properties": {"crop": {"type": "integer", "default": 160, "minimum": 32, "maximum": 512}}}
+DESCRIPTION = {
+    "complete": True,
+    "methods": [
+        {"name": "csl", "title": "No labels", "labels": "unused", "classes": "two", "network": "csl", "options": {}}
+    ],
+    "networks": [],
+    "presets": [{"name": "quick", "minutes": 3.0}],
+    "devices": [{"name": "cpu", "title": "CPU, 1 thread", "ok": True, "note": "", "step_s": 0.1}],
+    "requests": {},
+    "sampler": _CROP,
+    "optimizer": {},
+}
+
+
+@pytest.fixture
+def started(open_dock, tissue, tmp_path):
+    """A dock with a project, and an engine that says what the test says."""
+    hands = open_dock(tissue)
+    hands.dock.view.choose_target(tmp_path / "case.semiseg")
+    hands.press(hands.dock.slide_panel.start)
+    hands.wait(lambda: hands.dock.view.started, "the start")
+    hands.sent = []
+    hands.dock.session.engine.commanded.connect(hands.sent.append)
+    hands.dock.session.engine.apply([(Ready(1, {}), ""), (Described(DESCRIPTION), "")])
+    for step in hands.dock.steps:
+        step.set_open(True)
+    finish_job(hands)
+    return hands
+
+
+def finish_job(hands) -> None:
+    """Let the engine finish what it was asked for by itself."""
+    engine = hands.dock.session.engine
+    while engine.job is not None:
+        engine.apply([(Finished(engine.job.verb), engine.job.id)])
+
+
+def say(hands, *events) -> None:
+    engine = hands.dock.session.engine
+    for event in events:
+        engine.apply([(event, engine.job.id)])
+
+
+def begin(hands):
+    panel = hands.dock.train_panel
+    hands.press(panel.train)
+    say(
+        hands, Started("train", str(panel.model.record.path), 100, {"method": "csl", "network": "csl", "device": "cpu"})
+    )
+    return panel
+
+
+def preview(hands, step: int, value: int, side: int = 512) -> PreviewWritten:
+    folder = hands.dock.session.training.record.path / "preview"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"image-0-step-{step:07d}.npy"
+    np.save(path, np.full((side, side), value, np.uint8))
+    return PreviewWritten(step, str(path), 0, (0, 0, 512, 512), 512 // side)
+
+
+def test_before_a_project_the_big_button_says_why_it_is_disabled(open_dock):
+    panel = open_dock().dock.train_panel
+
+    assert not panel.train.isEnabled()
+    assert "step 1" in panel.reason.text()
+
+
+def test_one_click_on_train_asks_for_a_run_and_nothing_had_to_be_chosen(started):
+    panel = started.dock.train_panel
+    assert panel.choice.text() == "auto · no labels · CPU"
+    assert panel.train.text() == "▶  Train · about 3 min"
+    begin(started)
+
+    (run,) = [command for command in started.sent if isinstance(command, Run) and command.verb == "train"]
+    assert run.args["project"] == str(started.project.path)
+    assert not panel.train.isVisible()
+    assert panel.bar.isVisible()
+
+
+def test_scores_time_and_curves_are_shown(started):
+    panel = begin(started)
+    say(started, StepDone(0, {"sup": 1.0}), StepDone(9, {"sup": 0.4}, {}, 14.0, 92.0))
+    say(started, Validated(10, {"dice": 0.81, "threshold_dice": 0.74}))
+    started.wait(lambda: panel.curves.verdict.text(), "the curves", 3)
+
+    assert panel.time.text() == "1:32 left · 14 it/s"
+    assert panel.curves.verdict.text() == "yours 0.81 · threshold 0.74"
+    (curve,) = panel.curves.losses.listDataItems()
+    assert curve.getData()[0].tolist() == [1, 10]
+    assert panel.bar.value() == 100
+
+
+def test_pause_and_stop_are_asked_for_and_say_what_they_do(started):
+    panel = begin(started)
+    assert "keep the best" in panel.stop.toolTip()
+    assert "discard" in panel.cancel.toolTip()
+    started.press(panel.pause)
+    started.press(panel.stop)
+
+    assert [type(command) for command in started.sent[-2:]] == [Pause, Stop]
+    assert not panel.stop.isEnabled()
+
+
+def test_a_warning_is_shown_as_plain_text(started):
+    panel = begin(started)
+    say(started, Warned("<b>Too few</b> tiles."))
+
+    started.wait(lambda: panel.warnings.text() == "<b>Too few</b> tiles.", "the warning", 3)
+    assert panel.warnings.textFormat().name == "PlainText"
+    assert any("<b>Too few</b> tiles." in label.text() for label in started.dock.message.findChildren(QLabel))
+
+
+def test_the_confidence_is_one_layer_with_fixed_limits_that_is_renewed_in_place(started):
+    begin(started)
+    say(started, preview(started, 20, 100))
+    started.wait(lambda: of_role(started.viewer, "confidence"), "the map")
+    (layer,) = of_role(started.viewer, "confidence")
+    data = layer.data
+    say(started, preview(started, 40, 200))
+    started.wait(lambda: int(data[0, 0]) == 200, "the next map")
+
+    assert of_role(started.viewer, "confidence") == [layer]
+    assert layer.data is data
+    assert tuple(layer.contrast_limits) == (0, 255)
+    np.testing.assert_allclose(layer.extent.world, started.dock.view.layer.extent.world)
+
+
+def test_a_smaller_map_lies_where_the_image_lies(started):
+    begin(started)
+    say(started, preview(started, 20, 100, side=256))
+    started.wait(lambda: of_role(started.viewer, "confidence"), "the map")
+    (layer,) = of_role(started.viewer, "confidence")
+
+    assert layer.data.shape == (256, 256)
+    np.testing.assert_allclose(layer.extent.world, started.dock.view.layer.extent.world, atol=1)
+
+
+def test_the_confidence_holds_still_while_a_stroke_is_drawn(started):
+    begin(started)
+    confidence = started.dock.train_panel.confidence
+    say(started, preview(started, 20, 100))
+    started.wait(lambda: confidence.layer is not None, "the map")
+    confidence.strokes.drawing = True
+    say(started, preview(started, 40, 200))
+    started.rest(0.6)
+    assert int(confidence.layer.data[0, 0]) == 100
+
+    confidence.strokes.drawing = False
+    started.wait(lambda: int(confidence.layer.data[0, 0]) == 200, "the map after the stroke")
+
+
+def test_a_stroke_is_known_while_the_mouse_is_pressed_in_a_labels_layer(started):
+    strokes = started.dock.train_panel.confidence.strokes
+    seen = []
+    started.press(started.dock.tiles_panel.add)
+    started.click(200, 200)
+    started.wait(lambda: started.project.selected, "a tile")
+    layer = started.dock.tiles.layer(started.project.selected)
+    layer.mouse_drag_callbacks.append(lambda layer, event: seen.append(strokes.drawing))
+    started.stroke([(200, 200), (205, 205)])
+
+    assert seen
+    assert all(seen)
+    assert not strokes.drawing
+
+
+def test_a_confidence_layer_that_the_user_removes_stays_away(started):
+    begin(started)
+    confidence = started.dock.train_panel.confidence
+    say(started, preview(started, 20, 100))
+    started.wait(lambda: confidence.layer is not None, "the map")
+    started.viewer.layers.remove(confidence.layer)
+    say(started, preview(started, 40, 200))
+    started.rest(0.4)
+
+    assert not of_role(started.viewer, "confidence")
+
+
+def test_options_are_drawn_from_the_schema_and_only_the_ticked_ones_are_asked_for(started):
+    panel = started.dock.train_panel
+    panel.more.setChecked(True)
+    started.rest(0.05)
+    form = panel.form
+    assert form.editors["crop"].value == 160
+    assert not form.editors["crop"].enabled
+    form.ticks["crop"].setChecked(True)
+    form.editors["crop"].value = 96
+    started.press(panel.train)
+
+    run = [command for command in started.sent if isinstance(command, Run)][-1]
+    assert run.args["set"] == {"crop": 96}
+
+
+@pytest.fixture
+def segmented(started):
+    """… whose image was segmented: two nuclei."""
+    begin(started)
+    training = started.dock.session.training
+    (training.record.path / "checkpoints").mkdir()
+    (training.record.path / "checkpoints" / "best-10.safetensors").touch()
+    say(started, StepDone(9, {"sup": 1.0}), Finished("train", str(training.record.path)))
+    started.press(started.dock.review_panel.segment)
+    path = started.project.folder.prediction_path(0)
+    path.parent.mkdir(exist_ok=True)
+    labels = np.zeros((512, 512), np.uint32)
+    labels[100:120, 100:120], labels[200:220, 100:120] = 1, 2
+    whole = Box(0, 0, 512, 512)
+    facts = {"nuclei": 2, "split": {"threshold": 0.5, "strength": 0.5, "min_area": 50}}
+    with ResultWriter.create(path, (512, 512), ["nucleus"], facts=facts) as writer:
+        writer.write_confidence(whole, (labels > 0).astype(np.uint8)[None] * 255)
+        writer.write_nuclei(whole, labels)
+        writer.finish()
+    say(started, Written("ome-zarr", str(path), {"nuclei": 2}), Finished("predict", str(path)))
+    started.wait(lambda: of_role(started.viewer, "nuclei"), "the nuclei")
+    started.labels = labels
+    return started
+
+
+def test_nuclei_are_contours_on_the_image_and_counted(segmented):
+    (layer,) = of_role(segmented.viewer, "nuclei")
+
+    np.testing.assert_array_equal(layer.data, segmented.labels)
+    assert layer.contour == 1
+    np.testing.assert_allclose(layer.extent.world, segmented.dock.view.layer.extent.world)
+    assert segmented.dock.review_panel.count.text() == "2 nuclei"
+    assert segmented.dock.review_panel.summary == "2 nuclei"
+
+
+def test_a_slider_shows_the_new_nuclei_of_what_is_in_view(segmented, tmp_path):
+    segmented.dock.session.show_box(Box(90, 90, 130, 130))
+    segmented.dock.review_panel.threshold.setValue(0.8)
+    run = [command for command in segmented.sent if isinstance(command, Run)][-1]
+    assert (run.verb, run.args["threshold"]) == ("split", 0.8)
+    np.save(tmp_path / "split.npy", np.eye(40, dtype=np.uint32))
+    facts = {"box": [90, 90, 130, 130], "nuclei": 1}
+    say(segmented, Written("nuclei", str(tmp_path / "split.npy"), facts), Finished("split"))
+    (layer,) = of_role(segmented.viewer, "nuclei")
+    segmented.wait(lambda: layer.data[90, 90] > 0, "the new nuclei")
+
+    np.testing.assert_array_equal(layer.data[90:130, 90:130] > 0, np.eye(40, dtype=bool))
+    assert layer.data[210, 110] == 2
+    assert segmented.dock.review_panel.count.text().startswith("1 nucleus in view")
+
+
+def test_peek_hides_our_layers_for_as_long_as_it_is_held(segmented):
+    button = segmented.dock.review_panel.look
+    button.pressed.emit()
+    assert [layer.name for layer in segmented.viewer.layers if layer.visible] == ["field"]
+    button.released.emit()
+
+    (nuclei,) = of_role(segmented.viewer, "nuclei")
+    assert nuclei.visible
+
+
+def test_export_asks_for_each_ticked_format_and_shows_what_was_written(segmented):
+    panel = segmented.dock.export_panel
+    for name, tick in panel.boxes.items():
+        tick.setChecked(name == "csv")
+    segmented.press(panel.export)
+    run = [command for command in segmented.sent if isinstance(command, Run)][-1]
+    assert (run.verb, run.args["to"]) == ("export", "csv")
+    assert run.args["out"] == str(segmented.project.path / "exports")
+    say(segmented, Written("csv", run.args["out"] + "/field.csv"), Finished("export"))
+
+    assert panel.summary == "1 written"
+    assert any("field.csv" in label.text() for label in panel.findChildren(QLabel))
+
+
+def test_a_dock_that_was_closed_leaves_neither_key_nor_callback(started):
+    dock = started.dock
+    begin(started)
+    dock.leave()
+
+    assert [call.__name__ for call in started.viewer.mouse_drag_callbacks] == ["drag_to_zoom"]  # napari's own
+    say(started, StepDone(0, {"sup": 1.0}))
+    started.rest(0.3)
+
+
+def test_no_panel_imports_torch():
+    code = "import sys; import napari_semiseg.plugin.widgets.dock; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

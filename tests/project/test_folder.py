@@ -1,0 +1,353 @@
+"""The project folder: what is put in comes out again, in another process too."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import threading
+from types import SimpleNamespace
+
+import dask.array
+import numpy as np
+import pytest
+import tifffile
+
+from napari_semiseg import atomic
+from napari_semiseg.blocks import Box
+from napari_semiseg.errors import InputError
+from napari_semiseg.project.folder import ProjectFolder
+from napari_semiseg.project.schema import ClassSpec
+from napari_semiseg.project.stored_array import array_bytes
+
+
+def reopened(project):
+    project.close()
+    return ProjectFolder.open(project.path)
+
+
+def test_opening_restores_everything(project, tmp_path, painted):
+    project.set_classes([ClassSpec(name="tumor", color="#d55e00"), ClassSpec(name="immune", color="#0072b2")])
+    project.add_image("https://example.org/slide.ome.zarr", shape=(9, 9), series=2)
+    tiles = [project.add_tile(0, (n * 50, 0, n * 50 + 50, 60)) for n in range(3)]
+    for n, (tile, status) in enumerate(zip(tiles, ("complete", "sparse", "excluded"), strict=True)):
+        project.write_annotation(tile.id, painted(seed=n), painted(seed=n) % 3)
+        project.set_status(tile.id, status, by="Dr. Who")
+    project.set_role(tiles[0].id, "validation")
+
+    with reopened(project) as again:
+        assert again.project == project.project
+        assert [tile.status for tile in again.tiles] == ["complete", "sparse", "excluded"]
+        assert again.tiles[0].set_by == "Dr. Who"
+        assert again.tiles[0].role == "validation"
+        for n, tile in enumerate(tiles):
+            assert np.array_equal(again.annotation(tile.id).instance, painted(seed=n))
+            assert np.array_equal(again.annotation(tile.id).classes, painted(seed=n) % 3)
+        assert again.recovery.sentences() == ["Not found where they were: HE_0412; show where these images lie now."]
+
+
+def test_the_folder_holds_what_the_design_says(project, tile_box):
+    tile = project.add_tile(0, tile_box)
+    project.write_annotation(tile.id, np.ones(tile.box.shape, int))
+    project.new_run_dir()
+    project.close()
+    names = sorted(path.name for path in project.path.iterdir())
+    assert names == ["annotations", "project.json", "runs"]
+    with np.load(next((project.path / "annotations" / tile.id).glob("snapshot-*.npz"))) as arrays:
+        assert {name: arrays[name].dtype for name in arrays} == {"instance": np.uint32, "class": np.uint8}
+
+
+def test_the_project_file_may_be_given_instead_of_its_folder(project):
+    project.close()
+    with ProjectFolder.open(project.path / "project.json") as again:
+        assert again.path == project.path
+
+
+# ---- images ----
+
+
+def test_an_image_beside_the_project_is_found_again_after_both_were_moved(tmp_path):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "a.tif").touch()
+    with ProjectFolder.create(tmp_path / "here" / "p") as project:
+        project.add_image(tmp_path / "here" / "a.tif", shape=(5, 5))
+        project.add_image(tmp_path / "far.tif", shape=(5, 5))
+    (tmp_path / "here").rename(tmp_path / "there")
+    with ProjectFolder.open(tmp_path / "there" / "p.semiseg") as again:
+        assert again.source_path(0) == str(tmp_path / "there" / "a.tif")
+        assert again.source_path(1) == str(tmp_path / "far.tif")
+        assert again.recovery.missing_images == ("far",)
+        (tmp_path / "far").mkdir()
+        (tmp_path / "far" / "b.tif").touch()
+        again.relink_image(1, tmp_path / "far" / "b.tif")
+    with ProjectFolder.open(tmp_path / "there" / "p.semiseg") as again:
+        assert again.recovery.missing_images == ()
+
+
+def test_an_opened_image_brings_what_it_knows(project, tmp_path):
+    image = SimpleNamespace(source=str(tmp_path / "b.ome.zarr"), name="b", shape=(70, 80), mpp=0.5)
+    index = project.add_image(image)
+    assert index == 1
+    assert (project.images[1].name, project.images[1].shape, project.images[1].mpp) == ("b", (70, 80), 0.5)
+    assert project.add_image(image) == 1
+    assert len(project.images) == 2
+    assert project.prediction_path(1) == project.predictions_dir / "b.ome.zarr"
+
+
+def test_a_url_is_kept_as_it_is(project):
+    index = project.add_image("https://example.org/a/slide.ome.zarr?token=1")
+    assert project.source_path(index) == "https://example.org/a/slide.ome.zarr?token=1"
+    assert project.images[index].shape is None
+
+
+def test_an_image_that_is_not_there_is_said(project):
+    for index in (-1, 1, 99):
+        with pytest.raises(InputError, match=f"no number {index}"):
+            project.source_path(index)
+        with pytest.raises(InputError, match=f"no number {index}"):
+            project.add_tile(index, (0, 0, 5, 5))
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(600 * 700).reshape(600, 700).astype(np.uint16),
+        np.random.default_rng(0).integers(0, 256, (530, 40, 3), np.uint8),
+        np.random.default_rng(0).integers(0, 256, (30, 40, 4), np.uint8),
+        np.linspace(-1, 1, 1200).reshape(30, 40),
+        np.linspace(-1, 1, 1200).reshape(30, 40).astype(np.float16),
+        np.arange(1200).reshape(30, 40) - 600,
+        np.arange(1200).reshape(30, 40).astype(">i2"),
+        np.asfortranarray(np.arange(1200, dtype=np.uint8).reshape(30, 40)),
+        dask.array.arange(1200, chunks=100).reshape(30, 40).astype(np.uint16),
+        np.full((1, 1), 7, np.uint8),
+    ],
+    ids=["uint16", "rgb", "rgba", "float64", "float16", "int64", "big-endian", "fortran", "dask", "pixel"],
+)
+def test_an_image_from_memory_is_written_once_as_it_is(project, array):
+    index = project.add_array(array, "My image", mpp=0.5)
+    path = project.source_path(index)
+    with tifffile.TiffFile(path) as file:
+        assert np.array_equal(file.asarray(), np.asarray(array))
+        assert file.is_ome
+        assert file.pages[0].is_tiled
+        assert 'PhysicalSizeX="0.5"' in file.ome_metadata
+    assert project.images[index].shape == array.shape[:2]
+    assert project.images[index].path == "images/My image.ome.tif"
+    assert array_bytes(array, "x") >= np.prod(array.shape)
+
+
+def test_a_mask_from_memory_becomes_black_and_white(project):
+    path = project.source_path(project.add_array(np.eye(5, dtype=bool), "mask"))
+    assert np.array_equal(tifffile.imread(path), np.eye(5) * 255)
+
+
+def test_two_images_of_one_name_are_two_files(project):
+    first, second = (project.add_array(np.full((5, 5), n, np.uint8), "Image") for n in (1, 2))
+    assert project.source_path(first) != project.source_path(second)
+    assert tifffile.imread(project.source_path(first)).max() == 1
+    assert [project.images[n].name for n in (first, second)] == ["Image", "Image (2)"]
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.zeros((5, 5, 2)), "5 x 5 x 2"),
+        (np.zeros((5, 5, 5)), "5 x 5 x 5"),
+        (np.zeros((3, 5, 5)), "3 x 5 x 5"),
+        (np.zeros((2, 5, 5, 3)), "2 x 5 x 5 x 3"),
+        (np.zeros(5), "is 5,"),
+        (np.zeros((0, 5)), "0 x 5"),
+        (np.array(5.0), "is nothing"),
+        (np.zeros((5, 5), complex), "complex128"),
+        (np.full((5, 5), None), "object"),
+        (np.full((5, 5), "a"), "<U1"),
+        (SimpleNamespace(shape=(math.nan, 5), dtype=np.uint8), "does not know its own size"),
+        (SimpleNamespace(shape=(3 * 10**6, 3 * 10**8), dtype=np.uint8), "not enough room for the image 'x'"),
+    ],
+)
+def test_what_is_no_image_or_has_no_room_is_refused_before_anything_is_written(project, array, words):
+    with pytest.raises(InputError, match=words):
+        project.add_array(array, "x")
+    assert len(project.images) == 1
+    assert list((project.path / "images").iterdir()) == []
+
+
+@pytest.mark.fault
+def test_an_image_whose_source_fails_halfway_leaves_no_file(project):
+    class Failing:
+        shape, dtype = (2000, 2000), np.dtype(np.uint8)
+
+        def __getitem__(self, slices):
+            if slices[0].start > 1000:
+                raise OSError(5, "Input/output error")
+            return np.zeros((2000, 2000), np.uint8)[slices]
+
+    with pytest.raises(InputError, match="the disk reports an error"):
+        project.add_array(Failing(), "x")
+    assert list((project.path / "images").iterdir()) == []
+
+
+# ---- tiles ----
+
+
+def test_a_tile_is_cut_off_at_the_border_of_its_image(project):
+    assert project.add_tile(0, (-10, 250, 30, 400)).box == Box(0, 250, 30, 300)
+    assert project.add_tile(0, (199, 299, 500, 500)).box.area == 1
+    for outside in [(200, 0, 220, 20), (-20, 0, 0, 20), (0, 300, 5, 305), (10, 10, 10, 20), (20, 20, 10, 10)]:
+        with pytest.raises(InputError, match="does not touch the image 'HE_0412': draw it on the image"):
+            project.add_tile(0, outside)
+
+
+def test_a_tile_that_nobody_could_finish_is_refused(project):
+    index = project.add_image("https://example.org/slide.svs", shape=(200_000, 200_000))
+    assert project.add_tile(index, (0, 0, 4096, 4096)).box.area == 2**24
+    with pytest.raises(InputError, match="too large to be labeled"):
+        project.add_tile(index, (0, 0, 4097, 4096))
+
+
+def test_ids_are_never_used_again(project):
+    first, second = (project.add_tile(0, (0, 0, 5, 5)) for _ in range(2))
+    project.remove_tile(second.id)
+    third = project.add_tile(0, (0, 0, 5, 5))
+    assert [first.id, second.id, third.id] == ["t0001", "t0002", "t0003"]
+    project.remove_tile(third.id)
+    with reopened(project) as again:
+        assert again.add_tile(0, (0, 0, 5, 5)).id == "t0004"
+
+
+def test_a_removed_tile_keeps_its_annotation_and_comes_back_with_it(project, tile_box, painted):
+    tile = project.add_tile(0, tile_box)
+    project.autosave.submit(tile.id, instance=painted(tile.box.shape))
+    project.set_status(tile.id, "complete")
+    tile = project.set_role(tile.id, "validation")
+    project.remove_tile(tile.id)
+    assert project.tiles == ()
+    for use in (project.annotation, project.remove_tile, lambda gone: project.set_status(gone, "sparse")):
+        with pytest.raises(InputError, match="has no tile 't0001': it may have been removed"):
+            use(tile.id)
+    with reopened(project) as again:
+        assert again.tiles == ()
+        assert again.restore_tile(tile.id) == tile
+        assert np.array_equal(again.annotation(tile.id).instance, painted(tile.box.shape))
+        with pytest.raises(InputError, match="not there"):
+            again.restore_tile(tile.id)
+
+
+@pytest.mark.fault
+def test_a_tile_whose_strokes_cannot_be_saved_is_not_removed(project, tile_box, monkeypatch):
+    tile = project.add_tile(0, tile_box)
+    monkeypatch.setattr(atomic, "write_all", _full)
+    project.journal.record(tile.id, Box(0, 0, 1, 1), "instance", np.ones((1, 1), int))
+    with pytest.raises(InputError, match="kept in memory and cannot be saved"):
+        project.remove_tile(tile.id)
+    assert project.tiles == (tile,)
+    monkeypatch.undo()
+    assert project.journal.flush()
+    assert project.annotation(tile.id).instance.sum() == 1
+
+
+def _full(*_):
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda p: p.add_image("b.tif"),
+        lambda p: p.add_tile(0, (0, 0, 5, 5)),
+        lambda p: p.set_status("t0001", "complete"),
+        lambda p: p.set_classes([ClassSpec(name="a", color="#000000")]),
+        lambda p: p.relink_image(0, "b.tif"),
+        lambda p: p.save(),
+    ],
+    ids=["image", "tile", "status", "classes", "relink", "save"],
+)
+def test_a_change_that_a_full_disk_refuses_has_not_happened(project, tile_box, monkeypatch, change):
+    project.add_tile(0, tile_box)
+    before = project.project
+    monkeypatch.setattr(atomic, "write_all", _full)
+    with pytest.raises(InputError, match="the disk is full: free some space"):
+        change(project)
+    assert project.project is before
+    monkeypatch.undo()
+    change(project)
+    with reopened(project) as again:
+        assert again.project == project.project
+
+
+def test_what_a_user_cannot_say_is_refused(project, tile_box):
+    tile = project.add_tile(0, tile_box)
+    for change in (lambda: project.set_status(tile.id, "done"), lambda: project.set_role(tile.id, "judge")):
+        with pytest.raises(InputError, match="tile t0001"):
+            change()
+    with pytest.raises(InputError, match="has no tile"):
+        project.tile("../../etc/passwd")
+    assert project.tile(tile.id) == tile
+
+
+def test_a_class_that_somebody_painted_is_not_removed(project, tile_box):
+    two = [ClassSpec(name="tumor", color="#d55e00"), ClassSpec(name="immune", color="#0072b2")]
+    project.set_classes(two)
+    tile = project.add_tile(0, tile_box)
+    project.write_annotation(tile.id, classes=np.full(tile.box.shape, 3))
+    with pytest.raises(InputError, match="The class 'immune' is painted in tile t0001: paint it over"):
+        project.set_classes(two[:1])
+    project.write_annotation(tile.id, classes=np.full(tile.box.shape, 2))
+    project.set_classes(two[:1])
+    assert [spec.name for spec in project.classes] == ["tumor"]
+
+
+# ---- runs, threads, closing ----
+
+
+def test_run_folders_are_new_each_time_also_within_a_second(project):
+    runs = [project.new_run_dir() for _ in range(5)]
+    assert len(set(runs)) == 5
+    assert all(run.is_dir() and run.parent == project.runs_dir for run in runs)
+
+
+def test_changes_from_many_threads_are_all_kept(project):
+    def add():
+        for _ in range(5):
+            tile = project.add_tile(0, (0, 0, 5, 5))
+            project.write_annotation(tile.id, np.full((5, 5), int(tile.id[1:])))
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({tile.id for tile in project.tiles}) == 20
+    assert all((project.annotation(tile.id).instance == int(tile.id[1:])).all() for tile in project.tiles)
+    written = json.loads((project.path / "project.json").read_text())
+    assert len(written["tiles"]) == 20
+
+
+def test_a_closed_project_saved_everything_holds_nothing_and_takes_nothing(project, tile_box, painted):
+    tile = project.add_tile(0, tile_box)
+    project.autosave.submit(tile.id, instance=painted(tile.box.shape))
+    assert project.close()
+    assert project.close()
+    assert not (project.path / "project.lock").exists()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("annotation")]
+    assert np.array_equal(project.annotation(tile.id).instance, painted(tile.box.shape))
+    for use in (lambda: project.autosave, lambda: project.add_tile(0, tile_box), project.save, project.new_run_dir):
+        with pytest.raises(InputError, match="nothing can be changed"):
+            use()
+
+
+def test_one_can_look_at_a_project_without_leaving_a_trace(project, tile_box):
+    tile = project.add_tile(0, tile_box)
+    project.write_annotation(tile.id, np.ones(tile.box.shape, int))
+    project.close()
+
+    def everything():
+        return sorted((str(path), os.stat(path).st_mtime_ns) for path in project.path.rglob("*"))  # noqa: PTH116
+
+    before = everything()
+    with ProjectFolder.open(project.path, read_only=True) as viewer:
+        viewer.annotation(tile.id)
+        viewer.reload()
+    assert everything() == before

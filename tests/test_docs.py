@@ -1,0 +1,198 @@
+"""What README, guides and examples say exists, exists; and they speak of this project only."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import typer
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(
+    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md"), *(ROOT / "sample_data").rglob("*.md")]
+)
+WRITTEN = sorted([*PAGES, *(ROOT / "examples").glob("*.py"), *DOCS.rglob("*.py"), ROOT / "mkdocs.yml"])
+"""All that is written by hand for a reader."""
+
+SHELL = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"!?\[[^\]]*\]\((?P<target>[^)\s]+)\)")
+CODE = re.compile(r"^```.*?^```$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
+FORBIDDEN = {
+    r"\bissue #\d+": "the number of an issue",
+    r"\bpull request\b": "a pull request",
+    r"/(?:work|tmp|root)/|/home/\w": "a path of somebody's machine",
+    r"\.\.[/]shared": "a folder beside the project",
+    r"\bthis session\b|\bhelpers?\b|\bsub-?agents?\b|\bLLM\b": "who wrote it",
+    r"\bTODO\b|\bFIXME\b|\bXXX\b|\btbd\b": "something that is not done",
+    r"\bcolour|\bgrey\b|\blabelled\b|\boptimis|\bneighbour": "British spelling",
+    r"\bsimply\b|\bobviously\b|\bof course\b": "a word that belittles the reader",
+}
+
+
+def pages(paths: list[Path]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("path", paths, ids=lambda path: path.relative_to(ROOT).as_posix())
+
+
+def load(name: str) -> ModuleType:
+    """Import a file of `docs/`, which is no package."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def tables() -> ModuleType:
+    return load("_tables")
+
+
+@pytest.fixture(scope="module")
+def settable() -> set[str]:
+    """Every name that `--set` takes with one method or another."""
+    from napari_semiseg.data.sampler import SamplerConfig
+    from napari_semiseg.engine.optim import OptimConfig
+    from napari_semiseg.methods._registry import METHODS
+
+    configs = [SamplerConfig, OptimConfig, *(method.Config for method in METHODS.values())]
+    return {name for config in configs for name in config.model_fields}
+
+
+@pytest.fixture(scope="module")
+def verbs() -> dict[str, set[str]]:
+    """The verbs of the command line, each with its options."""
+    from napari_semiseg.cli.app import app
+
+    group = typer.main.get_command(app)
+    found = {name: {option for p in verb.params for option in p.opts} for name, verb in group.commands.items()}
+    return {name: {option for option in options if option.startswith("--")} for name, options in found.items()}
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """Yield every command in the shell blocks of a page that calls this program."""
+    for block in SHELL.findall(page.read_text(encoding="utf-8")):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line.partition(" | ")[0], comments=True)
+            if words[:1] == ["napari-semiseg"]:
+                yield words[1:]
+
+
+@pages(PAGES)
+def test_every_command_that_is_shown_can_be_given(path, verbs, settable):
+    for verb, *words in commands(path):
+        assert verb in verbs, f"there is no verb {verb}"
+        for word in words:
+            assert not word.startswith("--") or word in {*verbs[verb], "--help"}, f"{verb} has no option {word}"
+        for option, value in itertools.pairwise(words):
+            assert option != "--set" or value.partition("=")[0] in settable, f"there is no option {value}"
+
+
+def test_the_shell_blocks_show_every_verb_but_the_one_for_programs(verbs):
+    shown = {command[0] for page in PAGES for command in commands(page)}
+
+    assert set(verbs) - {"serve", "methods"} <= shown
+
+
+@pages(PAGES)
+def test_every_option_that_is_named_in_a_text_exists(path, verbs, settable):
+    known = {option for options in verbs.values() for option in options} | {"--help"}
+    text = path.read_text(encoding="utf-8")
+    named = {word for code in CODE.findall(text) for word in re.findall(r"(?<![\w-])--[a-z][a-z-]*", code)}
+    others = {"--events", "--repeat", "--version", "--draft"}  # of pytest and towncrier
+
+    assert named <= known | others
+    for name in re.findall(r"--set (\w+)=", text):
+        assert name in settable
+
+
+@pages(PAGES)
+def test_no_link_inside_the_project_is_dead(path):
+    for target in LINK.findall(CODE.sub("", path.read_text(encoding="utf-8"))):
+        file, _, _ = target.partition("#")
+        if "://" in target or not file:
+            continue
+        made = DOCS / "reference" in (path.parent / file).resolve().parents  # written while the pages are built
+        assert made or (path.parent / file).exists(), f"{target} does not exist"
+
+
+@pages(WRITTEN)
+def test_nothing_is_said_that_does_not_belong_here(path):
+    text = path.read_text(encoding="utf-8")
+    for pattern, what in FORBIDDEN.items():
+        found = re.search(pattern, text, re.IGNORECASE)
+        assert not found, f"{path.name} holds {what}: {found[0] if found else ''}"
+
+
+@pages(PAGES)
+def test_every_table_that_a_page_asks_for_can_be_made(path, tables):
+    text = tables.on_page_markdown(path.read_text(encoding="utf-8"))
+
+    assert "{{" not in CODE.sub("", text)
+    for line in text.splitlines():
+        if line.startswith("| `"):
+            assert line.endswith("|"), f"a row is broken: {line}"
+
+
+def test_a_table_of_options_tells_bounds_choices_and_defaults(tables):
+    rows = tables.options("cdcl").splitlines()
+
+    assert "| `temperature` | number > 0, ≤ 10 | 0.1 | Temperature of the contrast; the code's default. |" in rows
+    assert any(row.startswith("| `rule` | `paper`, `sum`, `pixel`, `random` | paper |") for row in rows)
+
+
+def test_the_readme_holds_the_figures_that_were_measured_and_no_others():
+    sys.path.insert(0, str(DOCS))
+    try:
+        spec = importlib.util.spec_from_file_location("write_figures", DOCS / "scripts" / "write_figures.py")
+        assert spec is not None
+        assert spec.loader is not None
+        figures = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(figures)
+    finally:
+        sys.path.remove(str(DOCS))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+
+    assert figures.with_figures(readme) == readme, "run python docs/scripts/write_figures.py"
+    assert not re.search(r"\b0\.\d{3}\b", readme.partition(figures.BEGIN)[0] + readme.partition(figures.END)[2])
+
+
+def test_measured_rows_show_mean_and_spread_beside_the_threshold(tables, tmp_path, monkeypatch):
+    rows = [{"method": "hematoxylin threshold", "dice": 0.5, "dice_pooled": 0.5, "mdice": 0.5, "miou": 0.5}]
+    rows += [{**rows[0], "method": "csl", "dice": value} for value in (0.6, 0.8)]
+    rows += [{**rows[0], "method": "cdcl"}]
+    (tmp_path / "set.json").write_text(tables.json.dumps(rows), encoding="utf-8")
+    (tmp_path / "set.md").write_text("# A set, scored on val\n\nOne thread.\n", encoding="utf-8")
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+
+    shown = tables.results("csl")
+
+    assert "A set, scored on val" in shown
+    assert "| hematoxylin threshold | 0.500 |" in shown
+    assert "| csl | 0.700 ± 0.141 |" in shown
+    assert "cdcl" not in shown
+    assert tables.results("supervised").startswith("Not measured yet")
+
+
+def test_equations_become_mathml_that_needs_nothing_from_elsewhere():
+    pytest.importorskip("latex2mathml", reason="the tools for the documentation are not installed")
+    pytest.importorskip("griffe", reason="the tools for the documentation are not installed")
+    equations = load("_equations")
+
+    page = equations.on_page_content(r'<p>With <span class="arithmatex">\(a &lt; b_1\)</span>.</p>')
+
+    assert "<math" in page
+    assert "<msub>" in page
+    assert "arithmatex" not in page
+    assert (
+        equations.to_markdown("One.\n\n.. math:: a +\n    b\n\nTwo :math:`c`.")
+        == "One.\n\n$$\na +\n    b\n$$\n\nTwo $c$."
+    )
