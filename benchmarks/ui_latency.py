@@ -220,10 +220,7 @@ def report(phases: list[Phase], side: int, command: str) -> str:
         f"napari {version('napari')}, Qt on {QApplication.platformName()}, software OpenGL; image of {side} x "
         f"{side} px. Milliseconds between two ticks of a precise timer of {TICK_MS} ms."
     )
-    shared = (
-        "Other work shared the machine: the load is in the last column (one-minute average as the phase ended, this "
-        "benchmark included)."
-    )
+    shared = "The last column is the machine's load (one-minute average as the phase ended, this benchmark included)."
     lines = [
         "# Event-loop gaps while painting",
         "",

@@ -580,10 +580,12 @@ def test_the_child_is_polite_and_shares_nothing_with_the_viewer(watching, monkey
     gui.model.run("environment", {})
     facts = gui.until(Finished).facts
 
-    assert facts["nice"] == 10
+    assert facts["nice"] == 19
+    assert facts["idle"] == hasattr(os, "SCHED_IDLE")
     assert facts["omp"] == thread_environment()["OMP_NUM_THREADS"]
     assert facts["modules"] == []
-    assert facts["session"]
+    assert facts["group"]
+    assert facts["session"] == os.getsid(0), "Linux weighs priorities only within a session"
 
 
 def test_each_engine_leaves_a_dated_line_in_the_same_log(watching):

@@ -155,7 +155,9 @@ def environment(args: dict[str, Any], control: Control) -> Iterator[Event]:
         "nice": os.getpriority(os.PRIO_PROCESS, 0),
         "omp": os.environ.get("OMP_NUM_THREADS"),
         "modules": sorted(name for name in ("torch", "qtpy", "napari", "PyQt6") if name in sys.modules),
-        "session": os.getsid(0) == os.getpid(),
+        "group": os.getpgid(0) == os.getpid(),
+        "session": os.getsid(0),
+        "idle": hasattr(os, "SCHED_IDLE") and os.sched_getscheduler(0) == os.SCHED_IDLE,
     }
     yield Finished("environment", facts=facts)
 

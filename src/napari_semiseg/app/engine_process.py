@@ -20,7 +20,7 @@ from napari_semiseg.events import MAX_EVENT, Command, Event, Lines, Warned, deco
 
 COMMAND = (sys.executable, "-P", "-X", "faulthandler", "-m", "napari_semiseg", "serve", "--events", "jsonl")
 """``-P``: modules in the folder where napari happens to run are not imported."""
-NICE = 10
+NICE = 19
 GARBLED_LINES = 50
 """Lines that are no events after which a child counts as broken; one or two may be some library's."""
 LINES_A_TURN = 250
@@ -61,8 +61,9 @@ class EngineProcess:
             stderr=log,
             bufsize=0,
             env={**os.environ, **thread_environment()},
-            # Ctrl-C in napari's terminal is napari's; and a group of its own can be killed whole.
-            start_new_session=os.name == "posix",
+            # Ctrl-C in napari's terminal is napari's; and a group of its own can be killed whole. Not a session of its
+            # own: Linux weighs sessions against each other first ("autogroup"), and priorities only within one.
+            process_group=0 if os.name == "posix" else None,
             creationflags=_windows_flags(),
         )
         if os.name == "posix":

@@ -6,6 +6,7 @@ graphics memory is given back only when a process ends.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import importlib
 import logging
@@ -49,7 +50,7 @@ IDLE_S = 300.0
 HEARTBEAT_S = 1.0
 GRACE_S = 1.6
 """Seconds that a running job has to end by its own hand once stdin has closed."""
-NICE = 10
+NICE = 19
 FIRST_WISH_S = 0.15
 """Seconds in which whoever starts the process may ask for something that needs no torch, and has it before torch is
 loaded: both at once take longer than one after the other, and the user looks at the former."""
@@ -128,25 +129,26 @@ def serve(
         Seconds without job or command after which the process ends.
     """
     faulthandler.enable(file=2)
-    _be_polite()
     commands, events = claim_streams()
     server = _Server(verbs, events, idle_s)
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.leave())
     server.outbox.say(Ready(os.getpid(), _versions()))
-    for name, work in (
-        ("commands in", lambda: server.listen(commands)),
-        ("heartbeat", server.beat),
-        ("preparation", lambda: server.prepare(prepare, describe)),
-    ):
-        threading.Thread(target=work, name=name, daemon=True).start()
+    _start("commands in", lambda: server.listen(commands))
+    _start("heartbeat", server.beat)
+    _be_polite()  # this thread and those that it starts from here on: the two above have to answer on a busy machine
+    _start("preparation", lambda: server.prepare(prepare, describe))
     status = server.run()
     server.outbox.close(timeout_s=0.3)
     logging.shutdown()
     sys.stderr.flush()
     # Not by way of the interpreter's own end: a thread may be deep inside the import of torch, or waiting for a driver.
     os._exit(status)
+
+
+def _start(name: str, work: Callable[[], None]) -> None:
+    threading.Thread(target=work, name=name, daemon=True).start()
 
 
 class _Server:
@@ -348,6 +350,13 @@ def _versions() -> dict[str, str]:
 
 
 def _be_polite() -> None:
-    """Yield to the viewer and to whatever else the user does (Windows: whoever starts the process says so)."""
+    """Yield to the viewer and to whatever else the user does (Windows: whoever starts the process says so).
+
+    Linux has a class for work that takes only what nobody else wants. A low priority alone still holds a processor
+    for some milliseconds while a frame waits to be drawn, which shows as strokes that lag.
+    """
     if hasattr(os, "setpriority") and os.getpriority(os.PRIO_PROCESS, 0) < NICE:
         os.setpriority(os.PRIO_PROCESS, 0, NICE)
+    if hasattr(os, "SCHED_IDLE"):
+        with contextlib.suppress(OSError):  # some sandboxes forbid it; the low priority is then all there is
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))

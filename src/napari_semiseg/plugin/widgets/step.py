@@ -82,6 +82,7 @@ class StepBox(QFrame):
         self.setObjectName("semisegStep")
         self.panel = panel
         self._digit = str(number)
+        self._done: bool | None = None
         self.number = QLabel(self._digit)
         self.number.setObjectName("semisegNumber")
         self.number.setAlignment(Qt.AlignmentFlag.AlignCenter)
@@ -136,6 +137,9 @@ class StepBox(QFrame):
     def _show_state(self) -> None:
         self.summary.setText(self.panel.summary)
         done = bool(self.panel.done)
+        if done == self._done:  # a new style has the whole dock laid out and painted again
+            return
+        self._done = done
         self.number.setProperty("done", done)
         self.number.setText("✓" if done else self._digit)
         self.number.style().unpolish(self.number)
