@@ -115,13 +115,20 @@ class Painter:
 
 
 def wait(until: Callable[[], object], seconds: float, what: str) -> None:
-    """Let Qt work until something is so."""
+    """Let Qt work until something is so: in a loop as napari's own, since some deletions wait for one."""
     end = time.monotonic() + seconds
-    while not until():
-        if time.monotonic() > end:
-            raise SystemExit(f"{what} did not happen within {seconds:g} s")
-        QApplication.processEvents()
-        time.sleep(0.01)
+    loop, timer = QEventLoop(), QTimer()
+
+    def look() -> None:
+        if until() or time.monotonic() > end:
+            loop.quit()
+
+    timer.timeout.connect(look)
+    timer.start(10)
+    loop.exec()
+    timer.stop()
+    if not until():
+        raise SystemExit(f"{what} did not happen within {seconds:g} s")
 
 
 def measure(name: str, dock: NucleiDock, viewer: Any, seconds: float, state: str) -> Phase:

@@ -25,12 +25,14 @@ def thread_environment(environment: Mapping[str, str] = os.environ) -> dict[str,
 
 
 def engine_threads() -> int:
-    """Return one less than the physical cores that this process may use, and at least 1.
+    """Return the physical cores that this process may use, and at least 1; where it can only be nice, one less.
 
-    Both the processors that the process is bound to (`os.sched_getaffinity`) and the share of them that its control
-    group grants count.
+    On Linux the child computes in a class of its own that takes what nobody else wants (`engine.serve`), so that it
+    may ask for every core. Elsewhere a core is left to the viewer. Both the processors that the process is bound to
+    (`os.sched_getaffinity`) and the share of them that its control group grants count.
     """
-    return max(1, math.floor(min(_cores(), _bound(), _granted())) - 1)
+    cores = min(_cores(), _bound(), _granted())
+    return max(1, math.floor(cores) if hasattr(os, "SCHED_IDLE") else math.floor(cores) - 1)
 
 
 def _cores() -> int:

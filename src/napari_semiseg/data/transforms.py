@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 import torch
 import torchvision.transforms.v2.functional as F
+from skimage.color import hed_from_rgb, rgb_from_hed
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 
@@ -86,7 +87,7 @@ class Geometry:
         return torch.rot90(window, self.quarter_turns, (-2, -1)).contiguous()
 
 
-ColorName = Literal["none", "mild", "paper"]
+ColorName = Literal["none", "mild", "paper", "stain"]
 
 
 @dataclass(frozen=True)
@@ -94,13 +95,15 @@ class ColorRange:
     """What a draw of color may be.
 
     `jitter` holds the half-widths of brightness, contrast, saturation and hue; `jitter_p`, `gray_p` and `blur_p` how
-    often each is applied. The blur has a 5 x 5 kernel.
+    often each is applied. The blur has a 5 x 5 kernel. `stain` is the half-width by which the amount of each stain is
+    multiplied.
     """
 
     jitter: tuple[float, float, float, float]
     jitter_p: float
     gray_p: float
     blur_p: float
+    stain: float = 0.0
 
     def draw(self, rng: np.random.Generator) -> Color:
         """Draw once."""
@@ -115,16 +118,29 @@ class ColorRange:
             hue=hue if jittered else 0.0,
             gray=bool(rng.random() < self.gray_p),
             blur_sigma=float(rng.uniform(0.5, 1.5)) if rng.random() < self.blur_p else 0.0,
+            stains=self._stains(rng) if self.stain else None,
         )
+
+    def _stains(self, rng: np.random.Generator) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        factors = rng.uniform(1 - self.stain, 1 + self.stain, 3)
+        offsets = rng.uniform(-self.stain / 10, self.stain / 10, 3)
+        return tuple(factors.tolist()), tuple(offsets.tolist())
 
 
 COLORS: dict[ColorName, ColorRange | None] = {
     "none": None,
     "mild": ColorRange((0.2, 0.2, 0.2, 0.04), 0.8, 0.0, 0.2),
     "paper": ColorRange((0.4, 0.4, 0.4, 0.1), 0.8, 0.2, 0.5),
+    "stain": ColorRange((0.15, 0.15, 0.15, 0.02), 0.5, 0.0, 0.2, stain=0.2),
 }
 """Strengths by name. `paper` is that of CAC's and CRCFP's code, which CDCL's text fits; `mild` keeps the stain
-recognizable."""
+recognizable; `stain` varies hematoxylin, eosin and the rest each by itself (Tellez et al., IEEE TMI 2018)."""
+
+
+_RGB_FROM_HED = torch.from_numpy(rgb_from_hed.astype(np.float32))
+_HED_FROM_RGB = torch.from_numpy(hed_from_rgb.astype(np.float32))
+_DENSITY = -torch.log((torch.arange(256) + 1) / 256.0)
+"""Optical density of each byte; a byte more than there is, so that black stays finite."""
 
 
 @dataclass(frozen=True)
@@ -137,9 +153,13 @@ class Color:
     hue: float
     gray: bool
     blur_sigma: float
+    stains: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    """What each stain's amount is multiplied by, and what is added to it."""
 
     def apply(self, image: Tensor) -> Tensor:
         """Recolor an image, (3, H, W), uint8."""
+        if self.stains is not None:
+            image = _restained(image, *self.stains)
         if self.brightness != 1.0:
             image = F.adjust_brightness(image, self.brightness)
             image = F.adjust_contrast(image, self.contrast)
@@ -150,3 +170,12 @@ class Color:
         if self.blur_sigma:
             image = F.gaussian_blur(image, [5, 5], [self.blur_sigma, self.blur_sigma])
         return image
+
+
+def _restained(image: Tensor, factors: tuple[float, ...], offsets: tuple[float, ...]) -> Tensor:
+    """Change the amounts of hematoxylin, eosin and residual in an image, (3, H, W), uint8."""
+    change = _HED_FROM_RGB @ torch.diag(torch.tensor(factors)) @ _RGB_FROM_HED
+    shift = torch.tensor(offsets) @ _RGB_FROM_HED
+    density = _DENSITY[image.long()]
+    density = torch.tensordot(change.T, density, 1) + shift[:, None, None]
+    return (256 * torch.exp(-density) - 1).round_().clamp_(0, 255).to(torch.uint8)

@@ -24,7 +24,7 @@ from napari_semiseg.engine.control import Control
 from napari_semiseg.engine.judge import threshold_dice, validation_dice
 from napari_semiseg.engine.learning_data import read_project
 from napari_semiseg.engine.memory import out_of_memory
-from napari_semiseg.engine.preview import Previewer
+from napari_semiseg.engine.preview import FIRST_STEP, Previewer
 from napari_semiseg.engine.recipe import Choices, Recipe, prepare, rebuild, take_step
 from napari_semiseg.engine.requests import TrainRequest
 from napari_semiseg.errors import InputError
@@ -361,7 +361,8 @@ class _Loop:
         done = step + 1
         last = done == self.recipe.choices.steps
         ready = self.recipe.method.ready_to_predict(step)
-        if ready and self.recipe.data.validation and (done % self.validate_every == 0 or last):
+        due = last or (done % self.validate_every == 0 and done >= FIRST_STEP)  # the user waits for the first map
+        if ready and self.recipe.data.validation and due:
             yield self._validated(done)
         if self.previewer.due(step) or (last and ready):
             yield self.previewer.write(step, self.recipe.method.predictor())

@@ -31,9 +31,9 @@ from napari_semiseg.plugin.widgets.look import main_button, plain_button
 from napari_semiseg.plugin.widgets.step import ElidedLabel
 
 _LOOK_MS = 250
-_CURVES_S = 1.0
-"""Seconds between two drawings of the curves, at least. In a window with a canvas every drawing costs a composition of
-the whole window, so what only goes on (time, bar, curves) waits while a stroke is drawn."""
+_SHOWN_S = 1.0
+"""Seconds between two drawings of what only goes on (time, bar, curves), at least. In a window with a canvas every
+drawing costs a composition of the whole window: it waits while a stroke is drawn, and nothing here is animated."""
 _PAUSE = "Pause after this step; the run is saved first"
 _RESUME = "Go on with the training"
 _STOP = "Stop and keep the best so far: it can be used at once"
@@ -59,7 +59,7 @@ class TrainPanel(QWidget):
         self.summary, self.done = "", False
         self.confidence = ConfidenceLayer(session, viewer, view, self)
         self._stale = self._curves_stale = True
-        self._curves_at = 0.0
+        self._shown_at = 0.0
         self._shown_state = ""
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -208,11 +208,15 @@ class TrainPanel(QWidget):
     def _tick(self) -> None:
         if self.confidence.strokes.drawing:
             return
+        now = time.monotonic()
+        if now - self._shown_at < _SHOWN_S:
+            return
+        if self._stale or self._curves_stale:
+            self._shown_at = now
         if self._stale:
             self._show()
-        now = time.monotonic()
-        if self._curves_stale and self.isVisible() and now - self._curves_at >= _CURVES_S:
-            self._curves_stale, self._curves_at = False, now
+        if self._curves_stale and self.isVisible():
+            self._curves_stale = False
             self.curves.show_record(self.model.record, self.model.score_words)
 
     def _on_curves(self) -> None:
@@ -235,7 +239,6 @@ class TrainPanel(QWidget):
         began = active or model.record.step > 0
         self.run_box.setVisible(began)
         self.curves.setVisible(bool(model.record.losses))
-        self.bar.setRange(0, 0 if model.state == "waiting" else 1000)
         self.bar.setValue(round(1000 * model.share_done))
         self.bar.setVisible(active)
         self.time.setText(model.time_words)
