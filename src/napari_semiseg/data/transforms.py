@@ -174,8 +174,8 @@ class Color:
 
 def _restained(image: Tensor, factors: tuple[float, ...], offsets: tuple[float, ...]) -> Tensor:
     """Change the amounts of hematoxylin, eosin and residual in an image, (3, H, W), uint8."""
-    change = _HED_FROM_RGB @ torch.diag(torch.tensor(factors)) @ _RGB_FROM_HED
-    shift = torch.tensor(offsets) @ _RGB_FROM_HED
+    change = _HED_FROM_RGB @ torch.diag(torch.tensor(factors, dtype=torch.float32)) @ _RGB_FROM_HED
+    shift = torch.tensor(offsets, dtype=torch.float32) @ _RGB_FROM_HED
     density = _DENSITY[image.long()]
     density = torch.tensordot(change.T, density, 1) + shift[:, None, None]
     return (256 * torch.exp(-density) - 1).round_().clamp_(0, 255).to(torch.uint8)
