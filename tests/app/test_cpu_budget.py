@@ -15,7 +15,11 @@ from napari_semiseg.app.cpu_budget import engine_threads, thread_environment
 def machine(monkeypatch):
     """Pretend a machine: physical cores, processors that the process is bound to, and its group's share."""
 
-    def pretend(cores: int, bound: int, granted: float = math.inf) -> None:
+    def pretend(cores: int, bound: int, granted: float = math.inf, *, idle_class: bool = False) -> None:
+        if idle_class:
+            monkeypatch.setattr(os, "SCHED_IDLE", 5, raising=False)
+        else:
+            monkeypatch.delattr(os, "SCHED_IDLE", raising=False)
         monkeypatch.setattr(psutil, "cpu_count", lambda logical=True: 2 * cores if logical else cores)
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(bound)), raising=False)
         monkeypatch.setattr(cpu_budget, "_granted", lambda: granted)
@@ -42,8 +46,18 @@ def test_one_core_is_left_to_the_viewer_of_those_that_may_be_used(machine, cores
     assert engine_threads() == threads
 
 
+@pytest.mark.parametrize(
+    ("cores", "bound", "granted", "threads"),
+    [(8, 16, math.inf, 8), (2, 2, math.inf, 2), (8, 3, math.inf, 3), (64, 128, 2.5, 2), (64, 128, 0.5, 1)],
+)
+def test_where_the_child_yields_to_everybody_it_may_use_every_core(machine, cores, bound, granted, threads):
+    machine(cores, bound, granted, idle_class=True)
+
+    assert engine_threads() == threads
+
+
 def test_this_machine_grants_at_least_one_thread():
-    assert 1 <= engine_threads() <= max(1, (psutil.cpu_count() or 1) - 1)
+    assert 1 <= engine_threads() <= (psutil.cpu_count() or 1)
 
 
 @pytest.mark.parametrize(
