@@ -123,6 +123,17 @@ def test_a_name_that_is_too_long_is_refused_in_one_sentence(ask: Ask, tmp_path: 
     assert "\n" not in str(refusal.value)
 
 
+def test_a_training_that_is_refused_leaves_no_folder_behind(ask: Ask, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for out in (tmp_path / "new", mine):
+        with pytest.raises(InputError, match="no method"):
+            next(train(ask(out=str(out), method="magic")))
+
+    assert not (tmp_path / "new").exists()
+    assert list(mine.iterdir()) == []
+
+
 @pytest.mark.parametrize("what", ["file", "pipe", "loop"])
 def test_a_run_folder_that_is_none_is_refused_without_waiting(ask: Ask, tmp_path: Path, what: str) -> None:
     path = tmp_path / "odd"

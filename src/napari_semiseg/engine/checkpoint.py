@@ -8,6 +8,7 @@ under its own name, and counts once the card with its hash lies beside it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -84,6 +85,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
+        self._made: list[Path] = []
 
     @property
     def checkpoints(self) -> Path:
@@ -110,11 +112,15 @@ class RunFolder:
 
     def _make(self, folder: Path) -> None:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True)
+        except FileExistsError:  # whether it is a folder, and ours, is found out below
+            pass
         except OSError as error:
             raise InputError(
                 f"The run folder {folder} cannot be made ({error.strerror}): choose another place with --out."
             ) from None
+        else:
+            self._made.append(folder)
         atomic.require_writable(folder)
 
     def _refuse_strangers(self) -> None:
@@ -130,6 +136,12 @@ class RunFolder:
                 f"{self.path} holds something else ({min(strangers).relative_to(self.path)}), and a run needs a folder "
                 "of its own: choose another --out."
             )
+
+    def withdraw(self) -> None:
+        """Remove the folders that `begin` has made, where nothing has come of the run."""
+        with contextlib.suppress(OSError):  # one that holds something stays, and what is above it
+            for folder in reversed(self._made):
+                folder.rmdir()
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write ``run.json``."""

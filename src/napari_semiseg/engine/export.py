@@ -49,6 +49,7 @@ from napari_semiseg.io.tiff import Pixels, Report
 
 _POLL_S = 0.1
 _BLOCK = 2048
+_ANOTHER = "choose another name or allow to replace it (--overwrite)"
 
 
 class ExportRequest(Config):
@@ -165,9 +166,7 @@ def _zarr_writer(job: _Job, facts: dict[str, Any]) -> ResultWriter:
             return writer
         writer.close()
         if not job.request.overwrite:
-            raise InputError(
-                f"'{job.target}' is an unfinished export of something else: choose another name or allow to replace it."
-            )
+            raise InputError(f"'{job.target}' is an unfinished export of something else: {_ANOTHER}.")
     if result_state(job.target) != "missing":
         discard_result(job.target)
     card = job.result.card
@@ -350,11 +349,11 @@ def _make_parent(target: Path) -> None:
 def _check_existing(request: ExportRequest, target: Path) -> None:
     if request.to != "ome-zarr":
         if target.exists() and not (request.overwrite and target.is_file()):
-            raise InputError(f"'{target}' is there already: choose another name or allow to replace it.")
+            raise InputError(f"'{target}' is there already: {_ANOTHER}.")
         return
     state = result_state(target)
     if state == "foreign" or (state == "complete" and not request.overwrite):
-        way = "choose another name" if state == "foreign" else "choose another name or allow to replace it"
+        way = "choose another name" if state == "foreign" else _ANOTHER
         raise InputError(f"'{target}' is there already: {way}.")
 
 

@@ -97,6 +97,7 @@ def train(request: TrainRequest, control: Control | None = None) -> Iterator[Eve
     try:
         yield from _train(request, run, control or Control())
     finally:
+        run.withdraw()
         claim.release()
 
 
