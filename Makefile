@@ -8,7 +8,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 SCREEN := .ci/with-display
 OUT ?= demo-result
-REPEAT ?= 200
+REPEAT ?= 5
 WORKERS ?= 2
 
 help:  ## Say what can be made.
@@ -34,7 +34,7 @@ check: $(READY)  ## Lint, types, spelling, layers, manifest.
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/npe2 validate src/napari_semiseg/napari.yaml
 
-soak: $(READY)  ## Repeat the fault tests, REPEAT times each, and write the outcome to benchmarks/results/soak.md.
+soak: $(READY)  ## Kill journal, training and napari 500, 20 and 20 times, repeat every fault test, and write benchmarks/results/soak.md.
 	QT_API=pyqt6 PYTEST_QT_API=pyqt6 $(SCREEN) $(BIN)/python benchmarks/soak.py --repeat $(REPEAT) $(ARGS)
 
 bench: $(READY)  ## Measure time and memory (asv), and write the figures to benchmarks/results/speed.md.

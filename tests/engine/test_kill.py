@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from safetensors.torch import load_file
 from napari_semiseg.engine.checkpoint import RunFolder
 from napari_semiseg.engine.requests import TrainRequest
 
+KILLS = 20 if "NAPARI_SEMISEG_SOAK" in os.environ else 3
 SCRIPT = Path(__file__).with_name("killed_run.py")
 
 
@@ -37,16 +39,17 @@ def finish(request: TrainRequest) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.fault
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(300 + 30 * KILLS)
 def test_a_run_killed_at_random_ends_with_the_weights_of_one_that_was_not(
-    quick_request: Callable[..., TrainRequest], tmp_path: Path
+    quick_request: Callable[..., TrainRequest], tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    options = {"method": "cdcl", "steps": 10, "set": {"warmup_fraction": 0.2, "ema_decay": 0.9}}
+    record_property("kills", KILLS)
+    options = {"method": "cdcl", "steps": 6 * KILLS, "set": {"warmup_fraction": 0.2, "ema_decay": 0.9}}
     whole = finish(quick_request(out=str(tmp_path / "whole"), **options))
     request = quick_request(out=str(tmp_path / "killed"), **options)
     rng = random.Random()
 
-    for kill in range(3):
+    for kill in range(KILLS):
         process = start(request if kill == 0 else request.model_copy(update={"resume": True}))
         assert process.stdout is not None
         for _ in range(rng.randint(1, 12)):  # somewhere among its steps and savings
