@@ -16,6 +16,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,6 @@ from napari_semiseg.engine.learning_data import read_split, read_training_data
 from napari_semiseg.engine.predictor import load_predictor
 from napari_semiseg.engine.requests import TrainRequest
 from napari_semiseg.engine.train import train
-from napari_semiseg.events import Finished, Skipped
 from napari_semiseg.io.images import Image, open_image
 from napari_semiseg.io.labels import read_labels
 from napari_semiseg.postprocess.instances import split_nuclei
@@ -69,6 +69,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--labeled", default="15")
     parser.add_argument("--part", default="val", help="what is scored: val to choose, test once")
     parser.add_argument("--validation", type=float, default=0.0, help="share of the cells kept for choosing the step")
+    parser.add_argument("--turns", type=int, default=1, choices=(1, 4, 8), help="sides a network looks from")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="options of train")
     parser.add_argument("--table", type=Path, help="where the table is written, .md; figures beside it as .json")
     return parser.parse_args()
@@ -76,7 +77,10 @@ def _options() -> argparse.Namespace:
 
 def _row(name: str, seed: int, options: argparse.Namespace, make: Callable[[], tuple[Segment, dict]]) -> dict:
     """Return the row, from the file where it was finished before."""
-    path = options.out / f"{name.replace(' ', '-')}-{options.labeled.replace('/', '_')}-{seed}-{options.part}.json"
+    path = (
+        options.out
+        / f"{name.replace(' ', '-')}-{options.labeled.replace('/', '_')}-{seed}-{options.part}{_turned(options)}.json"
+    )
     if path.exists():
         return json.loads(path.read_text())
     segment, facts = make()
@@ -84,6 +88,10 @@ def _row(name: str, seed: int, options: argparse.Namespace, make: Callable[[], t
     path.write_text(json.dumps(row))
     print(row, flush=True)
     return row
+
+
+def _turned(options: argparse.Namespace) -> str:
+    return "" if options.turns == 1 else f"-{options.turns}-turns"
 
 
 def _threshold() -> tuple[Segment, dict]:
@@ -119,15 +127,15 @@ def _features(image: np.ndarray) -> np.ndarray:
 def _trained(method: str, options: argparse.Namespace, seed: int) -> tuple[Segment, dict]:
     request = _request(options, seed, method)
     run = Path(request.out)
-    begun = time.perf_counter()
-    if (run / "run.json").exists():
-        request = request.model_copy(update={"resume": True})
-    events = list(train(request))
-    finished = events[-1]
-    assert isinstance(finished, Finished)
-    seconds = time.perf_counter() - begun
-    model = load_predictor(run, torch.device("cpu"))
-    skipped = sum(isinstance(event, Skipped) for event in events)
+    if not _finished(run):
+        if (run / "run.json").exists():
+            request = request.model_copy(update={"resume": True})
+        for _ in train(request):
+            pass
+    said = _said(run)
+    seconds = sum(after["time"] - event["time"] for event, after in pairwise(said) if after["event"] != "Started")
+    model = load_predictor(run, torch.device("cpu"), options.turns)
+    skipped = sum(event["event"] == "Skipped" for event in said)
 
     def segment(image: Image) -> np.ndarray:
         return confidence_map(
@@ -139,7 +147,18 @@ def _trained(method: str, options: argparse.Namespace, seed: int) -> tuple[Segme
             reach=model.reach,
         )[0]
 
-    return segment, {"seconds": round(seconds, 1), "skipped": skipped, **finished.facts}
+    return segment, {"seconds": round(seconds, 1), "skipped": skipped, **said[-1]["facts"]}
+
+
+def _said(run: Path) -> list[dict]:
+    """Return what a run has said, also before it was broken off."""
+    path = run / "events.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _finished(run: Path) -> bool:
+    said = _said(run)
+    return bool(said) and said[-1]["event"] == "Finished"
 
 
 def _request(options: argparse.Namespace, seed: int, method: str, **changes: object) -> TrainRequest:
@@ -182,8 +201,9 @@ def _table(rows: list[dict], options: argparse.Namespace) -> str:
         f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
         f"commit {_commit()}. Mean ± sd over seeds {options.seeds}; the threshold has none."
     )
+    averaged = "" if options.turns == 1 else f", networks averaged over {options.turns} sides"
     lines = [
-        f"# {options.data.name}: {options.labeled} cells of 250 x 250, scored on `{options.part}`",
+        f"# {options.data.name}: {options.labeled} cells of 250 x 250, scored on `{options.part}`{averaged}",
         "",
         device,
         "",

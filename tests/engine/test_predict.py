@@ -66,7 +66,7 @@ def darkness(monkeypatch):
     def become(*, classes=("background", "nucleus"), reach=2, mpp=None, network=None):
         network = network or Darkness(len(classes)).eval()
         predictor = Predictor(network, classes, 4, reach, mpp, 0.5, 7, CPU)
-        monkeypatch.setattr(predict_module, "load_predictor", lambda run, device: predictor)
+        monkeypatch.setattr(predict_module, "load_predictor", lambda run, device, turns: predictor)
         return predictor
 
     return become
@@ -122,6 +122,23 @@ def test_a_trained_run_predicts_the_image_it_had_not_seen(quick_request, small_d
     assert found["confidence"].shape == (1, 128, 128)
     np.testing.assert_array_equal(found["nuclei"], split_nuclei(found["confidence"][0]))
     assert events[-1].facts["nuclei"] == found["nuclei"].max()
+
+
+def test_what_is_averaged_over_turns_is_a_result_of_its_own(quick_request, small_dataset, tmp_path):
+    list(train(quick_request(steps=2)))
+    image = small_dataset / "images" / "field-3.tif"
+    asked = {"run": str(tmp_path / "run"), "images": [str(image)], "out": str(tmp_path / "out"), "device": "cpu"}
+    list(predict_from_args(asked, Control()))
+
+    with pytest.raises(InputError, match="another run"):
+        list(predict_from_args(asked | {"turns": 4}, Control()))
+    list(predict_from_args(asked | {"turns": 4, "overwrite": True}, Control()))
+    again = list(predict_from_args(asked | {"turns": 4}, Control()))
+
+    assert not any(isinstance(event, BlockDone) for event in again)
+    with pytest.raises(InputError, match="another run"):
+        list(predict_from_args(asked | {"turns": 8}, Control()))
+
 
 
 def test_nuclei_and_confidence_are_those_of_the_whole_image_at_once(darkness, field, tmp_path):

@@ -40,6 +40,15 @@ def predict(
         float | None,
         typer.Option("--mpp", metavar="UM", help="Pixel size of the images, in µm, instead of what their files say."),
     ] = None,
+    turns: Annotated[
+        int | None,
+        typer.Option(
+            "--turns",
+            metavar="N",
+            help="Look at each block from 4 sides, or from 8 with mirror images, and average: that much slower. "
+            "Default: 1.",
+        ),
+    ] = None,
     device: opt.Device = None,
     glass: Annotated[bool, typer.Option("--glass", help="Look for nuclei on the glass of slides too.")] = False,
     overwrite: Annotated[
@@ -78,6 +87,7 @@ def predict(
         "semantic": semantic,
         "block": block,
         "mpp": mpp,
+        "turns": turns,
         "device": device,
         "glass": glass,
         "overwrite": overwrite,

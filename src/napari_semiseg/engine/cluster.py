@@ -21,6 +21,7 @@ from napari_semiseg.engine.predictor import load_predictor
 from napari_semiseg.errors import InputError
 from napari_semiseg.io.images import Image, open_image
 from napari_semiseg.io.locate import locate
+from napari_semiseg.nn.turned import Turns
 
 BLOCKS_PER_THREAD = 2
 """Blocks that each thread of the cluster is given ahead."""
@@ -41,6 +42,7 @@ class Assignment:
     mpp: float | None
     scale: float
     device: str
+    turns: Turns = 1
 
 
 class Cluster:
@@ -51,10 +53,12 @@ class Cluster:
     client : distributed.Client
     run, device : str
         Run folder, as the workers see it, and what ``--device`` says.
+    turns : {1, 4, 8}
+        What ``--turns`` says.
     """
 
-    def __init__(self, client: Any, run: str, device: str) -> None:
-        self._client, self._run, self._device = client, run, device
+    def __init__(self, client: Any, run: str, device: str, turns: Turns) -> None:
+        self._client, self._run, self._device, self._turns = client, run, device, turns
 
     def predict(
         self, network: BlockwiseNetwork, image: Image, blocks: Iterable[Box]
@@ -70,6 +74,7 @@ class Cluster:
             image.mpp,
             network.scale,
             self._device,
+            self._turns,
         )
         ahead: deque[tuple[Box, Any]] = deque()
         for block in blocks:
@@ -87,7 +92,7 @@ class Cluster:
 
 
 @contextmanager
-def connected(scheduler: str, run: str, device: str) -> Iterator[Cluster]:
+def connected(scheduler: str, run: str, device: str, turns: Turns = 1) -> Iterator[Cluster]:
     """Connect to a scheduler (``tcp://host:8786``) for the time of a job.
 
     Raises
@@ -108,7 +113,7 @@ def connected(scheduler: str, run: str, device: str) -> Iterator[Cluster]:
     with client:
         if not client.nthreads():
             raise InputError(f"The scheduler at '{scheduler}' has no workers: start some with dask worker {scheduler}.")
-        yield Cluster(client, str(Path(run).resolve()), device)
+        yield Cluster(client, str(Path(run).resolve()), device, turns)
 
 
 def predict_block(work: Assignment, box: tuple[int, int, int, int]) -> NDArray[np.uint8]:
@@ -124,7 +129,7 @@ def predict_block(work: Assignment, box: tuple[int, int, int, int]) -> NDArray[n
 
 @lru_cache(maxsize=1)
 def _network(work: Assignment) -> BlockwiseNetwork:
-    predictor = load_predictor(Path(work.run), choose_device(work.device))
+    predictor = load_predictor(Path(work.run), choose_device(work.device), work.turns)
     if weights_digest(predictor.network) != work.weights:
         raise InputError(f"The workers find another run at '{work.run}': give a folder that all machines share.")
     return BlockwiseNetwork(predictor.network, predictor.device, predictor.divisor, predictor.reach, work.scale)

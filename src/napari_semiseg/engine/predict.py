@@ -20,6 +20,7 @@ from napari_semiseg.errors import InputError
 from napari_semiseg.events import Cancel, Event, Finished, Started, Warned
 from napari_semiseg.io.claims import check_target
 from napari_semiseg.io.images import Image, find_images, open_image
+from napari_semiseg.nn.turned import Turns
 
 BLOCK = {"cpu": 1024, "cuda": 2048, "mps": 1024}
 """Side of a block, in pixels, by kind of device. The largest is a whole file of the result."""
@@ -42,6 +43,9 @@ class PredictRequest(Config):
     block: int | None = Field(None, ge=64, le=8192, description="Side of a block of prediction, in pixels.")
     mpp: float | None = Field(
         None, gt=0.01, lt=100, description="Pixel size of the images, in µm, instead of what their files say."
+    )
+    turns: Turns = Field(
+        1, description="Look at each block from 4 sides, or from 8 with mirror images, and average: that much slower."
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
     glass: bool = Field(False, description="Look for nuclei on the glass of slides too.")
@@ -83,7 +87,7 @@ def predict(request: PredictRequest, control: Control | None = None) -> Iterator
         predicted is in the results then, which can be gone on with.
     """
     device = choose_device("cpu" if request.scheduler else request.device)
-    predictor = load_predictor(Path(request.run), device)
+    predictor = load_predictor(Path(request.run), device, request.turns)
     images = [open_image(path, mpp=request.mpp) for path in find_images(request.images)]
     wanted = _wanted(request, predictor)
     progress = BlockProgress(control or Control())
@@ -127,7 +131,7 @@ def _computing(request: PredictRequest) -> Iterator[Compute]:
         return
     from napari_semiseg.engine.cluster import connected
 
-    with connected(request.scheduler, request.run, request.device) as cluster:
+    with connected(request.scheduler, request.run, request.device, request.turns) as cluster:
         yield cluster.predict
 
 

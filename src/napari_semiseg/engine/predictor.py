@@ -11,6 +11,7 @@ from torch import nn
 from napari_semiseg.engine.checkpoint import RunFolder, require_match
 from napari_semiseg.engine.recipe import Choices
 from napari_semiseg.errors import InputError
+from napari_semiseg.nn.turned import TurnAveraged, Turns
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,15 @@ class Predictor:
     device: torch.device
 
 
-def load_predictor(run: Path, device: torch.device) -> Predictor:
+def load_predictor(run: Path, device: torch.device, turns: Turns = 1) -> Predictor:
     """Load the best model of a run folder.
+
+    Parameters
+    ----------
+    run : Path
+    device : torch.device
+    turns : {1, 4, 8}
+        From how many sides it looks at an image; see `TurnAveraged`.
 
     Raises
     ------
@@ -66,8 +74,9 @@ def load_predictor(run: Path, device: torch.device) -> Predictor:
     network = choices.build(device).predictor()
     require_match(tensors, network.state_dict(), folder.path)
     network.load_state_dict(tensors)
+    whole = network if turns == 1 else TurnAveraged(network, turns).to(device)
     return Predictor(
-        network=network.eval(),
+        network=whole.eval(),
         classes=choices.classes,
         divisor=int(getattr(network, "divisor", 1)),
         reach=getattr(network, "reach", None),
