@@ -3,7 +3,12 @@ import math
 import pytest
 import torch
 
-from napari_semiseg.losses.consistency import pseudo_label_cross_entropy, softmax_mse
+from napari_semiseg.losses.consistency import (
+    logit_mse,
+    probability_mse,
+    pseudo_label_cross_entropy,
+    softmax_mse,
+)
 
 VALID = torch.tensor([[[True, True], [False, True]], [[True, False], [True, True]]])
 
@@ -45,6 +50,27 @@ def test_the_squared_difference_is_the_mean_over_valid_pixels_and_classes(agree,
     agree(softmax_mse(student, teacher, valid=VALID), squared_difference_loop(student, teacher), student)
 
 
+def test_the_squared_difference_can_be_summed_over_classes(agree, logits):
+    student, teacher = logits
+    found = softmax_mse(student, teacher, valid=VALID, over_classes="sum")
+    agree(found, 3 * squared_difference_loop(student, teacher), student)
+
+
+def test_probabilities_can_be_compared_as_they_are(agree, logits):
+    student, teacher = logits
+    found = probability_mse(student.softmax(1), teacher.softmax(1), valid=VALID)
+    agree(found, squared_difference_loop(student, teacher), student)
+
+
+@pytest.mark.parametrize(("over_classes", "divisor"), [("mean", 3), ("sum", 1)])
+def test_logits_can_be_compared_as_they_are(agree, logits, over_classes, divisor):
+    student, teacher = logits
+    counted = VALID.nonzero().tolist()
+    squares = [(student[b, c, i, j] - teacher[b, c, i, j]) ** 2 for b, i, j in counted for c in range(3)]
+    found = logit_mse(student, teacher, valid=VALID, over_classes=over_classes)
+    agree(found, sum(squares) / len(counted) / divisor, student)
+
+
 def test_the_squared_difference_can_leave_out_what_the_teacher_is_not_sure_of(agree, logits):
     student, teacher = logits
     found = softmax_mse(student, teacher, valid=VALID, threshold=0.75)
@@ -72,7 +98,7 @@ def test_equal_teacher_logits_give_the_lowest_class():
     assert loss.item() == pytest.approx(math.log1p(math.exp(-3.0)))
 
 
-@pytest.mark.parametrize("loss", [softmax_mse, pseudo_label_cross_entropy])
+@pytest.mark.parametrize("loss", [softmax_mse, probability_mse, logit_mse, pseudo_label_cross_entropy])
 def test_no_gradient_reaches_the_teacher(loss):
     student = torch.randn(1, 2, 2, 2, requires_grad=True)
     teacher = torch.randn(1, 2, 2, 2, requires_grad=True)

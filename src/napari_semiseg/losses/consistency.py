@@ -17,6 +17,7 @@ def softmax_mse(
     *,
     valid: Tensor | None = None,
     threshold: float | None = None,
+    over_classes: Literal["mean", "sum"] = "mean",
 ) -> Tensor:
     r"""Mean squared difference between two class distributions.
 
@@ -30,10 +31,12 @@ def softmax_mse(
         Pixels that count; all of them where None.
     threshold : float, in [0, 1], or None
         With it, only pixels whose highest teacher probability is above it count.
+    over_classes : {"mean", "sum"}
+        Whether C divides. With two classes the sum weighs as much as twice the mean.
 
     Returns
     -------
-    Tensor, (), dimensionless, in [0, 1]
+    Tensor, (), dimensionless, in [0, 1]; in [0, 2] for the sum
         A zero on the graph, with zero gradient, where no pixel counts.
 
     References
@@ -48,10 +51,65 @@ def softmax_mse(
     0.0
     """
     target = in_full_precision(teacher.detach()).softmax(1)
-    squared = (in_full_precision(student).softmax(1) - target).square().mean(1)
+    squared = _over_classes((in_full_precision(student).softmax(1) - target).square(), over_classes)
     if threshold is not None:
         valid = _both(valid, target.amax(1) > threshold)
     return mean_where(squared, valid)
+
+
+def probability_mse(student: Tensor, teacher: Tensor, *, valid: Tensor | None = None) -> Tensor:
+    r"""Mean squared difference between maps that are probabilities already.
+
+    .. math:: \frac{1}{|\Omega| C} \sum_{i \in \Omega} \sum_c (p_{ic} - p'_{ic})^2
+
+    For what was turned or resized after the softmax; otherwise `softmax_mse`.
+
+    Parameters
+    ----------
+    student, teacher : Tensor, (B, C, H, W), in [0, 1]
+        No gradient reaches `teacher`. Half precision is computed in float32.
+    valid : Tensor, (B, H, W), bool, or None
+        Pixels that count; all of them where None.
+
+    Returns
+    -------
+    Tensor, (), dimensionless, in [0, 1]
+        A zero on the graph, with zero gradient, where no pixel counts.
+    """
+    return mean_where((in_full_precision(student) - in_full_precision(teacher.detach())).square().mean(1), valid)
+
+
+def logit_mse(
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    valid: Tensor | None = None,
+    over_classes: Literal["mean", "sum"] = "mean",
+) -> Tensor:
+    r"""Mean squared difference between logits.
+
+    .. math:: \frac{1}{|\Omega| C} \sum_{i \in \Omega} \sum_c (z_{ic} - z'_{ic})^2
+
+    Parameters
+    ----------
+    student, teacher : Tensor, (B, C, H, W), logits
+        No gradient reaches `teacher`. Half precision is computed in float32.
+    valid : Tensor, (B, H, W), bool, or None
+        Pixels that count; all of them where None.
+    over_classes : {"mean", "sum"}
+        Whether C divides.
+
+    Returns
+    -------
+    Tensor, (), squared logits, at least 0
+        A zero on the graph, with zero gradient, where no pixel counts.
+
+    References
+    ----------
+    The Mean Teacher of PixelSSL (Ke et al., ECCV 2020, released code).
+    """
+    squared = (in_full_precision(student) - in_full_precision(teacher.detach())).square()
+    return mean_where(_over_classes(squared, over_classes), valid)
 
 
 def pseudo_label_cross_entropy(
@@ -99,6 +157,10 @@ def pseudo_label_cross_entropy(
     chosen = certainty >= threshold if keep == "confident" else certainty <= threshold
     every = torch.ones_like(chosen) if valid is None else valid
     return mean_where(values, chosen & every, every.sum() if mean_over == "valid" else None)
+
+
+def _over_classes(values: Tensor, how: Literal["mean", "sum"]) -> Tensor:
+    return values.mean(1) if how == "mean" else values.sum(1)
 
 
 def _both(first: Tensor | None, second: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -11,7 +12,7 @@ IGNORE = 255
 """Class value of pixels that no loss may look at."""
 
 
-def cross_entropy(logits: Tensor, label: Tensor, *, ignore: int = IGNORE) -> Tensor:
+def cross_entropy(logits: Tensor, label: Tensor, *, ignore: int = IGNORE, weights: Tensor | None = None) -> Tensor:
     r"""Mean negative log-probability of the labeled class.
 
     .. math:: -\frac{1}{|\Omega|} \sum_{i \in \Omega} \log \sigma(z_i)_{y_i},
@@ -25,6 +26,9 @@ def cross_entropy(logits: Tensor, label: Tensor, *, ignore: int = IGNORE) -> Ten
         Classes 0 to C - 1, or `ignore`.
     ignore : int
         Class value of pixels that do not count.
+    weights : Tensor, (C,), positive, or None
+        How much a pixel of each class counts. The mean is then divided by the sum of weights, so that only their
+        ratios matter.
 
     Returns
     -------
@@ -37,5 +41,12 @@ def cross_entropy(logits: Tensor, label: Tensor, *, ignore: int = IGNORE) -> Ten
     >>> round(cross_entropy(torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 4, dtype=torch.long)).item(), 6)
     0.693147
     """
-    total = F.cross_entropy(in_full_precision(logits), label, ignore_index=ignore, reduction="sum")
-    return total / (label != ignore).sum().clamp(min=1)
+    values = in_full_precision(logits)
+    known = label != ignore
+    if weights is not None:
+        weights = weights.to(values)
+    total = F.cross_entropy(values, label, weight=weights, ignore_index=ignore, reduction="sum")
+    if weights is None:
+        return total / known.sum().clamp(min=1)
+    counted = torch.where(known, weights[torch.where(known, label, 0)], 0).sum()
+    return total / torch.where(counted > 0, counted, 1)
