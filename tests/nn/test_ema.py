@@ -44,6 +44,16 @@ def test_running_statistics_are_averaged_and_counts_copied():
     assert teacher.num_batches_tracked == 1
 
 
+def test_a_teacher_that_gathers_its_own_statistics_keeps_them():
+    teacher, student = nn.BatchNorm2d(2).double(), nn.BatchNorm2d(2).double()
+    nn.init.constant_(student.weight, 3.0)
+    student(torch.rand(4, 2, 3, 3, dtype=torch.float64) + 5)
+    ema_update(teacher, student, 0.75, buffers=False)
+    assert teacher.weight.tolist() == [1.5, 1.5]
+    assert teacher.running_mean.tolist() == [0.0, 0.0]
+    assert teacher.num_batches_tracked == 0
+
+
 def test_the_student_stays_and_no_gradient_is_recorded():
     student = nn.Linear(3, 3)
     teacher = deepcopy(student).requires_grad_(False)

@@ -34,7 +34,7 @@ def ema_decay(step: int, alpha: float) -> float:
 
 
 @no_grad()
-def ema_update(teacher: nn.Module, student: nn.Module, alpha: float) -> None:
+def ema_update(teacher: nn.Module, student: nn.Module, alpha: float, *, buffers: bool = True) -> None:
     r"""Move the teacher toward the student, in place.
 
     .. math:: \theta_t \leftarrow \alpha \theta_t + (1 - \alpha) \theta_s
@@ -48,6 +48,9 @@ def ema_update(teacher: nn.Module, student: nn.Module, alpha: float) -> None:
         Of the same architecture. Only the teacher changes.
     alpha : float, in [0, 1]
         1 leaves the teacher as it is, 0 copies the student.
+    buffers : bool
+        Without it parameters alone are averaged, and buffers stay as they are: for a teacher that runs in train mode
+        and gathers batch statistics of its own, as those of SSL4MIS and TorchSemiSeg do.
 
     Raises
     ------
@@ -59,7 +62,7 @@ def ema_update(teacher: nn.Module, student: nn.Module, alpha: float) -> None:
     A. Tarvainen, H. Valpola, "Mean teachers are better role models", NeurIPS 2017, Eq. 2; averaging buffers follows
     UniMatch V2 and CutMix-Seg.
     """
-    target, source = _tensors(teacher), _tensors(student)
+    target, source = _tensors(teacher, buffers), _tensors(student, buffers)
     if target.keys() != source.keys():
         raise ValueError("The teacher and its student do not hold the same tensors.")
     averaged = [name for name, tensor in target.items() if tensor.is_floating_point()]
@@ -70,5 +73,5 @@ def ema_update(teacher: nn.Module, student: nn.Module, alpha: float) -> None:
         target[name].copy_(source[name])
 
 
-def _tensors(module: nn.Module) -> dict[str, Tensor]:
-    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+def _tensors(module: nn.Module, buffers: bool) -> dict[str, Tensor]:
+    return {**dict(module.named_parameters()), **(dict(module.named_buffers()) if buffers else {})}
