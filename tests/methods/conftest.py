@@ -57,7 +57,7 @@ def make_batch() -> Callable[..., Batch]:
             image_l=image if labeled else None,
             label_l=label if labeled else None,
             weak_u=image,
-            strong_u=((image * 0.9 + 0.05),),
+            strong_u=(image * 0.9 + 0.05, image * 0.8 + 0.1),
             valid_u=torch.ones(size, CROP, CROP, dtype=torch.bool),
         )
 

@@ -118,3 +118,39 @@ class Method(nn.Module, ABC):
 def zero_of(reference: Tensor) -> Tensor:
     """Return a zero on the graph of `reference`: the value of a term over an empty set."""
     return reference.sum() * torch.zeros((), dtype=reference.dtype, device=reference.device)
+
+
+def valid_pixels(batch: Batch) -> Tensor:
+    """Return which pixels, (B, H, W), of the unlabeled crops show the image: all of them where nothing is said."""
+    if batch.valid_u is not None:
+        return batch.valid_u
+    assert batch.weak_u is not None
+    return torch.ones_like(batch.weak_u[:, 0], dtype=torch.bool)
+
+
+def pseudo_label_counters(logits: Tensor, valid: Tensor, threshold: float | None = None) -> dict[str, float]:
+    """Return what a batch of pseudo-labels looks like, in shares of its valid pixels.
+
+    Parameters
+    ----------
+    logits : Tensor, (B, C, H, W)
+        Of the network that labels.
+    valid : Tensor, (B, H, W), bool
+    threshold : float or None
+        The probability from which on a pixel is confident.
+
+    Returns
+    -------
+    dict
+        ``pseudo-labeled nuclei``, and with a threshold ``confident``. 0 or 1 over many steps tells of a collapse.
+    """
+    certainty, found = logits.detach().float().softmax(1).max(1)
+    counters = {"pseudo-labeled nuclei": share_of(found > 0, valid)}
+    if threshold is not None:
+        counters["confident"] = share_of(certainty >= threshold, valid)
+    return counters
+
+
+def share_of(mask: Tensor, valid: Tensor) -> float:
+    """Return the share of the valid pixels that lie in a mask; 0 where none is valid."""
+    return float((mask & valid).sum() / valid.sum().clamp(min=1))
