@@ -60,16 +60,81 @@ _PAPER_CSL: dict[str, Any] = {
     "weight_decay": 1e-4,
     "schedule": "constant",
 }
+_PAPER_MEAN_TEACHER: dict[str, Any] = {
+    "crop": 256,
+    "batch_labeled": 12,
+    "batch_unlabeled": 12,
+    "optimizer": "sgd",
+    "lr": 0.01,
+    "weight_decay": 1e-4,
+    "schedule": "poly",
+}
+"""Of SSL4MIS: 30,000 steps with 12 of 1,312 slices are 274 epochs. Its U-Net is about as small as ours."""
+_PAPER_UNIMATCH: dict[str, Any] = {
+    "crop": 320,
+    "batch_labeled": 8,
+    "batch_unlabeled": 8,
+    "optimizer": "sgd",
+    "lr": 0.001,
+    "weight_decay": 1e-4,
+    "schedule": "poly",
+}
+"""Of the paper's Pascal runs; its rate is that of the encoder, and ten times as high for what follows."""
+_PAPER_CUTMIX: dict[str, Any] = {
+    "crop": 224,
+    "batch_labeled": 10,
+    "batch_unlabeled": 10,
+    "optimizer": "sgd",
+    "lr": 0.1,
+    "weight_decay": 5e-4,
+    "schedule": "poly",
+    "scale": 0.1,
+    "degrees": 45.0,
+    "color_strong": "paper",
+}
+"""Of the configuration for dermoscopy: 100 times 400 steps."""
+_PAPER_CPS: dict[str, Any] = {
+    "crop": 512,
+    "batch_labeled": 8,
+    "batch_unlabeled": 8,
+    "optimizer": "sgd",
+    "lr": 0.005,
+    "weight_decay": 1e-4,
+    "schedule": "poly",
+    "scale": 0.5,
+}
+_PAPER_TCSM: dict[str, Any] = {
+    "crop": 224,
+    "batch_labeled": 11,
+    "batch_unlabeled": 11,
+    "optimizer": "adam",
+    "lr": 1e-4,
+    "weight_decay": 0.0,
+    "schedule": "constant",
+}
+"""A batch of 22 for 8,000 steps; how many of the 22 were labeled is not known, here it is half."""
 
 PAPER: dict[str, Plan] = {
     "supervised": Plan("dense_unet161", None, 80, {**_PAPER_CDCL, "weight_dice": 0.0, "ema_decay": 0.0}),
     "cdcl": Plan("dense_unet161", None, 80, _PAPER_CDCL),
+    "mean_teacher": Plan("small_unet", None, 274, _PAPER_MEAN_TEACHER),
+    "fixmatch": Plan("deeplab_resnet101", None, 80, _PAPER_UNIMATCH),
+    "unimatch": Plan("deeplab_resnet101", None, 80, _PAPER_UNIMATCH),
+    "cutmix_seg": Plan("dense_unet161", None, 200, _PAPER_CUTMIX),
+    "cps": Plan("deeplab_resnet50", None, 34, _PAPER_CPS),
+    "tcsm": Plan("dense_unet161", None, 230, _PAPER_TCSM),
     "csl": Plan("csl", None, 300, {**_PAPER_CSL, "restarts": 1}),
 }
 
 SMALL: dict[str, dict[str, Any]] = {
     "supervised": {},
     "cdcl": {"batch_labeled": 4, "batch_unlabeled": 4, "max_anchors": 2048, "ema_decay": 0.99},
+    "mean_teacher": {"batch_labeled": 4, "batch_unlabeled": 4, "weight_sup": 1.0},
+    "fixmatch": {"batch_labeled": 4, "batch_unlabeled": 4, "labeler": "teacher", "ema_decay": 0.99},
+    "unimatch": {"batch_labeled": 4, "batch_unlabeled": 4, "labeler": "teacher", "ema_decay": 0.99},
+    "cutmix_seg": {"batch_labeled": 4, "batch_unlabeled": 4, "ema_warmup": True},
+    "cps": {"batch_labeled": 4, "batch_unlabeled": 4, "ema_decay": 0.99},
+    "tcsm": {"batch_labeled": 4, "batch_unlabeled": 4, "ema_decay": 0.99},
     "csl": {**_PAPER_CSL, "batch_unlabeled": 6, "lr": 2e-3},
 }
 """Options for two cores: what leaves each method's terms intact and fits minutes."""

@@ -8,10 +8,27 @@ from types import MappingProxyType
 from napari_semiseg.errors import InputError
 from napari_semiseg.methods._base import Method
 from napari_semiseg.methods.cdcl import CDCL
+from napari_semiseg.methods.cps import CPS
 from napari_semiseg.methods.csl import CSL
+from napari_semiseg.methods.cutmix_seg import CutMixSeg
+from napari_semiseg.methods.fixmatch import FixMatch
+from napari_semiseg.methods.mean_teacher import MeanTeacher
 from napari_semiseg.methods.supervised import Supervised
+from napari_semiseg.methods.tcsm import TCSM
+from napari_semiseg.methods.unimatch import UniMatch
 
-METHODS: Mapping[str, type[Method]] = MappingProxyType({method.name: method for method in (Supervised, CDCL, CSL)})
+_ALL: tuple[type[Method], ...] = (
+    Supervised,
+    CDCL,
+    MeanTeacher,
+    FixMatch,
+    UniMatch,
+    CutMixSeg,
+    CPS,
+    TCSM,
+    CSL,
+)
+METHODS: Mapping[str, type[Method]] = MappingProxyType({method.name: method for method in _ALL})
 
 
 def find_method(name: str) -> type[Method]:
