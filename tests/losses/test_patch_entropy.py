@@ -6,11 +6,13 @@ import torch
 from napari_semiseg.losses.patch_entropy import (
     DrawnPatches,
     binary_entropy,
+    draw_by_confidence,
+    draw_from_top,
     draw_patches,
     patch_entropy_contrast,
-    patch_similarity,
     window_means,
 )
+from napari_semiseg.losses.patch_similarity import gray_values, patch_similarity
 
 SIZE, STRIDE, COUNT = 3, 2, 4
 
@@ -104,6 +106,84 @@ def test_a_window_drawn_twice_has_one_sign(maps):
     assert len(signs) == 2 * 2 * 12
     assert all(len(sign) == 1 for sign in signs.values())
     assert {sign for (sign,) in signs.values()} == {False, True}
+
+
+def test_confident_windows_are_drawn_as_positives_and_the_others_as_negatives():
+    levels, count = [0.1, 0.2, 0.3, 0.9], 100_000
+    torch.manual_seed(11)
+    drawn = draw_by_confidence(certainty(levels), size=SIZE, stride=SIZE, count=count)
+    p = torch.tensor(levels, dtype=torch.float64) / sum(levels)
+    for sign, expected in ((True, p), (False, (1 - p) / (len(levels) - 1))):
+        at = drawn.left[drawn.positive == sign] // SIZE
+        found = torch.bincount(at, minlength=4).double() / count
+        assert len(at) == count
+        assert expected.sum().item() == pytest.approx(1.0)
+        assert ((found - expected).abs() < 4 * (expected * (1 - expected) / count).sqrt()).all()
+
+
+def test_an_exponent_sharpens_what_is_drawn_by_confidence():
+    torch.manual_seed(12)
+    drawn = draw_by_confidence(certainty([0.2, 0.4]), size=SIZE, stride=SIZE, count=50_000, exponent=2.0)
+    share = (drawn.left[drawn.positive] == 0).double().mean().item()
+    assert share == pytest.approx(0.04 / 0.2, abs=4 * math.sqrt(0.16 / 50_000))
+
+
+def test_positives_come_evenly_from_the_most_confident_windows_and_negatives_from_the_rest():
+    levels = [0.3, 0.9, 0.1, 0.8, 0.5]
+    torch.manual_seed(13)
+    drawn = draw_from_top(certainty(levels), size=SIZE, stride=SIZE, count=30_000, top=2)
+    for sign, places in ((True, [1, 3]), (False, [0, 2, 4])):
+        share = torch.bincount(drawn.left[drawn.positive == sign] // SIZE, minlength=5).double() / 30_000
+        assert share.nonzero().flatten().tolist() == places
+        assert (share[places] - 1 / len(places)).abs().max() < 4 * math.sqrt(0.25 / 30_000)
+
+
+def test_with_few_windows_the_least_confident_of_them_stays_a_negative():
+    drawn = draw_from_top(certainty([0.3, 0.9, 0.1]), size=SIZE, stride=SIZE, count=50, top=50)
+    assert set((drawn.left[drawn.positive] // SIZE).tolist()) == {0, 1}
+    assert set((drawn.left[~drawn.positive] // SIZE).tolist()) == {2}
+
+
+SAMPLERS = pytest.mark.parametrize("draw", [draw_patches, draw_by_confidence, draw_from_top])
+
+
+@SAMPLERS
+def test_no_window_shows_a_pixel_that_may_not_be_looked_at(maps, draw):
+    shown = torch.ones(2, 9, 8, dtype=torch.bool)
+    shown[0, :, 5:] = False
+    shown[1, 4, 3] = False
+    torch.manual_seed(14)
+    drawn = draw(maps[1], size=SIZE, stride=STRIDE, count=200, shown=shown)
+    assert set(drawn.image.tolist()) == {0, 1}
+    for image, (top, left, bottom, right) in zip(drawn.image.tolist(), drawn.boxes.tolist(), strict=True):
+        assert shown[image, top:bottom, left:right].all()
+    corners = set(zip(drawn.image.tolist(), drawn.top.tolist(), drawn.left.tolist(), strict=True))
+    assert len(corners) == 4 * 2 + 4 * 3 - 2  # all that are left: the hidden pixel lies in two windows
+
+
+@SAMPLERS
+def test_an_image_without_a_whole_window_gives_none_and_the_others_theirs(maps, draw):
+    shown = torch.zeros(2, 9, 8, dtype=torch.bool)
+    nothing = draw(maps[1], size=SIZE, stride=STRIDE, count=COUNT, shown=shown)
+    assert len(nothing.image) == len(nothing.positive) == 0
+    assert patch_entropy_contrast(*maps, nothing) is None
+    shown[1] = True
+    drawn = draw(maps[1], size=SIZE, stride=STRIDE, count=COUNT, shown=shown)
+    assert set(drawn.image.tolist()) == {1}
+    assert set(drawn.channel.tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize("draw", [draw_by_confidence, draw_from_top])
+def test_a_map_with_a_single_window_has_no_negative(draw):
+    drawn = draw(certainty([0.5]), size=SIZE, stride=SIZE, count=COUNT)
+    assert drawn.positive.tolist() == [True] * COUNT
+
+
+@SAMPLERS
+@pytest.mark.parametrize("value", [0.0, 1.0, math.nan])
+def test_maps_of_one_value_can_be_drawn_from(draw, value):
+    drawn = draw(torch.full((1, 2, 9, 9), value), size=SIZE, stride=STRIDE, count=COUNT)
+    assert set(drawn.channel.tolist()) == {0, 1}
 
 
 def test_each_map_gets_its_share_and_boxes_lie_inside(maps, drawn):
@@ -269,3 +349,36 @@ def test_pixels_in_no_drawn_window_get_no_gradient(maps, drawn):
         covered[drawn.image[row], drawn.channel[row], top:bottom, left:right] = True
     assert 0 < covered.sum() < covered.numel()
     assert torch.equal(gradient != 0, covered)
+
+
+@pytest.mark.parametrize("kind", ["cosine", "kl", "mi"])
+def test_gray_values_and_features_of_patches_are_contrasted_in_the_same_way(agree, maps, drawn, kind):
+    image, confidence = maps
+    generator = torch.Generator().manual_seed(15)
+    weight = torch.rand(SIZE**2, 4, generator=generator, dtype=torch.float64)
+
+    class Linear(torch.nn.Module):
+        def forward(self, gray):
+            assert gray.shape[1:] == (1, SIZE, SIZE)
+            return gray.flatten(1) @ weight
+
+    featurizer = Linear() if kind == "cosine" else None
+    terms = patch_entropy_contrast(
+        image, confidence, drawn, similarity=kind, normalizer="paper", featurizer=featurizer, bandwidth=0.3
+    )
+    seen = [(k, sign, gray_values(values.view(1, 3, -1))) for k, sign, values in patches_of(image, confidence, drawn)]
+    intra = 0.0
+    for k in range(2):
+        positives, negatives = (
+            [g @ weight if featurizer else g for c, s, g in seen if (c, s) == (k, sign)] for sign in (True, False)
+        )
+        for r in positives:
+            unlike = sum(patch_similarity(r, n, kind, bandwidth=0.3).exp() for n in negatives)
+            alike = sum(patch_similarity(r, p, kind, bandwidth=0.3) for p in positives)
+            intra = intra + (len(positives) * unlike.log() - alike).sum() / len(positives) ** 2
+    agree(terms.intra, intra, confidence)
+
+
+def test_the_cosine_asks_for_a_featurizer(maps, drawn):
+    with pytest.raises(ValueError, match="no featurizer"):
+        patch_entropy_contrast(*maps, drawn, similarity="cosine")

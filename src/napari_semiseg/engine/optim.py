@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from napari_semiseg.config import Config
@@ -70,3 +70,10 @@ def descend(optimizers: Sequence[Optimizer], total: Tensor, rate_factor: float, 
     for optimizer in optimizers:
         optimizer.step()
     return True
+
+
+def forget(optimizers: Iterable[Optimizer], parameters: Iterable[nn.Parameter]) -> None:
+    """Let optimizers forget the moments of some parameters, as if these had never been trained."""
+    for parameter in parameters:
+        for optimizer in optimizers:
+            optimizer.state.pop(parameter, None)

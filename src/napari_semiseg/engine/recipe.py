@@ -19,7 +19,7 @@ from napari_semiseg.engine.devices import choose_device
 from napari_semiseg.engine.judge import VALIDATIONS, pace, seconds_per_region
 from napari_semiseg.engine.learning_data import read_training_data
 from napari_semiseg.engine.memory import out_of_memory
-from napari_semiseg.engine.optim import OptimConfig, descend
+from napari_semiseg.engine.optim import OptimConfig, descend, forget
 from napari_semiseg.engine.presets import Plan, plan
 from napari_semiseg.engine.requests import TrainRequest
 from napari_semiseg.errors import InputError
@@ -263,6 +263,7 @@ def take_step(recipe: Recipe, step: int, rate: float = 1.0) -> tuple[dict[str, f
         finite = descend(recipe.optimizers, total, factor, choices.optim.clip)
     if finite:
         method.after_step(step)
+        forget(recipe.optimizers, method.begun_anew())
     terms = None if losses is None else {name: float(term.detach()) for name, term in losses.items()}
     return terms, finite
 

@@ -89,6 +89,10 @@ class Method(nn.Module, ABC):
     def after_step(self, step: int) -> None:
         """Do what follows the optimizer's step (teacher, memory, restarts). Also called after a skipped step."""
 
+    def begun_anew(self) -> list[nn.Parameter]:
+        """Return the weights that the last `after_step` replaced by fresh ones: their optimizer forgets their past."""
+        return []
+
     @abstractmethod
     def predictor(self) -> nn.Module:
         """Return the network that predicts: (B, 3, H, W) in [0, 1] → logits (B, classes, H, W).

@@ -8,13 +8,17 @@ Segmentation", NLDL 2023.
 
 paper               here
 f_θ                 `ConfidenceNetwork`, 7,372 parameters at K = 4
-P_k, N_k            positive and negative patches of class k, drawn by `draw_patches`
-s(r, p)             similarity "mse" or "ce"
+P_k, N_k            positive and negative patches of class k: `sampler` "entropy" (section 2.3), "confidence" (B.1) or
+                    "top-k" (B.2)
+s(r, p)             `similarity` "mse" (Eq. 8), "ce" (Eq. 9), "cosine" of a featurizer (Eq. 10), "kl" or "mi"
 L_intra, L_inter    `patch_entropy_contrast`
+Table 1             `TABLE_1`
 
 Released code and paper differ; the code is followed where the paper is silent: candidate windows every 20 pixels, one
 draw of parity per candidate, 10 anchors a class, normalization by anchors and images (`normalizer="paper"` takes the
-paper's).
+paper's), and what "kl" and "mi" are. Ours: windows with pixels that show no image, or that are set aside for judging,
+are no candidates; and the featurizer sees the drawn patches of all classes and signs at once, where the code gives it
+one set after the other, whose batch normalization then takes away what the sets differ by.
 
 Restarts and the choice among them. The paper trains ten times and chooses run, epoch and channel by the Dice with the
 training labels. Here nothing may be looked at but images: `restarts` networks are trained one after the other over
@@ -22,25 +26,35 @@ the first `explore` of the run, the best of them over the rest; run, step, chann
 thresholded confidence agrees best (mean Dice over `Task.probe`) with Otsu's threshold on the stain. That threshold is
 no label, but it is what nuclei look like, and it tells them from the background that CSL just as often finds. A
 network that draws nothing but positive or nothing but negative patches for `patience` steps in a row has stopped
-learning and begins anew.
+learning and begins anew, and the optimizer forgets what it knew of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar, Literal
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from napari_semiseg import metrics
 from napari_semiseg.data.batch import Batch, Views
-from napari_semiseg.losses.patch_entropy import draw_patches, patch_entropy_contrast
+from napari_semiseg.errors import InputError
+from napari_semiseg.losses.patch_entropy import (
+    DrawnPatches,
+    draw_by_confidence,
+    draw_from_top,
+    draw_patches,
+    patch_entropy_contrast,
+)
+from napari_semiseg.losses.patch_similarity import Similarity
 from napari_semiseg.methods._base import Method, MethodConfig, Task
 from napari_semiseg.nn.confidence import ConfidenceNetwork
+from napari_semiseg.nn.featurizer import SMALLEST, PatchFeaturizer
 from napari_semiseg.nn.network import Network
 from napari_semiseg.postprocess.threshold import propose
 
@@ -48,14 +62,25 @@ JUDGMENTS = 40
 """How often channel and polarity are judged in a run."""
 FIRST_JUDGMENT = 20
 """Steps after which a network is judged for the first time, so that there soon is a map to look at."""
+TABLE_1: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {f"patches {count}": {"patches": count} for count in (5, 10, 15, 20, 25)}
+    | {f"patch size {side}": {"patch": side} for side in (20, 30, 50, 80, 120)}
+)
+"""Rows of the paper's Table 1, median validation Dice of three runs on MoNuSeg: options by name."""
 
 
 class CSLConfig(MethodConfig):
     """Options of `CSL`; defaults are those of the paper and its code unless the description says otherwise."""
 
     channels: int = Field(4, ge=1, le=16, description="K, confidences learned side by side.")
-    similarity: Literal["mse", "ce"] = Field(
-        "mse", description="How two patches are compared: mse for MoNuSeg, ce for CoNSeP."
+    similarity: Similarity = Field("mse", description="How two patches are compared: mse for MoNuSeg, ce for CoNSeP.")
+    sampler: Literal["entropy", "confidence", "top-k"] = Field("entropy", description="How patches are drawn.")
+    exponent: float = Field(
+        1.0, gt=0, le=10, description="Power of the confidence that sampler=confidence draws by; the code's option."
+    )
+    top: int = Field(50, ge=1, le=10_000, description="Candidates that sampler=top-k draws positives from.")
+    bandwidth: float = Field(
+        0.9, ge=0.01, le=10, description="Width of a gray level in similarity=mi; the code's. Smaller tells more apart."
     )
     normalizer: Literal["code", "paper"] = Field("code", description="What the losses are divided by.")
     patch: int = Field(50, ge=4, le=256, description="Side of a patch, in pixels.")
@@ -68,6 +93,14 @@ class CSLConfig(MethodConfig):
     patience: int = Field(
         20, ge=2, le=1_000, description="Batches in a row without both signs until a network begins anew; ours."
     )
+
+    @model_validator(mode="after")
+    def _leaves_features(self) -> Self:
+        if self.similarity == "cosine" and self.patch < SMALLEST:
+            raise InputError(
+                f"similarity=cosine compares patches of at least {SMALLEST} pixels: --set patch={SMALLEST}."
+            )
+        return self
 
 
 class CSL(Method):
@@ -93,10 +126,13 @@ class CSL(Method):
         super().__init__(new_network, task, config)
         self.config = config
         self.nets = nn.ModuleList(ConfidenceNetwork(config.channels) for _ in range(config.restarts))
+        featurizers = config.restarts if config.similarity == "cosine" else 0
+        self.featurizers = nn.ModuleList(PatchFeaturizer(config.patch) for _ in range(featurizers))
         self.best = ConfidenceNetwork(config.channels).requires_grad_(False)
         self.register_buffer("best_restart", torch.tensor(0))
         self.register_buffer("best_agreement", torch.tensor(-1.0))
         self.register_buffer("idle", torch.tensor(0))
+        self._begun_anew: list[nn.Parameter] = []
         self._proposals: list[NDArray[np.bool_]] = []
         self._counters: dict[str, float] = {}
 
@@ -107,11 +143,21 @@ class CSL(Method):
         c, net = self.config, self._net(step)
         image = net.scaled(batch.weak_u)
         confidence = net.confidences(batch.weak_u)
-        drawn = draw_patches(confidence, size=c.patch, stride=c.candidate_stride, count=c.patches)
+        drawn = self._drawn(confidence, batch.valid_u)
+        self._counters = {"drawn patches": float(len(drawn.positive)), "network": float(self._turn(step))}
+        if not len(drawn.positive):  # nothing of the image is whole: that is not the network's fault
+            return None
+        self._counters["positive patches"] = float(drawn.positive.float().mean())
         terms = patch_entropy_contrast(
-            image, confidence, drawn, similarity=c.similarity, normalizer=c.normalizer, anchors=c.anchors
+            image,
+            confidence,
+            drawn,
+            similarity=c.similarity,
+            normalizer=c.normalizer,
+            anchors=c.anchors,
+            featurizer=self.featurizers[self._turn(step)] if self.featurizers else None,
+            bandwidth=c.bandwidth,
         )
-        self._counters = {"positive patches": float(drawn.positive.float().mean()), "network": float(self._turn(step))}
         if terms is None:
             self.idle += 1
             return None
@@ -120,13 +166,17 @@ class CSL(Method):
 
     def after_step(self, step: int) -> None:
         """Begin a network anew that has stopped learning; judge the others from time to time."""
+        self._begun_anew = []
         if int(self.idle) >= self.config.patience:
-            self._net(step).load_state_dict(ConfidenceNetwork(self.config.channels).to(self.idle.device).state_dict())
-            self.idle.zero_()
+            self._begin_anew(step)
         elif self._is_judged(step):
             self._judge(step)
         if self._turn(step + 1) != self._turn(step):
             self.idle.zero_()  # the next network has not been idle
+
+    def begun_anew(self) -> list[nn.Parameter]:
+        """Return the weights of the network that began anew in this step."""
+        return self._begun_anew
 
     def predictor(self) -> nn.Module:
         """Return the best network so far, its channel and polarity chosen."""
@@ -142,8 +192,29 @@ class CSL(Method):
         return float(self.best_agreement) >= 0
 
     def counters(self) -> dict[str, float]:
-        """Return the share of positive patches, which network is trained, and the best agreement."""
+        """Return how many patches were drawn, the share of positives, which network, and the best agreement."""
         return {**self._counters, "agreement": float(self.best_agreement)}
+
+    def _drawn(self, confidence: Tensor, shown: Tensor | None) -> DrawnPatches:
+        c = self.config
+        windows: dict[str, Any] = {"size": c.patch, "stride": c.candidate_stride, "count": c.patches, "shown": shown}
+        match c.sampler:
+            case "entropy":
+                return draw_patches(confidence, **windows)
+            case "confidence":
+                return draw_by_confidence(confidence, exponent=c.exponent, **windows)
+            case "top-k":
+                return draw_from_top(confidence, top=c.top, **windows)
+
+    def _begin_anew(self, step: int) -> None:
+        """Give the network of a step, and its featurizer, the weights of a fresh one."""
+        fresh: list[tuple[nn.Module, nn.Module]] = [(self._net(step), ConfidenceNetwork(self.config.channels))]
+        if self.featurizers:
+            fresh.append((self.featurizers[self._turn(step)], PatchFeaturizer(self.config.patch)))
+        for stale, other in fresh:
+            stale.load_state_dict(other.state_dict())
+            self._begun_anew += stale.parameters()
+        self.idle.zero_()
 
     def _turn(self, step: int) -> int:
         """Return which network is trained at a step: each in turn, then the best."""
