@@ -23,9 +23,13 @@ class Batch:
         config = SamplerConfig(crop=crop)
         self.labeled = Sampler(data, Views(), config, seed=0)
         self.both = Sampler(data, Views(weak=True, strong=1), config, seed=0)
+        self.pairs = Sampler(data, Views(pairs=(0.1, 1.0), whole=True), config, seed=0)
 
     def time_labeled(self, crop):
         self.labeled.batch(3)
 
     def time_labeled_weak_and_strong(self, crop):
         self.both.batch(3)
+
+    def time_labeled_pairs_and_whole(self, crop):
+        self.pairs.batch(3)

@@ -10,7 +10,10 @@ from torch import Tensor
 
 from napari_semiseg.losses.cross_entropy import IGNORE
 
-__all__ = ["IGNORE", "Batch", "Views"]
+__all__ = ["IGNORE", "PAIR_STEP", "Batch", "Pair", "Views"]
+
+PAIR_STEP = 8
+"""Offsets between the two crops of a pair are multiples of this, in pixels: that of the coarsest grid of features."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,8 @@ class Views:
     blur on top of the same weak view, so that both show the same tissue at the same pixel and nothing has to be
     warped back.
 
+    A *pair* is two crops of one image that overlap: the same tissue in two surroundings.
+
     Attributes
     ----------
     labeled : bool
@@ -29,6 +34,11 @@ class Views:
         Whether the weak view of unlabeled crops is wanted.
     strong : int
         How many independent strong views of it.
+    pairs : (float, float) or None
+        Least and greatest overlap of the pairs that are wanted: the intersection of the two crops over their union,
+        in (0, 1]. None where no pair is wanted.
+    whole : bool
+        Whether the image that a pair was cut from is wanted too, as a whole. Only together with `pairs`.
     augment : bool
         Whether geometry and color are drawn at all. Without it a crop is what lies in the image.
     """
@@ -36,7 +46,94 @@ class Views:
     labeled: bool = True
     weak: bool = False
     strong: int = 0
+    pairs: tuple[float, float] | None = None
+    whole: bool = False
     augment: bool = True
+
+    def __post_init__(self) -> None:
+        if self.pairs is not None and not 0 < self.pairs[0] <= self.pairs[1] <= 1:
+            raise ValueError("The overlap of a pair lies between two numbers in (0, 1], the least first.")
+        if self.whole and self.pairs is None:
+            raise ValueError("A whole image is that of a pair: ask for pairs too.")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two overlapping crops of each of B images, every crop flipped and colored by itself.
+
+    Attributes
+    ----------
+    images : two Tensors, each (B, 3, H, W), in [0, 1]
+        The crops as a network is to see them.
+    valid : two Tensors, each (B, H, W), bool
+        Pixels of each crop, flipped as it is, that show the image.
+    offset : Tensor, (B, 2), int64
+        How far the second crop lies below and to the right of the first, in pixels, before any flip. Multiples of
+        `PAIR_STEP`.
+    flipped : Tensor, (B, 2), bool
+        Whether the first and the second crop were flipped left to right.
+    """
+
+    images: tuple[Tensor, Tensor]
+    valid: tuple[Tensor, Tensor]
+    offset: Tensor
+    flipped: Tensor
+
+    def overlap(self, shape: tuple[int, int] | torch.Size) -> tuple[Tensor, Tensor]:
+        """Return the cells that both crops show, on the grid of a feature map.
+
+        Parameters
+        ----------
+        shape : (int, int)
+            Rows and columns of the feature maps, h and w. A cell's side divides `PAIR_STEP` and the crops.
+
+        Returns
+        -------
+        first, second : Tensor, (N,), int64
+            Where each common cell lies in the map of either crop, flattened as (B, h, w): row by row of the first crop
+            as it was before its flip.
+
+        Examples
+        --------
+        Of maps (B, D, h, w), the features of the same tissue in the same order:
+
+        >>> maps = torch.rand(1, 16, 4, 4), torch.rand(1, 16, 4, 4)
+        >>> crops = torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32)
+        >>> shown = torch.ones(1, 32, 32, dtype=torch.bool)
+        >>> pair = Pair(crops, (shown, shown), torch.tensor([[8, -16]]), torch.tensor([[True, False]]))
+        >>> rows = pair.overlap((4, 4))
+        >>> one, other = (map.movedim(1, -1).flatten(0, 2)[row] for map, row in zip(maps, rows, strict=True))
+        >>> one.shape
+        torch.Size([6, 16])
+        """
+        height, width = shape
+        side = self.images[0].shape[-2]
+        cell = side // height
+        if cell * height != side or PAIR_STEP % cell:
+            raise ValueError(f"A crop of {side} pixels has no grid of {height} rows that offsets of {PAIR_STEP} fit.")
+        device = self.offset.device
+        image = torch.arange(len(self.offset), device=device)[:, None, None]
+        y, x = torch.arange(height, device=device)[:, None], torch.arange(width, device=device)
+        dy, dx = (self.offset // cell).unbind(1)
+        rows, columns = (y - dy[:, None, None]).broadcast_to(len(dy), height, width), x - dx[:, None, None]
+        common = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+        in_first = (image * height + y) * width + _as_seen(x, width, self.flipped[:, 0])
+        in_second = (image * height + rows) * width + _as_seen(columns, width, self.flipped[:, 1])
+        return in_first[common], in_second[common]
+
+    def to(self, device: torch.device) -> Pair:
+        """Return the pair on `device`, where bytes become fractions."""
+        return Pair(
+            images=(_image(self.images[0], device), _image(self.images[1], device)),
+            valid=(self.valid[0].to(device, non_blocking=True), self.valid[1].to(device, non_blocking=True)),
+            offset=self.offset.to(device),
+            flipped=self.flipped.to(device),
+        )
+
+
+def _as_seen(columns: Tensor, width: int, flipped: Tensor) -> Tensor:
+    """Return where columns of crops lie after the flip of those that were flipped, (B,)."""
+    return torch.where(flipped[:, None, None], width - 1 - columns, columns)
 
 
 @dataclass(frozen=True)
@@ -55,6 +152,12 @@ class Batch:
         The same crops in other colors.
     valid_u : Tensor, (B, H, W), bool
         Pixels of `weak_u` and `strong_u` that show the image: a rotation leaves corners that do not.
+    pair_u : Pair
+        Pairs of overlapping unlabeled crops. None also where there is nothing unlabeled.
+    whole_u : Tensor, (B, 3, H, W), in [0, 1]
+        The images that the pairs were cut from, each squashed to the size of a crop (`SamplerConfig.field`).
+    whole_valid_u : Tensor, (B, H, W), bool
+        Pixels of `whole_u` that count: an excluded region does not.
     """
 
     image_l: Tensor | None = None
@@ -62,6 +165,9 @@ class Batch:
     weak_u: Tensor | None = None
     strong_u: tuple[Tensor, ...] = ()
     valid_u: Tensor | None = None
+    pair_u: Pair | None = None
+    whole_u: Tensor | None = None
+    whole_valid_u: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on `device`, where bytes become what the attributes say: images in [0, 1], labels int64."""
@@ -71,6 +177,9 @@ class Batch:
             weak_u=_image(self.weak_u, device),
             strong_u=tuple(_image(view, device) for view in self.strong_u),
             valid_u=None if self.valid_u is None else self.valid_u.to(device, non_blocking=True),
+            pair_u=None if self.pair_u is None else self.pair_u.to(device),
+            whole_u=_image(self.whole_u, device),
+            whole_valid_u=None if self.whole_valid_u is None else self.whole_valid_u.to(device, non_blocking=True),
         )
 
 

@@ -6,16 +6,18 @@ there is no state to save, and a resumed run draws what an uninterrupted one wou
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
 from napari_semiseg.blocks import Box
 from napari_semiseg.config import Config
-from napari_semiseg.data.batch import IGNORE, Batch, Views
+from napari_semiseg.data.batch import IGNORE, PAIR_STEP, Batch, Pair, Views
 from napari_semiseg.data.sources import LabeledRegion, TrainingData
 from napari_semiseg.data.transforms import COLORS, ColorName, Geometry, GeometryRange
 from napari_semiseg.io.rescale import Readable, Rescaled
@@ -34,6 +36,20 @@ class SamplerConfig(Config):
     degrees: float = Field(15.0, ge=0, le=45, description="Crops are rotated by up to ± this many degrees.")
     color_labeled: ColorName = Field("mild", description="Color changes of labeled crops.")
     color_strong: ColorName = Field("paper", description="Color changes of the strong views of unlabeled crops.")
+    field: float = Field(
+        1.75, ge=0, le=100, description="Side of the view of a whole image, in crops: larger ones show a part; 0, all."
+    )
+
+
+@dataclass(frozen=True)
+class _Window:
+    """What was read for an unlabeled crop, or for a pair of them."""
+
+    index: int
+    box: Box
+    pixels: NDArray[np.uint8]
+    geometry: Geometry
+    offset: tuple[int, int] = (0, 0)
 
 
 class Sampler:
@@ -62,14 +78,21 @@ class Sampler:
         areas = np.array([float(self._whole(index).area) for index in range(len(data.images))])
         self._share = areas / areas.sum()
         self._geometry = GeometryRange(config.scale, config.degrees)
+        self._overviews: dict[int, NDArray[np.uint8]] = {}
 
     def batch(self, step: int) -> Batch:
         """Return the batch of a step; images and labels are still uint8 (`Batch.to` makes them what `Batch` says)."""
-        labeled = self._labeled(step) if self.views.labeled and self.data.labeled else (None, None)
-        if not (self.views.weak or self.views.strong):
-            return Batch(*labeled)
-        weak, valid, strong = self._unlabeled(step)
-        return Batch(labeled[0], labeled[1], weak_u=weak, strong_u=strong, valid_u=valid)
+        batch = Batch()
+        if self.views.labeled and self.data.labeled:
+            image, label = self._labeled(step)
+            batch = replace(batch, image_l=image, label_l=label)
+        if self.views.weak or self.views.strong:
+            weak, valid, strong = self._unlabeled(step)
+            batch = replace(batch, weak_u=weak, strong_u=strong, valid_u=valid)
+        if self.views.pairs is not None:
+            pair, whole, shown = self._pairs(step, self.views.pairs)
+            batch = replace(batch, pair_u=pair, whole_u=whole, whole_valid_u=shown)
+        return batch
 
     def probe(self, count: int, crop: int) -> Tensor:
         """Return fixed unlabeled crops, (count, 3, crop, crop), in [0, 1]: the same for every run of one seed."""
@@ -122,27 +145,119 @@ class Sampler:
         return torch.stack(weak), torch.stack(valid), tuple(torch.stack(view) for view in strong)
 
     def _unlabeled_crop(self, rng: np.random.Generator, crop: int, fixed: Geometry | None) -> tuple[Tensor, Tensor]:
-        """Return a crop, and where it shows the image.
+        """Return a crop, and where it shows the image."""
+        return self._cut_out(self._tissue(rng, crop, fixed), crop)
+
+    def _pairs(self, step: int, overlap: tuple[float, float]) -> tuple[Pair, Tensor | None, Tensor | None]:
+        """Return the pairs of a step, and where they are wanted the whole images with what of them counts."""
+        firsts, seconds, wholes, offsets, flips = [], [], [], [], []
+        for place in range(self.config.batch_unlabeled):
+            rng = np.random.default_rng([self.seed, 4, step, place])
+            window = self._tissue(rng, self.config.crop, None, overlap)
+            flipped = (rng.random(2) < 0.5) & self.views.augment
+            first, second = self._pair(window, flipped, rng)
+            firsts.append(first)
+            seconds.append(second)
+            offsets.append(window.offset)
+            flips.append(flipped)
+            if self.views.whole:
+                wholes.append(self._field(window))
+        images, valid = zip(_stacked(firsts), _stacked(seconds), strict=True)
+        pair = Pair(images, valid, torch.tensor(offsets), torch.from_numpy(np.stack(flips)))
+        return (pair, *_stacked(wholes)) if wholes else (pair, None, None)
+
+    def _pair(
+        self, window: _Window, flipped: NDArray[np.bool_], rng: np.random.Generator
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Cut both crops out of what was read for them; flip and color each by itself."""
+        crop, (dy, dx) = self.config.crop, window.offset
+        side = crop + max(abs(dy), abs(dx))
+        image, valid = self._cut_out(window, side)
+        y, x = (side - crop - abs(dy)) // 2 + max(0, -dy), (side - crop - abs(dx)) // 2 + max(0, -dx)
+        color = COLORS[self.config.color_strong]
+        found = []
+        for top, left, flip in ((y, x, flipped[0]), (y + dy, x + dx, flipped[1])):
+            part, shown = (view[..., top : top + crop, left : left + crop] for view in (image, valid))
+            part, shown = (part.flip(-1), shown.flip(-1)) if flip else (part, shown)
+            if color is not None and self.views.augment:
+                part = color.draw(rng).apply(part)
+            found.append((part.contiguous(), shown.contiguous()))
+        return found
+
+    def _field(self, window: _Window) -> tuple[Tensor, Tensor]:
+        """Return the image around a pair, squashed to a crop, and what of it counts.
+
+        It is the whole image where that is at most `SamplerConfig.field` crops wide, and a part of that size elsewhere:
+        a slide squashed to a crop would show no nucleus. Nothing is smoothed, as in the released code of CRCFP.
+        """
+        crop, whole = self.config.crop, self._whole(window.index)
+        side = round(self.config.field * crop)
+        part = _inside(window.box, side, whole) if side else whole
+        ys, xs = (_nearest(low, high, crop) for low, high in ((part.y0, part.y1), (part.x0, part.x1)))
+        if side:
+            image = self._images[window.index].read(part)[np.ix_(ys - part.y0, xs - part.x0)]
+        else:
+            image = self._overview(window.index)
+        counts = np.ones((1, crop, crop), np.uint8)
+        for box in self._excluded(window.index):
+            hidden = ((ys >= box.y0) & (ys < box.y1))[:, None] & ((xs >= box.x0) & (xs < box.x1))
+            counts[:, hidden] = 0
+        turned = replace(window.geometry, scale=1.0, degrees=0.0)
+        return turned.apply(_tensor(image), crop), turned.apply(torch.from_numpy(counts), crop)[0].bool()
+
+    def _overview(self, index: int) -> NDArray[np.uint8]:
+        """Return all of an image, squashed to a crop: read once, from the coarsest level that is fine enough."""
+        crop = self.config.crop
+        if index not in self._overviews:
+            small = self.data.images[index].overview(2 * crop)
+            self._overviews[index] = small[np.ix_(*(_nearest(0, length, crop) for length in small.shape[:2]))]
+        return self._overviews[index]
+
+    def _tissue(
+        self,
+        rng: np.random.Generator,
+        crop: int,
+        fixed: Geometry | None,
+        overlap: tuple[float, float] | None = None,
+    ) -> _Window:
+        """Read the window of a crop, or with `overlap` of a pair.
 
         It shows tissue, and its center lies in no excluded region, as far as a few tries find such a place.
         """
         for _ in range(10):
             index = int(rng.choice(len(self.data.images), p=self._share))
             geometry = self._draw(rng) if fixed is None else fixed
-            center = _center(self._whole(index), crop / geometry.scale, rng)
-            box = _around(center, geometry.window(crop))
-            window = self._images[index].read(box)
-            if window.std((0, 1)).max() >= GLASS_SPREAD and not self._is_excluded(index, _around(center, 1)):
+            offset = (0, 0) if overlap is None else self._offset(index, geometry, crop, overlap, rng)
+            side = crop + max(map(abs, offset))
+            center = _center(self._whole(index), side / geometry.scale, rng)
+            box = _around(center, geometry.window(side))
+            pixels = self._images[index].read(box)
+            if pixels.std((0, 1)).max() >= GLASS_SPREAD and not self._is_excluded(index, _around(center, 1)):
                 break
+        return _Window(index, box, pixels, geometry, offset)
+
+    def _offset(
+        self, index: int, geometry: Geometry, crop: int, overlap: tuple[float, float], rng: np.random.Generator
+    ) -> tuple[int, int]:
+        """Draw how far the second crop of a pair lies from the first, as far as the image has room for both."""
+        height, width = (round(length * geometry.scale) for length in self._whole(index).shape)
+        if geometry.quarter_turns % 2:
+            height, width = width, height
+        offsets = _offsets(crop, max(0, height - crop), max(0, width - crop), overlap)
+        dy, dx = offsets[int(rng.integers(len(offsets)))]
+        return int(dy), int(dx)
+
+    def _cut_out(self, window: _Window, crop: int) -> tuple[Tensor, Tensor]:
+        """Return the crop that a window was read for, and where it shows the image."""
+        box, geometry = window.box, window.geometry
         inside = np.zeros((1, *box.shape), np.uint8)
-        common = box.intersect(self._whole(index)).shifted(-box.y0, -box.x0)
+        common = box.intersect(self._whole(window.index)).shifted(-box.y0, -box.x0)
         inside[(slice(None), *common.slices)] = 1
-        for excluded in self._excluded(index):
+        for excluded in self._excluded(window.index):
             if (hidden := box.intersect(excluded)).area:
                 inside[(slice(None), *hidden.shifted(-box.y0, -box.x0).slices)] = 0
-        return geometry.apply(_tensor(window), crop), geometry.apply(torch.from_numpy(inside), crop, nearest=True)[
-            0
-        ].bool()
+        shown = geometry.apply(torch.from_numpy(inside), crop, nearest=True)[0].bool()
+        return geometry.apply(_tensor(window.pixels), crop), shown
 
     def _is_excluded(self, image: int, center: Box) -> bool:
         return any(box.contains(center) for box in self._excluded(image))
@@ -162,6 +277,22 @@ def _order(seed: int, rounds: int, count: int) -> tuple[int, ...]:
     return tuple(np.random.default_rng([seed, 3, rounds]).permutation(count).tolist())
 
 
+@lru_cache(maxsize=64)
+def _offsets(crop: int, down: int, right: int, overlap: tuple[float, float]) -> NDArray[np.intp]:
+    """Return every offset, (N, 2), at most `down` and `right` pixels either way, at which two crops overlap as asked.
+
+    Two crops at the same place, where there is none: the image has no room for two.
+    """
+    dy, dx = (
+        np.arange(-(room // PAIR_STEP), room // PAIR_STEP + 1) * PAIR_STEP
+        for room in (min(down, crop - 1), min(right, crop - 1))
+    )
+    common = ((crop - abs(dy))[:, None] * (crop - abs(dx))).astype(float)
+    found = common / (2 * crop**2 - common)
+    at = np.argwhere((found >= overlap[0]) & (found <= overlap[1]))
+    return np.stack([dy[at[:, 0]], dx[at[:, 1]]], 1) if len(at) else np.zeros((1, 2), np.intp)
+
+
 def _center(region: Box, side: float, rng: np.random.Generator) -> tuple[float, float]:
     """Draw the center of a crop.
 
@@ -177,6 +308,25 @@ def _center(region: Box, side: float, rng: np.random.Generator) -> tuple[float, 
 def _around(center: tuple[float, float], side: int) -> Box:
     y0, x0 = (round(c - side / 2) for c in center)
     return Box(y0, x0, y0 + side, x0 + side)
+
+
+def _inside(around: Box, side: int, whole: Box) -> Box:
+    """Return a square about the middle of a rectangle, moved into the image; no larger than the image."""
+    spans = []
+    for middle, low, high in (
+        ((around.y0 + around.y1) // 2, whole.y0, whole.y1),
+        ((around.x0 + around.x1) // 2, whole.x0, whole.x1),
+    ):
+        length = min(side, high - low)
+        start = min(max(middle - length // 2, low), high - length)
+        spans.append((start, start + length))
+    (y0, y1), (x0, x1) = spans
+    return Box(y0, x0, y1, x1)
+
+
+def _nearest(low: int, high: int, count: int) -> NDArray[np.intp]:
+    """Return `count` of the pixels from `low` to `high`, at equal distances."""
+    return low + np.floor((np.arange(count) + 0.5) * (high - low) / count).astype(np.intp)
 
 
 def _scaled(box: Box, scale: float) -> Box:
@@ -196,6 +346,11 @@ def _cut(region: LabeledRegion, box: Box, scale: float) -> np.ndarray:
     known = (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
     label[np.ix_(*known)] = region.label[np.ix_(rows[known[0]], columns[known[1]])]
     return label
+
+
+def _stacked(views: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Make a batch of images and one of masks."""
+    return torch.stack([image for image, _ in views]), torch.stack([mask for _, mask in views])
 
 
 def _tensor(image: np.ndarray) -> Tensor:
