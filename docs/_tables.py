@@ -69,6 +69,20 @@ def presets(method: str) -> str:
     return _table(("preset", "length", "device", "network", "options that differ from their defaults"), rows)
 
 
+def ablations(method: str) -> str:
+    """List the rows of the papers' ablations, each by where it differs from the preset `paper`."""
+    from napari_semiseg.engine.presets import ABLATIONS, PAPER
+
+    whole = PAPER[method]
+    rows = []
+    for name, row in ABLATIONS[method].items():
+        changed = {key: value for key, value in row.options.items() if whole.options.get(key) != value}
+        named = [] if row.network == whole.network else [f"`--network {row.network}`"]
+        named += [f"`--set {key}={value}`" for key, value in changed.items()]
+        rows.append((name, " ".join(named) or "nothing"))
+    return _table(("row", "what it adds to `--preset paper`"), rows)
+
+
 def networks() -> str:
     """List the networks and where they deviate from the papers'."""
     import torch
@@ -212,5 +226,5 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 TABLES: dict[str, Callable[..., str]] = {
     function.__name__: function
-    for function in (options, request, presets, networks, scores, empty_cases, keys, results)
+    for function in (options, request, presets, ablations, networks, scores, empty_cases, keys, results)
 }

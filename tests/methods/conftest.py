@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_semiseg.data.batch import IGNORE, Batch
+from napari_semiseg.data.batch import IGNORE, Batch, Pair
 from napari_semiseg.nn.network import Network
 
 CROP = 64
@@ -59,6 +60,23 @@ def make_batch() -> Callable[..., Batch]:
             weak_u=image,
             strong_u=(image * 0.9 + 0.05, image * 0.8 + 0.1),
             valid_u=torch.ones(size, CROP, CROP, dtype=torch.bool),
+            pair_u=pair_of(image),
+            whole_u=image,
+            whole_valid_u=torch.ones(size, CROP, CROP, dtype=torch.bool),
         )
 
     return make
+
+
+def pair_of(image: Tensor) -> Pair:
+    """Cut two crops out of images, (B, 3, 64, 64), that are continued by reflection; every other second one is flipped.
+
+    The second crop lies 8 pixels lower and 16 to the right.
+    """
+    wide = F.pad(image, (0, 16, 0, 8), mode="reflect")
+    first, second = wide[..., :CROP, :CROP], wide[..., 8 : CROP + 8, 16 : CROP + 16].clone()
+    second[::2] = second[::2].flip(-1)
+    shown = torch.ones(len(image), CROP, CROP, dtype=torch.bool)
+    flipped = torch.zeros(len(image), 2, dtype=torch.bool)
+    flipped[::2, 1] = True
+    return Pair((first, second), (shown, shown), torch.tensor([[8, 16]] * len(image)), flipped)

@@ -113,6 +113,20 @@ _PAPER_TCSM: dict[str, Any] = {
     "schedule": "constant",
 }
 """A batch of 22 for 8,000 steps; how many of the 22 were labeled is not known, here it is half."""
+_PAPER_PAIRS: dict[str, Any] = {
+    "crop": 320,
+    "batch_labeled": 8,
+    "batch_unlabeled": 8,
+    "scale": 0.43,
+    "degrees": 0.0,
+    "optimizer": "sgd",
+    "momentum": 0.9,
+    "weight_decay": 1e-4,
+    "schedule": "poly",
+    "color_strong": "paper",
+}
+"""Of CAC and CRCFP. Both magnify by 0.8 to 2 of a base size: a ratio of 2.5, as 1 ± 0.43 has."""
+_PAPER_CRCFP: dict[str, Any] = {**_PAPER_PAIRS, "lr": 0.001, "color_labeled": "paper"}
 
 PAPER: dict[str, Plan] = {
     "supervised": Plan("dense_unet161", None, 80, {**_PAPER_CDCL, "weight_dice": 0.0, "ema_decay": 0.0}),
@@ -123,6 +137,23 @@ PAPER: dict[str, Plan] = {
     "cutmix_seg": Plan("dense_unet161", None, 200, _PAPER_CUTMIX),
     "cps": Plan("deeplab_resnet50", None, 34, _PAPER_CPS),
     "tcsm": Plan("dense_unet161", None, 230, _PAPER_TCSM),
+    "cac": Plan(
+        "deeplab_resnet50", None, 80, {**_PAPER_PAIRS, "lr": 0.01, "encoder_lr_scale": 0.1, "color_labeled": "none"}
+    ),
+    "crcfp": Plan("deeplab_resnet50", None, 80, _PAPER_CRCFP),
+    "cct": Plan(
+        "deeplab_resnet50",
+        None,
+        80,
+        {
+            **_PAPER_PAIRS,
+            "batch_labeled": 10,
+            "batch_unlabeled": 10,
+            "lr": 0.01,
+            "encoder_lr_scale": 0.1,
+            "color_labeled": "none",
+        },
+    ),
     "csl": Plan("csl", None, 300, {**_PAPER_CSL, "restarts": 1}),
 }
 
@@ -135,9 +166,54 @@ SMALL: dict[str, dict[str, Any]] = {
     "cutmix_seg": {"batch_labeled": 4, "batch_unlabeled": 4, "ema_warmup": True},
     "cps": {"batch_labeled": 4, "batch_unlabeled": 4, "ema_decay": 0.99},
     "tcsm": {"batch_labeled": 4, "batch_unlabeled": 4, "ema_decay": 0.99},
+    "cac": {"batch_labeled": 4, "batch_unlabeled": 4, "negatives": 1024, "projection": 64, "ema_decay": 0.99},
+    "crcfp": {"batch_labeled": 4, "batch_unlabeled": 4, "projection": 64, "ema_decay": 0.99},
+    "cct": {
+        "batch_labeled": 4,
+        "batch_unlabeled": 4,
+        "adversarial": 1,
+        "dropout": 2,
+        "cutout": 2,
+        "context_mask": 1,
+        "object_mask": 1,
+        "drop": 2,
+        "noise": 2,
+        "ema_decay": 0.99,
+    },
     "csl": {**_PAPER_CSL, "batch_unlabeled": 6, "lr": 2e-3},
 }
 """Options for two cores: what leaves each method's terms intact and fits minutes."""
+
+
+def _crcfp(network: str = "deeplab_resnet50", **options: Any) -> Plan:
+    return Plan(network, None, 80, {**_PAPER_CRCFP, **options})
+
+
+ABLATIONS: dict[str, dict[str, Plan]] = {
+    "crcfp": {
+        "table 3, ResNet-101": _crcfp("deeplab_resnet101"),
+        "table 4, SupOnly": _crcfp(weight_contr=0.0, weight_ent=0.0, weight_cross=0.0),
+        "table 4, scheme 1": _crcfp(weight_ent=0.0, weight_cross=0.0),
+        "table 4, scheme 2": _crcfp(weight_cross=0.0),
+        "table 4, scheme 3": _crcfp(),
+        **{f"table 5, {count}": _crcfp(negatives=count) for count in (100, 500, 1200, 1600, 2400, 3200)},
+        **{f"table 6, {count}": _crcfp(auxiliaries=count) for count in (1, 2, 4, 6, 8, 10)},
+        "released code": _crcfp(
+            lr=0.01,
+            encoder_lr_scale=0.1,
+            color_labeled="none",
+            warmup_fraction=0.0,
+            auxiliaries=6,
+            negatives=2400,
+            threshold_side="target",
+            mean_over="anchors",
+            dropout="spatial",
+            entropy_gradient=False,
+        ),
+    },
+}
+"""Rows of the papers' ablations: all that a row trains with. The code of CRCFP draws 1,200 negatives of a crop on each of
+two devices."""
 
 
 def plan(preset: Preset, method: str, device: str) -> Plan:

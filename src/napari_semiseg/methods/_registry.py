@@ -7,8 +7,11 @@ from types import MappingProxyType
 
 from napari_semiseg.errors import InputError
 from napari_semiseg.methods._base import Method
+from napari_semiseg.methods.cac import CAC
+from napari_semiseg.methods.cct import CCT
 from napari_semiseg.methods.cdcl import CDCL
 from napari_semiseg.methods.cps import CPS
+from napari_semiseg.methods.crcfp import CRCFP
 from napari_semiseg.methods.csl import CSL
 from napari_semiseg.methods.cutmix_seg import CutMixSeg
 from napari_semiseg.methods.fixmatch import FixMatch
@@ -26,6 +29,9 @@ _ALL: tuple[type[Method], ...] = (
     CutMixSeg,
     CPS,
     TCSM,
+    CAC,
+    CRCFP,
+    CCT,
     CSL,
 )
 METHODS: Mapping[str, type[Method]] = MappingProxyType({method.name: method for method in _ALL})
