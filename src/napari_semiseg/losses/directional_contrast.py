@@ -21,6 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -137,7 +138,7 @@ def directional_contrast(
     """
     chosen = chosen_anchors(anchors, targets, threshold=threshold, side=side)
     costs, pairs = in_full_precision(anchors.features[:0]).sum(), 0  # a zero on the graph
-    for label in anchors.labels[chosen].unique().tolist():
+    for label in torch.unique(anchors.labels[chosen]).tolist():
         rows = (chosen & (anchors.labels == label)).nonzero().squeeze(1)
         others = (key_labels != label).nonzero().squeeze(1)
         if not len(others):

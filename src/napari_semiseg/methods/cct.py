@@ -166,7 +166,7 @@ class CCT(Method):
         terms = [
             softmax_mse(decoder(self._perturbed(name, seen, decoder)), target, valid=sure)
             for name in PERTURBATIONS
-            for decoder in self.decoders[name]  # type: ignore[union-attr]
+            for decoder in self.decoders[name]  # type: ignore[attr-defined]
         ]
         return torch.stack(terms).mean() if terms else zero_of(features)
 

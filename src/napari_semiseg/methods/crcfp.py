@@ -181,7 +181,7 @@ class CRCFP(Method):
             [
                 softmax_mse(head(perturb(features)), logits, valid=valid, threshold=threshold)
                 for perturb, heads in zip(self.perturbations, self.auxiliaries, strict=True)
-                for head in heads  # type: ignore[union-attr]
+                for head in heads  # type: ignore[attr-defined]
             ]
         ).mean()
 
