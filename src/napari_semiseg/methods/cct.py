@@ -42,7 +42,7 @@ from napari_semiseg.data.batch import Batch, Views
 from napari_semiseg.losses.consistency import softmax_mse
 from napari_semiseg.losses.cross_entropy import cross_entropy
 from napari_semiseg.losses.ramps import sigmoid_rampup
-from napari_semiseg.methods._base import Method, MethodConfig, Task, zero_of
+from napari_semiseg.methods._base import Method, MethodConfig, Task, share_of, valid_pixels, zero_of
 from napari_semiseg.nn.ema import ema_decay, ema_update
 from napari_semiseg.nn.groups import encoder_apart
 from napari_semiseg.nn.network import Network
@@ -148,20 +148,16 @@ class CCT(Method):
             losses["sup"] = c.weight_sup * cross_entropy(self.net(batch.image_l), batch.label_l)
         if batch.weak_u is not None:
             weight = c.weight_cons * sigmoid_rampup(step, c.ramp_fraction * self.task.steps)
-            losses["cons"] = weight * self._consistency(batch.weak_u, batch.valid_u)
+            losses["cons"] = weight * self._consistency(batch.weak_u, valid_pixels(batch))
         return losses or None
 
-    def _consistency(self, image: Tensor, valid: Tensor | None) -> Tensor:
+    def _consistency(self, image: Tensor, valid: Tensor) -> Tensor:
         """Return the mean over all auxiliary decoders of their distance to the classifier."""
         features = self.net.features(image)
         target = self.net.classify(features).detach()
-        label, threshold = target.argmax(1), self.config.threshold
-        shown = torch.ones_like(label, dtype=torch.bool) if valid is None else valid
-        sure = (target.float().softmax(1).amax(1) > threshold) & shown
-        self._counters = {
-            "confident": float(sure.sum() / shown.sum().clamp(min=1)),
-            "predicted nuclei": float(((label > 0) & shown).sum() / shown.sum().clamp(min=1)),
-        }
+        label = target.argmax(1)
+        sure = (target.float().softmax(1).amax(1) > self.config.threshold) & valid
+        self._counters = {"confident": share_of(sure, valid), "pseudo-labeled nuclei": share_of(label > 0, valid)}
         seen = _Seen(features, label, large_objects(label, self.config.cutout_least) if self.config.cutout else [])
         terms = [
             softmax_mse(decoder(self._perturbed(name, seen, decoder)), target, valid=sure)

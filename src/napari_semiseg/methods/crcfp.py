@@ -43,7 +43,7 @@ from napari_semiseg.losses.cells import whole_cells
 from napari_semiseg.losses.consistency import softmax_mse
 from napari_semiseg.losses.cross_entropy import cross_entropy
 from napari_semiseg.losses.entropy import softmax_entropy
-from napari_semiseg.methods._base import Method, MethodConfig, Task, zero_of
+from napari_semiseg.methods._base import Method, MethodConfig, Task, share_of, zero_of
 from napari_semiseg.nn.context_contrast import ContextContrast
 from napari_semiseg.nn.ema import ema_decay, ema_update
 from napari_semiseg.nn.groups import encoder_apart
@@ -176,7 +176,7 @@ class CRCFP(Method):
         """Return L_cross: every head, each on its own draw of a perturbation, against the classifier."""
         threshold = self.config.cross_threshold
         certainty = logits.detach().float().softmax(1).amax(1)
-        self._counters["confident"] = float(((certainty > threshold) & valid).sum() / valid.sum().clamp(min=1))
+        self._counters["confident"] = share_of(certainty > threshold, valid)
         return torch.stack(
             [
                 softmax_mse(head(perturb(features)), logits, valid=valid, threshold=threshold)
