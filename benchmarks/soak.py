@@ -57,7 +57,16 @@ def run(arguments: list[str], environment: dict[str, str]) -> tuple[dict[str, Ro
     """Run pytest, and return a row a test and its exit status."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", "-o", "junit_family=xunit1", *arguments]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            f"--junitxml={report}",
+            "-o",
+            "junit_family=xunit1",
+            *arguments,
+        ]
         status = subprocess.run(command, cwd=HERE.parent, env={**os.environ, **environment}, check=False).returncode
         return (rows(report) if report.exists() else {}), status
 

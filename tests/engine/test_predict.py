@@ -140,7 +140,6 @@ def test_what_is_averaged_over_turns_is_a_result_of_its_own(quick_request, small
         list(predict_from_args(asked | {"turns": 8}, Control()))
 
 
-
 def test_nuclei_and_confidence_are_those_of_the_whole_image_at_once(darkness, field, tmp_path):
     path, labels = field
     predictor = darkness()

@@ -6,7 +6,6 @@ graphics memory is given back only when a process ends.
 
 from __future__ import annotations
 
-import contextlib
 import faulthandler
 import importlib
 import logging
@@ -27,6 +26,7 @@ from typing import Any, NoReturn
 import psutil
 
 from napari_semiseg.engine.control import Control
+from napari_semiseg.engine.courtesy import Courtesy
 from napari_semiseg.engine.pipes import Outbox, claim_streams, read_commands, trim_log
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import (
@@ -50,7 +50,6 @@ IDLE_S = 300.0
 HEARTBEAT_S = 1.0
 GRACE_S = 1.6
 """Seconds that a running job has to end by its own hand once stdin has closed."""
-NICE = 19
 FIRST_WISH_S = 0.15
 """Seconds in which whoever starts the process may ask for something that needs no torch, and has it before torch is
 loaded: both at once take longer than one after the other, and the user looks at the former."""
@@ -137,7 +136,7 @@ def serve(
     server.outbox.say(Ready(os.getpid(), _versions()))
     _start("commands in", lambda: server.listen(commands))
     _start("heartbeat", server.beat)
-    _be_polite()  # this thread and those that it starts from here on: the two above have to answer on a busy machine
+    server.courtesy.begin()  # only now: the two threads above have to answer on a busy machine
     _start("preparation", lambda: server.prepare(prepare, describe))
     status = server.run()
     server.outbox.close(timeout_s=0.3)
@@ -156,6 +155,7 @@ class _Server:
 
     def __init__(self, verbs: Mapping[str, Verb | Job], events: int, idle_s: float) -> None:
         self.outbox = Outbox(events, on_broken=self.leave)
+        self.courtesy = Courtesy()
         self._verbs = verbs
         self._idle_s = idle_s
         self._wanted: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
@@ -190,6 +190,7 @@ class _Server:
         while True:
             self.outbox.say(Heartbeat(process.memory_info().rss))
             trim_log()
+            self.courtesy.look()
             time.sleep(HEARTBEAT_S)
 
     def prepare(self, prepare: Callable[[], None], describe: Callable[[], dict[str, Any]]) -> None:
@@ -347,16 +348,3 @@ def _versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             versions[name] = "not installed"
     return versions
-
-
-def _be_polite() -> None:
-    """Yield to the viewer and to whatever else the user does (Windows: whoever starts the process says so).
-
-    Linux has a class for work that takes only what nobody else wants. A low priority alone still holds a processor
-    for some milliseconds while a frame waits to be drawn, which shows as strokes that lag.
-    """
-    if hasattr(os, "setpriority") and os.getpriority(os.PRIO_PROCESS, 0) < NICE:
-        os.setpriority(os.PRIO_PROCESS, 0, NICE)
-    if hasattr(os, "SCHED_IDLE"):
-        with contextlib.suppress(OSError):  # some sandboxes forbid it; the low priority is then all there is
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
