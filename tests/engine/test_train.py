@@ -101,7 +101,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(quick_requ
     assert not same(weights(runs[0]), weights(runs[2]))
 
 
-@pytest.mark.parametrize("method", ["supervised", "cdcl"])
+@pytest.mark.parametrize("method", ["supervised", "cdcl", "cps", "unimatch"])  # one optimizer, a memory, two, two views
 def test_a_run_stopped_and_resumed_equals_one_that_was_not(quick_request: Ask, tmp_path: Path, method: str) -> None:
     whole, broken = str(tmp_path / "whole"), str(tmp_path / "broken")
     options = {"warmup_fraction": 0.2} if method == "cdcl" else {}
@@ -115,6 +115,14 @@ def test_a_run_stopped_and_resumed_equals_one_that_was_not(quick_request: Ask, t
     list(train(quick_request(out=broken, resume=True)))
 
     assert same(weights(whole), weights(broken))
+
+
+def test_pseudo_labels_that_have_collapsed_are_told_once(quick_request: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    background = {"pseudo-labeled nuclei": 0.0}
+    monkeypatch.setattr("napari_semiseg.methods.fixmatch.pseudo_label_counters", lambda *_: background)
+    events = list(train(quick_request(method="fixmatch", steps=4, set={"collapse_patience": 2})))
+
+    assert len([event for event in events if isinstance(event, Warned) and "no nucleus" in event.message]) == 1
 
 
 def test_a_stopped_run_keeps_the_best_and_says_so(quick_request: Ask) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
 
 from napari_semiseg.data.batch import Batch
 from napari_semiseg.engine.optim import OptimConfig, descend
-from napari_semiseg.methods._base import Method, Task
+from napari_semiseg.methods._base import Method, PseudoLabelConfig, Task
 from napari_semiseg.methods._registry import METHODS, find_method
+from napari_semiseg.nn.network import Network
 
 Networks = Callable[..., Callable]
 Batches = Callable[..., Batch]
@@ -121,6 +123,53 @@ def test_it_takes_five_classes_or_says_that_it_does_not(name: str, new_network: 
     losses = build(name, new_network, batch, classes=5).losses(batch, 0)
     assert losses is not None
     assert all(bool(torch.isfinite(term)) for term in losses.values())
+
+
+pseudo_label_methods = pytest.mark.parametrize(
+    "name", [name for name, kind in METHODS.items() if issubclass(kind.Config, PseudoLabelConfig)]
+)
+
+
+@pseudo_label_methods
+def test_pseudo_labels_of_one_class_come_to_count_a_tenth_and_the_user_is_told(
+    name: str, new_network: Networks, make_batch: Batches
+) -> None:
+    batch = make_batch(labeled=False)
+    method = build(name, new_network, batch, collapse_patience=3)
+    with torch.no_grad():
+        for net in (module for module in method.modules() if isinstance(module, Network)):
+            net.head.bias.copy_(torch.tensor([9.0, -9.0]))  # background everywhere
+    told = []
+    for _ in range(5):
+        _losses(method, batch)
+        method.after_step(20)
+        told.append(method.warnings())
+
+    assert [len(said) for said in told] == [0, 0, 1, 0, 0]
+    assert "no nucleus" in told[2][0]
+    assert method.counters()["pseudo-labeled nuclei"] == 0
+    whole = build(name, new_network, batch, collapse_patience=0)
+    whole.load_state_dict(method.state_dict())
+    cut, uncut = (torch.stack(list(_losses(one, batch).values())).sum() for one in (method, whole))
+    assert cut.item() == pytest.approx(uncut.item() / 10, rel=1e-4)
+
+
+def _losses(method: Method, batch: Batch) -> dict[str, torch.Tensor]:
+    torch.manual_seed(3)
+    losses = method.losses(batch, 20)
+    assert losses is not None
+    return losses
+
+
+@every_method
+def test_a_single_crop_of_one_color_breaks_nothing(name: str, new_network: Networks, make_batch: Batches) -> None:
+    batch = make_batch(size=1)
+    gray = torch.full_like(batch.weak_u, 0.5)
+    batch = replace(batch, image_l=gray, weak_u=gray, strong_u=(gray, gray))
+    method = build(name, new_network, batch)
+    learn(method, batch, range(20, 23))  # which asserts that every step could be made
+
+    assert all(bool(torch.isfinite(value).all()) for value in method.state_dict().values())
 
 
 @every_method

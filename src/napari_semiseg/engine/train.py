@@ -298,6 +298,8 @@ class _Loop:
             yield from self._not_finite(step)
             return
         self.guard.bad = 0
+        for warning in self.recipe.method.warnings():
+            yield Warned(warning)
         if terms is None:
             yield Skipped(step, "the batch gave nothing to learn from")
         elif time.monotonic() - self._reported >= REPORT_SECONDS or step == 0:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from napari_semiseg.config import Config
@@ -42,6 +43,17 @@ class Task:
 
 class MethodConfig(Config):
     """Options of a method. Every field has bounds and a description: forms and help texts are made from them."""
+
+
+class PseudoLabelConfig(MethodConfig):
+    """Options that all methods share which learn from what a network finds in unlabeled crops."""
+
+    collapse_patience: int = Field(
+        50,
+        ge=0,
+        le=100_000,
+        description="Steps with one class only in unlabeled crops until these count a tenth, and a warning; 0: never.",
+    )
 
 
 class Method(nn.Module, ABC):
@@ -103,6 +115,10 @@ class Method(nn.Module, ABC):
     def counters(self) -> dict[str, float]:
         """Return what was counted in the last step, by name (confident fraction, anchors, skipped …)."""
         return {}
+
+    def warnings(self) -> list[str]:
+        """Return what the user should be told after this step, in plain sentences. Asked once after every step."""
+        return []
 
     @property
     def least_crop(self) -> int:

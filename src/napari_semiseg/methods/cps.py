@@ -17,6 +17,7 @@ Network 1 predicts, as in the released code. Labeled and unlabeled crops pass ea
 there, and networks that label do so in train mode. Ours: `ema_decay` above 0 predicts with the running average of
 network 1, which is free; x0 and x1 of CutMix are of one batch; pixels of labeled crops without a label, and those that
 show no image, count nowhere.
+After `collapse_patience` steps with one class only in unlabeled crops these count a tenth (`CollapseGuard`; ours).
 """
 
 from __future__ import annotations
@@ -33,12 +34,21 @@ from napari_semiseg.data.batch import IGNORE, Batch, Views
 from napari_semiseg.data.cutmix import boxes_of_area, mixed
 from napari_semiseg.losses.consistency import pseudo_label_cross_entropy
 from napari_semiseg.losses.cross_entropy import cross_entropy
-from napari_semiseg.methods._base import Method, MethodConfig, Task, pseudo_label_counters, share_of, valid_pixels
+from napari_semiseg.methods._base import (
+    Method,
+    MethodConfig,
+    PseudoLabelConfig,
+    Task,
+    pseudo_label_counters,
+    share_of,
+    valid_pixels,
+)
+from napari_semiseg.nn.collapse import CollapseGuard
 from napari_semiseg.nn.ema import ema_decay, ema_update
 from napari_semiseg.nn.network import Network
 
 
-class CPSConfig(MethodConfig):
+class CPSConfig(PseudoLabelConfig):
     """Options of `CPS`."""
 
     weight_sup: float = Field(1.0, ge=0, le=100, description="Weight of the supervised terms.")
@@ -70,11 +80,12 @@ class CPS(Method):
         self.config = config
         self.first, self.second = new_network(), new_network()
         self.average = deepcopy(self.first).requires_grad_(False) if config.ema_decay else None
+        self.guard = CollapseGuard(config.collapse_patience)
         self._counters: dict[str, float] = {}
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor] | None:
         """Return the supervised terms of both networks, and what they learn of each other."""
-        c = self.config
+        c, self._counters = self.config, {}
         losses: dict[str, Tensor] = {}
         labeled: tuple[Tensor, Tensor] | None = None
         if batch.image_l is not None and batch.label_l is not None:
@@ -83,7 +94,7 @@ class CPS(Method):
             losses["sup"] = c.weight_sup * torch.stack(terms).sum()
         if batch.weak_u is not None:
             crossed = self._mixed(batch) if c.cps_on == "mixed" else self._plain(batch, labeled)
-            losses["cps"] = c.weight_cps * crossed
+            losses["cps"] = self.guard.weight * c.weight_cps * crossed
         return losses or None
 
     def _plain(self, batch: Batch, labeled: tuple[Tensor, Tensor] | None) -> Tensor:
@@ -118,12 +129,17 @@ class CPS(Method):
 
     def after_step(self, step: int) -> None:
         """Move the average, if there is one."""
+        self.guard.watch(self._counters.get("pseudo-labeled nuclei"))
         if self.average is not None:
             ema_update(self.average, self.first, ema_decay(step, self.config.ema_decay))
 
     def predictor(self) -> nn.Module:
         """Return network 1, or its running average."""
         return self.first if self.average is None else self.average
+
+    def warnings(self) -> list[str]:
+        """Say that pseudo-labels have collapsed."""
+        return self.guard.warnings(self._counters.get("pseudo-labeled nuclei"))
 
     def counters(self) -> dict[str, float]:
         """Return the share of nuclei that network 1 finds, and of pixels where both find the same class."""

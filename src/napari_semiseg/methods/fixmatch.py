@@ -18,6 +18,7 @@ batch (`labeler="train"`), so that its batch statistics know views without stron
 UniMatch V2 labels, and predicts, with an averaged teacher (`"teacher"`: α_i = min(1 - 1 / (i + 1), 0.996)). Ours: what
 CutMix pastes comes from the next crop of the same batch and not from a second batch, as in V2; the strong view is that
 of the sampler; weak views are also rotated. Nothing is confident: the term is zero, and the labels teach alone.
+After `collapse_patience` steps with one class only in unlabeled crops these count a tenth (`CollapseGuard`; ours).
 """
 
 from __future__ import annotations
@@ -34,13 +35,21 @@ from napari_semiseg.data.batch import Batch, Views
 from napari_semiseg.data.cutmix import mixed, random_boxes
 from napari_semiseg.losses.consistency import pseudo_label_cross_entropy
 from napari_semiseg.losses.cross_entropy import cross_entropy
-from napari_semiseg.methods._base import Method, MethodConfig, Task, pseudo_label_counters, valid_pixels
+from napari_semiseg.methods._base import (
+    Method,
+    MethodConfig,
+    PseudoLabelConfig,
+    Task,
+    pseudo_label_counters,
+    valid_pixels,
+)
+from napari_semiseg.nn.collapse import CollapseGuard
 from napari_semiseg.nn.ema import ema_decay, ema_update
 from napari_semiseg.nn.modes import predicted
 from napari_semiseg.nn.network import Network
 
 
-class FixMatchConfig(MethodConfig):
+class FixMatchConfig(PseudoLabelConfig):
     """Options of `FixMatch`."""
 
     weight_sup: float = Field(0.5, ge=0, le=100, description="Weight of the supervised term.")
@@ -76,17 +85,18 @@ class FixMatch(Method):
         self.config = config
         self.net = new_network()
         self.teacher = deepcopy(self.net).requires_grad_(False) if config.labeler == "teacher" else None
+        self.guard = CollapseGuard(config.collapse_patience)
         self._counters: dict[str, float] = {}
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor] | None:
         """Return the supervised term, and the cross-entropy with confident pseudo-labels."""
-        c = self.config
+        c, self._counters = self.config, {}
         labeled, pseudo = self._plain_views(batch)
         losses: dict[str, Tensor] = {}
         if labeled is not None and batch.label_l is not None:
             losses["sup"] = c.weight_sup * cross_entropy(labeled, batch.label_l)
         if pseudo is not None:
-            losses["strong"] = c.weight_u * self._strong(batch, pseudo)
+            losses["strong"] = self.guard.weight * c.weight_u * self._strong(batch, pseudo)
         return losses or None
 
     def _plain_views(self, batch: Batch) -> tuple[Tensor | None, Tensor | None]:
@@ -120,12 +130,17 @@ class FixMatch(Method):
 
     def after_step(self, step: int) -> None:
         """Move the teacher, if there is one."""
+        self.guard.watch(self._counters.get("pseudo-labeled nuclei"))
         if self.teacher is not None:
             ema_update(self.teacher, self.net, ema_decay(step, self.config.ema_decay))
 
     def predictor(self) -> nn.Module:
         """Return the teacher, or without one the network."""
         return self.net if self.teacher is None else self.teacher
+
+    def warnings(self) -> list[str]:
+        """Say that pseudo-labels have collapsed."""
+        return self.guard.warnings(self._counters.get("pseudo-labeled nuclei"))
 
     def counters(self) -> dict[str, float]:
         """Return the shares of confident pixels and of nuclei among the pseudo-labels."""

@@ -21,6 +21,7 @@ noise, as SSL4MIS does); the ramp moves with every step and not every 150; Dice 
 background; the teacher predicts with averaged batch statistics (`teacher_statistics="own"` lets it gather its own in
 train mode, as all three do); pixels that show no image, and those of labeled crops without a label, count nowhere.
 Labeled and unlabeled crops pass the student in one batch, as in SSL4MIS.
+After `collapse_patience` steps with one class only in unlabeled crops these count a tenth (`CollapseGuard`; ours).
 """
 
 from __future__ import annotations
@@ -39,7 +40,16 @@ from napari_semiseg.losses.consistency import logit_mse, softmax_mse
 from napari_semiseg.losses.cross_entropy import cross_entropy
 from napari_semiseg.losses.dice import soft_dice
 from napari_semiseg.losses.ramps import sigmoid_rampup
-from napari_semiseg.methods._base import Method, MethodConfig, Task, pseudo_label_counters, share_of, valid_pixels
+from napari_semiseg.methods._base import (
+    Method,
+    MethodConfig,
+    PseudoLabelConfig,
+    Task,
+    pseudo_label_counters,
+    share_of,
+    valid_pixels,
+)
+from napari_semiseg.nn.collapse import CollapseGuard
 from napari_semiseg.nn.ema import ema_decay, ema_update
 from napari_semiseg.nn.network import Network
 
@@ -73,7 +83,7 @@ SOURCES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 """What the released codes do, as options that differ from the defaults."""
 
 
-class MeanTeacherConfig(MethodConfig):
+class MeanTeacherConfig(PseudoLabelConfig):
     """Options of `MeanTeacher`."""
 
     weight_sup: float = Field(0.5, ge=0, le=100, description="Weight of the cross-entropy.")
@@ -118,11 +128,12 @@ class MeanTeacher(Method):
         self.student = new_network()
         self.teacher = deepcopy(self.student).requires_grad_(False)
         self._gathers = False  # whether the teacher has gathered batch statistics in this step
+        self.guard = CollapseGuard(config.collapse_patience)
         self._counters: dict[str, float] = {}
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor] | None:
         """Return the supervised terms and, from the end of the warm-up on, the consistency."""
-        c, self._gathers = self.config, False
+        c, self._gathers, self._counters = self.config, False, {}
         consistent = batch.weak_u is not None and step >= c.warmup_fraction * self.task.steps
         seen = [] if batch.image_l is None else [batch.image_l]
         if consistent:
@@ -139,7 +150,7 @@ class MeanTeacher(Method):
                 losses["dice"] = c.weight_dice * soft_dice(labeled, batch.label_l)
         if consistent:
             weight = c.weight_con * sigmoid_rampup(step, c.ramp_fraction * self.task.steps)
-            losses["con"] = weight * self._consistency(logits, batch)
+            losses["con"] = self.guard.weight * weight * self._consistency(logits, batch)
         return losses
 
     def _consistency(self, student: Tensor, batch: Batch) -> Tensor:
@@ -166,6 +177,7 @@ class MeanTeacher(Method):
 
     def after_step(self, step: int) -> None:
         """Move the teacher."""
+        self.guard.watch(self._counters.get("pseudo-labeled nuclei"))
         c = self.config
         alpha = ema_decay(step, c.ema_decay) if c.ema_warmup else c.ema_decay
         ema_update(self.teacher, self.student, alpha, buffers=not self._gathers)
@@ -173,6 +185,10 @@ class MeanTeacher(Method):
     def predictor(self) -> nn.Module:
         """Return the teacher."""
         return self.teacher
+
+    def warnings(self) -> list[str]:
+        """Say that pseudo-labels have collapsed."""
+        return self.guard.warnings(self._counters.get("pseudo-labeled nuclei"))
 
     def counters(self) -> dict[str, float]:
         """Return the teacher's share of nuclei, and the share of pixels where both find the same class."""

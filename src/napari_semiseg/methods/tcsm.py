@@ -21,6 +21,7 @@ noise, 0.5 of 255 gray levels, is practically none; ours is 0.02 of [0, 1], abou
 image. Ours besides: bilinear in place of bicubic resizing; a teacher in eval mode with averaged batch statistics;
 labeled crops and unlabeled ones pass in one batch; weights of classes (the paper's 1.93 and 8.06 are those of skin
 lesions) are 1 unless `weight_nuclei` is set; pixels of labeled crops without a label count nowhere.
+After `collapse_patience` steps with one class only in unlabeled crops these count a tenth (`CollapseGuard`; ours).
 """
 
 from __future__ import annotations
@@ -37,13 +38,22 @@ from napari_semiseg.data.batch import IGNORE, Batch, Views
 from napari_semiseg.losses.consistency import probability_mse
 from napari_semiseg.losses.cross_entropy import cross_entropy
 from napari_semiseg.losses.ramps import sigmoid_rampup
-from napari_semiseg.methods._base import Method, MethodConfig, Task, pseudo_label_counters, share_of, valid_pixels
+from napari_semiseg.methods._base import (
+    Method,
+    MethodConfig,
+    PseudoLabelConfig,
+    Task,
+    pseudo_label_counters,
+    share_of,
+    valid_pixels,
+)
+from napari_semiseg.nn.collapse import CollapseGuard
 from napari_semiseg.nn.ema import ema_decay, ema_update
 from napari_semiseg.nn.network import Network
 from napari_semiseg.nn.turns import Turns
 
 
-class TCSMConfig(MethodConfig):
+class TCSMConfig(PseudoLabelConfig):
     """Options of `TCSM`."""
 
     weight_sup: float = Field(1.0, ge=0, le=100, description="Weight of the supervised term.")
@@ -78,11 +88,12 @@ class TCSM(Method):
         self.config = config
         self.student = new_network()
         self.teacher = deepcopy(self.student).requires_grad_(False)
+        self.guard = CollapseGuard(config.collapse_patience)
         self._counters: dict[str, float] = {}
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor] | None:
         """Return the supervised term and the consistency under turning."""
-        c = self.config
+        c, self._counters = self.config, {}
         images = [image for image in (batch.image_l, batch.weak_u) if image is not None]
         if not images:
             return None
@@ -95,7 +106,7 @@ class TCSM(Method):
             losses["sup"] = c.weight_sup * cross_entropy(labeled, batch.label_l, weights=weights)
         if batch.weak_u is not None:
             ramp = sigmoid_rampup(step, c.ramp_fraction * self.task.steps)
-            losses["con"] = c.weight_con * ramp * self._consistency(logits, batch)
+            losses["con"] = self.guard.weight * c.weight_con * ramp * self._consistency(logits, batch)
         return losses
 
     def _consistency(self, student: Tensor, batch: Batch) -> Tensor:
@@ -121,11 +132,16 @@ class TCSM(Method):
 
     def after_step(self, step: int) -> None:
         """Move the teacher."""
+        self.guard.watch(self._counters.get("pseudo-labeled nuclei"))
         ema_update(self.teacher, self.student, ema_decay(step, self.config.ema_decay))
 
     def predictor(self) -> nn.Module:
         """Return the teacher."""
         return self.teacher
+
+    def warnings(self) -> list[str]:
+        """Say that pseudo-labels have collapsed."""
+        return self.guard.warnings(self._counters.get("pseudo-labeled nuclei"))
 
     def counters(self) -> dict[str, float]:
         """Return the teacher's share of nuclei, and the share of pixels where both find the same class."""

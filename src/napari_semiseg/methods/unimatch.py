@@ -21,6 +21,7 @@ The paper disturbs what the encoder gives to the decoder, at two scales. Here it
 classifier, `Network.features`, which every network has. Otherwise as for FixMatch: boxes are pasted from the next crop
 of the same batch, strong views are those of the sampler, and labeled crops and weak views pass in one batch where the
 network labels in train mode.
+After `collapse_patience` steps with one class only in unlabeled crops these count a tenth (`CollapseGuard`; ours).
 """
 
 from __future__ import annotations
@@ -38,8 +39,16 @@ from napari_semiseg.data.batch import Batch, Views
 from napari_semiseg.data.cutmix import mixed, random_boxes
 from napari_semiseg.losses.consistency import pseudo_label_cross_entropy
 from napari_semiseg.losses.cross_entropy import cross_entropy
-from napari_semiseg.methods._base import Method, MethodConfig, Task, pseudo_label_counters, valid_pixels
+from napari_semiseg.methods._base import (
+    Method,
+    MethodConfig,
+    PseudoLabelConfig,
+    Task,
+    pseudo_label_counters,
+    valid_pixels,
+)
 from napari_semiseg.nn.channel_dropout import channel_dropout, complementary_dropout
+from napari_semiseg.nn.collapse import CollapseGuard
 from napari_semiseg.nn.ema import ema_decay, ema_update
 from napari_semiseg.nn.modes import predicted
 from napari_semiseg.nn.network import Network
@@ -53,7 +62,7 @@ SOURCES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 """What the two papers do, as options that differ from the defaults."""
 
 
-class UniMatchConfig(MethodConfig):
+class UniMatchConfig(PseudoLabelConfig):
     """Options of `UniMatch`."""
 
     weight_sup: float = Field(0.5, ge=0, le=100, description="Weight of the supervised term.")
@@ -92,11 +101,12 @@ class UniMatch(Method):
         self.config = config
         self.net = new_network()
         self.teacher = deepcopy(self.net).requires_grad_(False) if config.labeler == "teacher" else None
+        self.guard = CollapseGuard(config.collapse_patience)
         self._counters: dict[str, float] = {}
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor] | None:
         """Return the supervised term, that of the strong views, and that of the disturbed features."""
-        c = self.config
+        c, self._counters = self.config, {}
         labeled, weak = self._features(batch)
         losses: dict[str, Tensor] = {}
         if labeled is not None and batch.label_l is not None:
@@ -106,11 +116,11 @@ class UniMatch(Method):
 
         pseudo, valid = self._pseudo_labels(batch.weak_u, weak), valid_pixels(batch)
         self._counters = pseudo_label_counters(pseudo, valid, c.threshold)
-        losses["strong"] = c.weight_strong * self._strong(batch.strong_u, pseudo, valid)
+        losses["strong"] = self.guard.weight * c.weight_strong * self._strong(batch.strong_u, pseudo, valid)
         if c.weight_fp:
             assert weak is not None
             disturbed = self.net.classify(channel_dropout(weak, c.dropout))
-            losses["fp"] = c.weight_fp * self._learned(disturbed, pseudo, valid)
+            losses["fp"] = self.guard.weight * c.weight_fp * self._learned(disturbed, pseudo, valid)
         return losses
 
     def _features(self, batch: Batch) -> tuple[Tensor | None, Tensor | None]:
@@ -151,12 +161,17 @@ class UniMatch(Method):
 
     def after_step(self, step: int) -> None:
         """Move the teacher, if there is one."""
+        self.guard.watch(self._counters.get("pseudo-labeled nuclei"))
         if self.teacher is not None:
             ema_update(self.teacher, self.net, ema_decay(step, self.config.ema_decay))
 
     def predictor(self) -> nn.Module:
         """Return the teacher, or without one the network."""
         return self.net if self.teacher is None else self.teacher
+
+    def warnings(self) -> list[str]:
+        """Say that pseudo-labels have collapsed."""
+        return self.guard.warnings(self._counters.get("pseudo-labeled nuclei"))
 
     def counters(self) -> dict[str, float]:
         """Return the shares of confident pixels and of nuclei among the pseudo-labels."""

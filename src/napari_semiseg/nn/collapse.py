@@ -1,0 +1,56 @@
+"""Pseudo-labels that have become one class everywhere, and stay so."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+CUT = 0.1
+"""What the weight of pseudo-labels is multiplied by while they have collapsed."""
+ALMOST = 1e-3
+"""Share of the other class up to which a batch counts as one of a single class."""
+
+
+class CollapseGuard(nn.Module):
+    """Notices that pseudo-labels have held a single class for many steps, and lets them teach less until they do not.
+
+    That everything is background is consistent with itself, under any disturbance: no consistency gets a network out
+    of it, labels may. The count is a buffer, so that a resumed run goes on with it.
+
+    Parameters
+    ----------
+    patience : int
+        Steps in a row from which on it is a collapse; with 0 nothing ever is.
+    """
+
+    steps: Tensor
+
+    def __init__(self, patience: int) -> None:
+        super().__init__()
+        self.patience = patience
+        self.register_buffer("steps", torch.tensor(0))
+
+    @property
+    def weight(self) -> float:
+        """What the weight of pseudo-labels is multiplied by in this step."""
+        return CUT if self.patience and int(self.steps) >= self.patience else 1.0
+
+    def watch(self, nuclei: float | None) -> None:
+        """Count a step whose pseudo-labels have this share of nuclei; None where there were none to look at."""
+        if nuclei is None:
+            return
+        if ALMOST <= nuclei <= 1 - ALMOST:
+            self.steps.zero_()
+        else:
+            self.steps += 1
+
+    def warnings(self, nuclei: float | None) -> list[str]:
+        """Return what to tell the user after `watch`, at the step in which it becomes a collapse and at no other."""
+        if nuclei is None or not self.patience or int(self.steps) != self.patience:
+            return []
+        found = "nothing but nuclei" if nuclei > 0.5 else "no nucleus"
+        sentence = (
+            f"For {self.patience} steps {found} was found in unlabeled crops, so they now count a tenth until that "
+            "changes: label more tiles, or lower the weight of what is learned from unlabeled crops."
+        )
+        return [sentence]
