@@ -111,3 +111,13 @@ def test_only_with_a_teacher_is_there_an_average_that_labels_and_predicts(new_ne
     assert taught.counters()["pseudo-labeled nuclei"] == 1.0
     taught.after_step(0)
     assert torch.equal(taught.teacher.head.bias, taught.net.head.bias)
+
+
+def test_an_encoder_can_learn_more_slowly_than_what_follows_and_the_teacher_not_at_all(new_network) -> None:  # type: ignore[no-untyped-def]
+    method = build(new_network, labeler="teacher", encoder_lr_scale=0.1)
+    method.net.encoder = method.net.body  # as pretrained networks name it
+    (groups,) = method.parameter_groups()
+    rest, encoder = ({id(p) for p in group["params"]} for group in groups)
+    assert encoder == {id(p) for p in method.net.body.parameters()}
+    assert rest == {id(p) for p in method.net.head.parameters()}
+    assert [group.get("lr_scale", 1.0) for group in groups] == [1.0, 0.1]

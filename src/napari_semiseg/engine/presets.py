@@ -75,11 +75,12 @@ _PAPER_UNIMATCH: dict[str, Any] = {
     "batch_labeled": 8,
     "batch_unlabeled": 8,
     "optimizer": "sgd",
-    "lr": 0.001,
+    "lr": 0.01,
+    "encoder_lr_scale": 0.1,
     "weight_decay": 1e-4,
     "schedule": "poly",
 }
-"""Of the paper's Pascal runs; its rate is that of the encoder, and ten times as high for what follows."""
+"""Of the paper's Pascal runs, whose rate is 0.001 for the encoder and ten times as high for what follows."""
 _PAPER_CUTMIX: dict[str, Any] = {
     "crop": 224,
     "batch_labeled": 10,

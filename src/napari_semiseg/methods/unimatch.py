@@ -50,6 +50,7 @@ from napari_semiseg.methods._base import (
 from napari_semiseg.nn.channel_dropout import channel_dropout, complementary_dropout
 from napari_semiseg.nn.collapse import CollapseGuard
 from napari_semiseg.nn.ema import ema_decay, ema_update
+from napari_semiseg.nn.groups import encoder_apart
 from napari_semiseg.nn.modes import predicted
 from napari_semiseg.nn.network import Network
 
@@ -81,6 +82,12 @@ class UniMatchConfig(PseudoLabelConfig):
     cutmix_probability: float = Field(0.5, ge=0, le=1, description="How often a box of another crop is pasted in.")
     cutmix_smallest: float = Field(0.02, gt=0, le=0.5, description="Smallest share of a crop that a box covers.")
     cutmix_largest: float = Field(0.4, gt=0, le=0.5, description="Largest share of a crop that a box covers.")
+    encoder_lr_scale: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Learning rate of a pretrained encoder, as a part of the rest's; the paper has 0.1.",
+    )
 
 
 class UniMatch(Method):
@@ -168,6 +175,10 @@ class UniMatch(Method):
     def predictor(self) -> nn.Module:
         """Return the teacher, or without one the network."""
         return self.net if self.teacher is None else self.teacher
+
+    def parameter_groups(self) -> list[list[dict[str, Any]]]:
+        """Return one optimizer's groups: a pretrained encoder may learn more slowly."""
+        return [encoder_apart(self, self.net, self.config.encoder_lr_scale)]
 
     def warnings(self) -> list[str]:
         """Say that pseudo-labels have collapsed."""
