@@ -213,8 +213,8 @@ ABLATIONS: dict[str, dict[str, Plan]] = {
         ),
     },
 }
-"""Rows of the papers' ablations: all that a row trains with. The code of CRCFP draws 1,200 negatives of a crop on each of
-two devices."""
+"""Rows of the papers' ablations: all that a row trains with. The code of CRCFP draws 1,200 negatives of a crop on each
+of two devices."""
 
 
 def plan(preset: Preset, method: str, device: str) -> Plan:
