@@ -22,6 +22,7 @@ class OptimConfig(Config):
     lr: float = Field(1e-3, gt=0, le=1, description="Learning rate at the start.")
     weight_decay: float = Field(1e-4, ge=0, le=1, description="Weight decay.")
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD.")
+    beta2: float = Field(0.999, ge=0, lt=1, description="How long Adam remembers the squares of gradients.")
     schedule: Literal["poly", "constant"] = Field(
         "poly", description="How the rate falls: (1 - t/T)^0.9, or not at all."
     )
@@ -29,7 +30,13 @@ class OptimConfig(Config):
     clip: float = Field(0.0, ge=0, description="Largest norm of the gradient; 0 sets no limit.")
 
     def build(self, groups: Sequence[dict[str, Any]]) -> Optimizer:
-        """Return an optimizer over parameter groups, each with ``params`` and optionally ``lr_scale``."""
+        """Return an optimizer over parameter groups, each with ``params`` and optionally ``lr_scale``.
+
+        The first may have ``optim``: options by name that this optimizer has in place of the run's.
+        """
+        if own := groups[0].get("optim"):
+            plain = [{key: value for key, value in group.items() if key != "optim"} for group in groups]
+            return OptimConfig.model_validate({**self.model_dump(), **own}).build(plain)
         scaled = [
             {
                 "params": list(group["params"]),
@@ -41,7 +48,7 @@ class OptimConfig(Config):
         if self.optimizer == "sgd":
             return SGD(scaled, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
         kind = Adam if self.optimizer == "adam" else AdamW
-        return kind(scaled, lr=self.lr, weight_decay=self.weight_decay)
+        return kind(scaled, lr=self.lr, betas=(0.9, self.beta2), weight_decay=self.weight_decay)
 
     def factor(self, step: int, steps: int) -> float:
         """Return what the rate is multiplied by at a step."""

@@ -130,7 +130,10 @@ class Method(nn.Module, ABC):
         return True
 
     def parameter_groups(self) -> list[list[dict[str, Any]]]:
-        """Return what to train: for each optimizer its groups, each with ``params`` and optionally ``lr_scale``."""
+        """Return what to train: for each optimizer its groups, each with ``params`` and optionally ``lr_scale``.
+
+        The first group of an optimizer may have ``optim``: options of the optimizer by name, in place of the run's.
+        """
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         return [[{"params": trained}]]
 
