@@ -21,14 +21,21 @@ Batches = Callable[..., Batch]
 every_method = pytest.mark.parametrize("name", METHODS)
 few_label_methods = pytest.mark.parametrize("name", [name for name, kind in METHODS.items() if kind.labels != "unused"])
 
+SMALL: dict[str, dict[str, object]] = {
+    "csl": {"patch": 12, "candidate_stride": 8, "restarts": 1},
+    "dualrel": {"prototypes": 4, "references": 16, "channels": 8},
+    "gct": {"detector_width": 4},
+}
+"""Options that bring a method to the size of the test's network and crops."""
+
 
 def build(
     name: str, networks: Networks, batch: Batch, *, classes: int = 2, steps: int = 40, **options: object
 ) -> Method:
     torch.manual_seed(0)
     kind = METHODS[name]
-    if name == "csl":
-        options = {"patch": 12, "candidate_stride": 8, "restarts": 1, **options}
+    options = {key: value for key, value in options.items() if key in kind.Config.model_fields}  # some have no teacher
+    options = {**SMALL.get(name, {}), **options}
     task = Task(classes=classes, steps=steps, crop=64, seed=0, probe=batch.weak_u)
     return kind(networks(classes), task, kind.Config(**options)).train()
 

@@ -128,6 +128,16 @@ _PAPER_PAIRS: dict[str, Any] = {
 }
 """Of CAC and CRCFP. Both magnify by 0.8 to 2 of a base size: a ratio of 2.5, as 1 ± 0.43 has."""
 _PAPER_CRCFP: dict[str, Any] = {**_PAPER_PAIRS, "lr": 0.001, "color_labeled": "paper"}
+_PAPER_GCT: dict[str, Any] = {
+    "crop": 512,
+    "batch_labeled": 2,
+    "batch_unlabeled": 2,
+    "optimizer": "sgd",
+    "lr": 2.5e-4,
+    "weight_decay": 5e-4,
+    "schedule": "poly",
+}
+"""Of the released code, whose crops are a pixel wider; its network is DeepLab v2 with ResNet-101."""
 
 PAPER: dict[str, Plan] = {
     "supervised": Plan("dense_unet161", None, 80, {**_PAPER_CDCL, "weight_dice": 0.0, "ema_decay": 0.0}),
@@ -155,6 +165,8 @@ PAPER: dict[str, Plan] = {
             "color_labeled": "none",
         },
     ),
+    "gct": Plan("deeplab_resnet101", None, 45, _PAPER_GCT),
+    "dualrel": Plan("dense_unet161", None, 80, _PAPER_CDCL),  # not published: as CDCL
     "csl": Plan("csl", None, 300, {**_PAPER_CSL, "restarts": 1}),
 }
 
@@ -181,6 +193,8 @@ SMALL: dict[str, dict[str, Any]] = {
         "noise": 2,
         "ema_decay": 0.99,
     },
+    "gct": {"batch_labeled": 4, "batch_unlabeled": 4, "detector_width": 16},
+    "dualrel": {"batch_labeled": 4, "batch_unlabeled": 4, "channels": 64},
     "csl": {**_PAPER_CSL, "batch_unlabeled": 6, "lr": 2e-3},
 }
 """Options for two cores: what leaves each method's terms intact and fits minutes."""

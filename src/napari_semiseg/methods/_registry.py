@@ -14,7 +14,9 @@ from napari_semiseg.methods.cps import CPS
 from napari_semiseg.methods.crcfp import CRCFP
 from napari_semiseg.methods.csl import CSL
 from napari_semiseg.methods.cutmix_seg import CutMixSeg
+from napari_semiseg.methods.dualrel import DualRel
 from napari_semiseg.methods.fixmatch import FixMatch
+from napari_semiseg.methods.gct import GCT
 from napari_semiseg.methods.mean_teacher import MeanTeacher
 from napari_semiseg.methods.supervised import Supervised
 from napari_semiseg.methods.tcsm import TCSM
@@ -32,6 +34,8 @@ _ALL: tuple[type[Method], ...] = (
     CAC,
     CRCFP,
     CCT,
+    GCT,
+    DualRel,
     CSL,
 )
 METHODS: Mapping[str, type[Method]] = MappingProxyType({method.name: method for method in _ALL})
