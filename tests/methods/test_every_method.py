@@ -34,7 +34,6 @@ def build(
 ) -> Method:
     torch.manual_seed(0)
     kind = METHODS[name]
-    options = {key: value for key, value in options.items() if key in kind.Config.model_fields}  # some have no teacher
     options = {**SMALL.get(name, {}), **options}
     task = Task(classes=classes, steps=steps, crop=64, seed=0, probe=batch.weak_u)
     return kind(networks(classes), task, kind.Config(**options)).train()
