@@ -6,7 +6,7 @@ import pytest
 
 from napari_semiseg.data.sampler import SamplerConfig
 from napari_semiseg.engine.optim import OptimConfig
-from napari_semiseg.engine.presets import ABLATIONS, PAPER, Plan
+from napari_semiseg.engine.presets import ABLATIONS, PAPER, Plan, plan
 from napari_semiseg.methods._registry import METHODS
 from napari_semiseg.nn._registry import NETWORKS
 
@@ -21,6 +21,17 @@ def test_every_row_of_an_ablation_names_options_and_a_network_that_exist(method:
         assert config.checked(own, name).model_dump().items() >= own.items()
     assert all(any(key in config.model_fields for config in configs) for key in row.options)
     assert row.network in NETWORKS
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_preset_of_a_method_names_options_and_a_network_that_exist(method: str) -> None:
+    configs = (SamplerConfig, OptimConfig, METHODS[method].Config)
+    for chosen in (plan(preset, method, device) for preset in ("quick", "paper") for device in ("cpu", "cuda")):
+        for config in configs:
+            own = {key: value for key, value in chosen.options.items() if key in config.model_fields}
+            assert config.checked(own, method).model_dump().items() >= own.items()
+        assert all(any(key in config.model_fields for config in configs) for key in chosen.options)
+        assert chosen.network in NETWORKS
 
 
 def test_the_whole_of_crcfp_is_its_third_scheme_with_1200_negatives_and_four_heads() -> None:
