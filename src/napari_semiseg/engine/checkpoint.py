@@ -139,6 +139,8 @@ class RunFolder:
 
     def withdraw(self) -> None:
         """Remove the folders that `begin` has made, where nothing has come of the run."""
+        if (self.path / "run.json").exists():
+            return
         with contextlib.suppress(OSError):  # one that holds something stays, and what is above it
             for folder in reversed(self._made):
                 folder.rmdir()

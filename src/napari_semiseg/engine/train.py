@@ -364,7 +364,8 @@ class _Loop:
         done = step + 1
         last = done == self.recipe.choices.steps
         ready = self.recipe.method.ready_to_predict(step)
-        due = last or (done % self.validate_every == 0 and done >= FIRST_STEP)  # the user waits for the first map
+        first = min(FIRST_STEP, self.recipe.choices.steps // 10)  # the user waits for the first map
+        due = last or (done % self.validate_every == 0 and done >= first)
         if ready and self.recipe.data.validation and due:
             yield self._validated(done)
         if self.previewer.due(step) or (last and ready):
