@@ -8,6 +8,7 @@ import pytest
 from napari_semiseg.engine.describe import REQUESTS, describe, describe_methods
 from napari_semiseg.engine.serve import VERBS
 from napari_semiseg.events import MAX_EVENT, Described, decode_event, encode
+from napari_semiseg.methods._base import NO_NETWORK
 from napari_semiseg.methods._registry import METHODS
 from napari_semiseg.nn._registry import NETWORKS
 
@@ -38,7 +39,7 @@ def test_every_method_says_what_it_is_and_needs(method):
     assert described["summary"].endswith(".")
     assert described["reference"]
     assert described["labels"] in ("needed", "used", "unused")
-    assert described["network"] is None or described["network"] in NETWORKS
+    assert described["network"] is None or described["network"] in {*NETWORKS, NO_NETWORK}
 
 
 def test_every_option_has_a_default_within_its_own_bounds_and_a_help(description):

@@ -7,6 +7,7 @@ import pytest
 from napari_semiseg.data.sampler import SamplerConfig
 from napari_semiseg.engine.optim import OptimConfig
 from napari_semiseg.engine.presets import ABLATIONS, PAPER, Plan, plan
+from napari_semiseg.methods._base import NO_NETWORK
 from napari_semiseg.methods._registry import METHODS
 from napari_semiseg.nn._registry import NETWORKS
 
@@ -31,7 +32,7 @@ def test_every_preset_of_a_method_names_options_and_a_network_that_exist(method:
             own = {key: value for key, value in chosen.options.items() if key in config.model_fields}
             assert config.checked(own, method).model_dump().items() >= own.items()
         assert all(any(key in config.model_fields for config in configs) for key in chosen.options)
-        assert chosen.network in NETWORKS
+        assert chosen.network in {*NETWORKS, NO_NETWORK}
 
 
 def test_the_whole_of_crcfp_is_its_third_scheme_with_1200_negatives_and_four_heads() -> None:

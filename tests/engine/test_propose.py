@@ -6,6 +6,7 @@ import tifffile
 from skimage.data import immunohistochemistry
 
 from napari_semiseg.engine import propose as propose_module
+from napari_semiseg.engine import typical as typical_module
 from napari_semiseg.engine.control import Control
 from napari_semiseg.engine.propose import propose_from_args
 from napari_semiseg.errors import InputError
@@ -60,7 +61,8 @@ def test_gray_images_are_proposed_by_intensity(tmp_path, discs):
 
 def test_on_a_slide_the_part_with_most_tissue_is_proposed_and_glass_does_not_move_the_threshold(tmp_path, monkeypatch):
     for name, value in (("LARGEST", 600), ("WINDOW", 512), ("_CELL", 128), ("OVERVIEW", 256)):
-        monkeypatch.setattr(propose_module, name, value)
+        for place in (propose_module, typical_module):
+            monkeypatch.setattr(place, name, value, raising=hasattr(place, name))
     slide = np.full((1024, 1536, 3), 244, np.uint8)
     slide[512:, 1024:] = immunohistochemistry()
     tifffile.imwrite(tmp_path / "slide.tif", slide, photometric="rgb")

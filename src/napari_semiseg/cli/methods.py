@@ -31,6 +31,8 @@ def methods(
 
 def _paragraph(method: dict[str, Any]) -> str:
     network = f"; brings its own network, {method['network']}" if method["network"] else ""
+    if method["network"] == "none":
+        network = "; trains no network"
     classes = "nucleus or not" if method["classes"] == "two" else "any number of classes"
     lines = [
         f"{method['name']}: {method['title']}",

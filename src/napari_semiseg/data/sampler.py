@@ -6,6 +6,7 @@ there is no state to save, and a resumed run draws what an uninterrupted one wou
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -100,6 +101,20 @@ class Sampler:
             self._unlabeled_crop(np.random.default_rng([self.seed, 2, 0, k]), crop, Geometry())[0] for k in range(count)
         ]
         return torch.stack(crops).float() / 255
+
+    def regions(self, margin: int = 0) -> Iterator[Batch]:
+        """Yield every labeled region whole, as a batch of one, uint8, not augmented.
+
+        Parameters
+        ----------
+        margin : int
+            Pixels of the image to show around it; their labels are `IGNORE`.
+        """
+        for region in self.data.labeled:
+            scale = self.data.scales[region.image]
+            box = _scaled(region.box, scale).grown(margin)
+            image, label = _tensor(self._images[region.image].read(box)), _cut(region, box, scale)
+            yield Batch(image[None], torch.from_numpy(label)[None])
 
     def _labeled(self, step: int) -> tuple[Tensor, Tensor]:
         size = self.config.batch_labeled

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby, islice
 
 import numpy as np
@@ -15,8 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from napari_semiseg.blocks import Box, cells, plan_blocks
+from napari_semiseg.engine.typical import typical_of
 from napari_semiseg.errors import InputError
+from napari_semiseg.io.images import Image
 from napari_semiseg.io.rescale import Readable, Rescaled, resample, source_box
+from napari_semiseg.nn.network import PerImage
 
 UNBOUNDED_HALO = 64
 """Halo, in pixels, of networks whose reach is the whole image. Blocks then differ a little from the whole image."""
@@ -94,13 +98,14 @@ class BlockwiseNetwork:
         FloatingPointError
             If the network answers with NaN or infinity.
         """
+        network = at_image(self.network, image)
         batches = self._batches(iter(blocks))
         with ThreadPoolExecutor(1, "read ahead") as reader:
             ahead = reader.submit(self._read, image, next(batches, ()))
             while batch := ahead.result():
                 ahead = reader.submit(self._read, image, next(batches, ()))
                 readable = [pixels for _, pixels in batch if not isinstance(pixels, InputError)]
-                values = list(_infer(self.network, torch.stack(readable).to(self.device))) if readable else []
+                values = list(_infer(network, torch.stack(readable).to(self.device))) if readable else []
                 for block, pixels in batch:
                     yield block, pixels if isinstance(pixels, InputError) else self._kept(block, values.pop(0))
 
@@ -190,6 +195,19 @@ def confidence_map(
             _thin(confidence, values, part.shifted(-box.y0, -box.x0), downsample)
     assert confidence is not None, "an empty box has no confidence"
     return confidence
+
+
+def at_image(network: nn.Module, image: Readable) -> nn.Module:
+    """Return what predicts this image: the network itself, unless it first looks at the image as a whole."""
+    if isinstance(network, PerImage) and isinstance(image, Image):
+        return _at_image(network, image)
+    return network
+
+
+@lru_cache(maxsize=8)
+def _at_image(network: PerImage, image: Image) -> nn.Module:
+    parts, look = typical_of(image)
+    return network.for_image(parts, look, gray=image.gray).eval()
 
 
 def halo(reach: int | None) -> int:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from napari_semiseg.engine.requests import Preset
+from napari_semiseg.methods._base import NO_NETWORK, FittedMethod
+from napari_semiseg.methods._registry import find_method
 
 MINUTES: dict[str, float] = {"quick": 3.0, "standard": 10.0, "best": 40.0}
 """Minutes of training on a CPU; on a GPU the same, with a larger network."""
@@ -26,7 +28,7 @@ class Plan:
     minutes : float or None
         None where `epochs` count.
     epochs : int or None
-        Passes over the unlabeled cells.
+        Passes over the unlabeled cells; 1 where a method looks at all labels once.
     options : dict
         Options of the sampler, the optimizer and the method that differ from their defaults.
     """
@@ -138,6 +140,17 @@ _PAPER_GCT: dict[str, Any] = {
     "schedule": "poly",
 }
 """Of the released code, whose crops are a pixel wider; its network is DeepLab v2 with ResNet-101."""
+_PAPER_TINY: dict[str, Any] = {
+    "optimizer": "adam",
+    "lr": 2e-3,
+    "weight_decay": 0.0,
+    "schedule": "constant",
+    "scale": 0.0,
+    "degrees": 0.0,
+    "color_labeled": "none",
+}
+_PAPER_SCALE: dict[str, Any] = {"optimizer": "adam", "lr": 2e-4, "weight_decay": 1e-4, "scale": 0.0, "degrees": 0.0}
+_FITTED = Plan(NO_NETWORK, None, 1)
 
 PAPER: dict[str, Plan] = {
     "supervised": Plan("dense_unet161", None, 80, {**_PAPER_CDCL, "weight_dice": 0.0, "ema_decay": 0.0}),
@@ -168,6 +181,11 @@ PAPER: dict[str, Plan] = {
     "gct": Plan("deeplab_resnet101", None, 45, _PAPER_GCT),
     "dualrel": Plan("dense_unet161", None, 80, _PAPER_CDCL),  # not published: as CDCL
     "csl": Plan("csl", None, 300, {**_PAPER_CSL, "restarts": 1}),
+    "hematoxylin_threshold": _FITTED,
+    "intensity_threshold": _FITTED,
+    "random_forest": _FITTED,
+    "scale_pretext": Plan("scale_attention", None, 700, {**_PAPER_SCALE, "crop": 640, "batch_unlabeled": 32}),
+    "tiny_cnn": Plan("csl", None, 300, {**_PAPER_TINY, "crop": 300}),
 }
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -196,6 +214,16 @@ SMALL: dict[str, dict[str, Any]] = {
     "gct": {"batch_labeled": 4, "batch_unlabeled": 4, "detector_width": 16},
     "dualrel": {"batch_labeled": 4, "batch_unlabeled": 4, "channels": 64},
     "csl": {**_PAPER_CSL, "batch_unlabeled": 6, "lr": 2e-3},
+    "scale_pretext": {
+        **_PAPER_SCALE,
+        "crop": 256,
+        "batch_unlabeled": 6,
+        "lr": 1e-3,
+        "width": 16,
+        "encoder": "resnet18",
+        "pretrained": False,
+    },
+    "tiny_cnn": {**_PAPER_TINY, "batch_labeled": 4},
 }
 """Options for two cores: what leaves each method's terms intact and fits minutes."""
 
@@ -235,8 +263,11 @@ def plan(preset: Preset, method: str, device: str) -> Plan:
     """Return what a preset chooses for a method on a kind of device ("cpu", "cuda", "mps")."""
     if preset == "paper":
         return PAPER[method]
-    if method == "csl":
-        return Plan("csl", MINUTES[preset], None, SMALL[method])
+    kind = find_method(method)
+    if issubclass(kind, FittedMethod):
+        return _FITTED
+    if kind.network:
+        return Plan(kind.network, MINUTES[preset], None, SMALL[method])
     if device == "cpu":
         return Plan("small_unet", MINUTES[preset], None, SMALL[method])
     return Plan("unet_resnet34", MINUTES[preset], None, {"crop": 256})

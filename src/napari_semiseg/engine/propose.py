@@ -14,6 +14,7 @@ from napari_semiseg.blocks import Box, cells
 from napari_semiseg.config import Config
 from napari_semiseg.engine.control import Control
 from napari_semiseg.engine.npy import write_npy
+from napari_semiseg.engine.typical import LARGEST, typical_of
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import Event, Finished, Started, Written
 from napari_semiseg.io.images import Image, open_image
@@ -22,12 +23,9 @@ from napari_semiseg.postprocess.merge import SplitRule
 from napari_semiseg.postprocess.threshold import REACH, Threshold, find_stain, find_threshold
 from napari_semiseg.postprocess.tissue import OVERVIEW, find_tissue
 
-LARGEST = 4096
-"""Images whose longer side is at most this, in pixels, are proposed whole."""
 WINDOW = 2048
 """Side of the part of a larger image that is proposed where none is asked for, in pixels."""
 _CELL = 512
-_SAMPLES = 24
 
 
 class ProposeRequest(Config):
@@ -106,15 +104,8 @@ def _rectangle(image: Image, asked: tuple[int, int, int, int] | None) -> Box:
 
 
 def _threshold(image: Image) -> Threshold:
-    if max(image.shape) <= LARGEST:
-        pixels = image.read(Box.whole(image.shape))
-        return find_threshold([pixels], find_stain(pixels, image.gray))
-    overview = image.overview(OVERVIEW)
-    tissue = find_tissue(overview, image.shape)
-    parts = [cell for cell in cells(image.shape, _CELL) if tissue.any_in(cell)]
-    full = [cell for cell in parts if tissue.part(cell).mean() > 0.9] or parts or cells(image.shape, _CELL)
-    chosen = [full[place] for place in np.unique(np.linspace(0, len(full) - 1, _SAMPLES).astype(int))]
-    return find_threshold((image.read(cell) for cell in chosen), find_stain(overview, image.gray))
+    parts, look = typical_of(image)
+    return find_threshold(parts, find_stain(look, image.gray))
 
 
 def _confidence(image: Image, box: Box, found: Threshold) -> NDArray[np.uint8]:

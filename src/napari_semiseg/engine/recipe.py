@@ -23,7 +23,7 @@ from napari_semiseg.engine.optim import OptimConfig, descend, forget
 from napari_semiseg.engine.presets import Plan, plan
 from napari_semiseg.engine.requests import TrainRequest
 from napari_semiseg.errors import InputError
-from napari_semiseg.methods._base import Method, Task
+from napari_semiseg.methods._base import NO_NETWORK, FittedMethod, Method, Task
 from napari_semiseg.methods._registry import find_method
 from napari_semiseg.nn._registry import build_network, network_spec
 from napari_semiseg.nn.network import Network
@@ -195,7 +195,8 @@ def prepare(request: TrainRequest) -> Recipe:
         steps=TRIED_STEPS,
         seed=request.seed,
     )
-    steps = request.steps or _epoch_steps(chosen, data, sampler, request)
+    once = issubclass(kind, FittedMethod)
+    steps = 1 if once else request.steps or _epoch_steps(kind, chosen, data, sampler, request)
     notes: tuple[str, ...] = ()
     if steps is None:
         minutes = request.minutes or chosen.minutes
@@ -252,6 +253,9 @@ def take_step(recipe: Recipe, step: int, rate: float = 1.0) -> tuple[dict[str, f
         Whether loss and gradient were finite, so that the step was made.
     """
     choices, method = recipe.choices, recipe.method
+    if isinstance(method, FittedMethod):
+        method.fit(batch.to(recipe.device) for batch in recipe.sampler.regions(method.margin))
+        return {}, True
     batch = recipe.sampler.batch(step).to(recipe.device)
     # Whatever the method draws depends on the seed and the step alone: nothing has to be saved for an exact resume.
     torch.manual_seed(choices.seed * 1_000_003 + step + 1)
@@ -343,13 +347,14 @@ def _require_own_network(kind: type[Method], request: TrainRequest) -> None:
     """Refuse a network, or weights of one, that a method with a network of its own would pass over."""
     if not kind.network:
         return
+    own = "trains no network" if kind.network == NO_NETWORK else "begins with a fresh network of its own"
     for option, asked, fitting in (
         ("network", request.network, ("auto", kind.network)),
         ("weights", request.weights, ("auto", "none")),
     ):
         if asked not in fitting:
             raise InputError(
-                f"The method '{kind.name}' begins with a fresh network of its own and has no use for "
+                f"The method '{kind.name}' {own} and has no use for "
                 f"--{option} {asked}: leave that out, or name another --method, which needs labels."
             )
 
@@ -375,10 +380,12 @@ def _sort_options(options: Mapping[str, Any], kind: type[Method]) -> tuple[Sampl
     )
 
 
-def _epoch_steps(chosen: Plan, data: TrainingData, sampler: SamplerConfig, request: TrainRequest) -> int | None:
+def _epoch_steps(
+    kind: type[Method], chosen: Plan, data: TrainingData, sampler: SamplerConfig, request: TrainRequest
+) -> int | None:
     if request.minutes:
         return None
-    if chosen.network == "csl":
+    if kind.name == "csl":
         return chosen.steps(len(data.images), sampler.batch_unlabeled)  # one crop per image and epoch, as in the paper
     cells = sum(
         -(-h // request.subimage) * -(-w // request.subimage) for h, w in (image.shape for image in data.images)
@@ -391,6 +398,8 @@ def _weights(network: str, request: TrainRequest, device: torch.device) -> str:
     """Return what the network begins with: pretrained weights, unless time is too short to make anything of them."""
     if request.weights != "auto":
         return request.weights
+    if network == NO_NETWORK:
+        return "none"
     worth_it = device.type != "cpu" or request.preset == "paper"
     return "imagenet" if worth_it and network_spec(network).pretrained else "none"
 

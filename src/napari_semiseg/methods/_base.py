@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -39,6 +39,10 @@ class Task:
     crop: int = 320
     seed: int = 0
     probe: Tensor | None = None
+
+
+NO_NETWORK = "none"
+"""What stands in the place of a network's name where a method trains none."""
 
 
 class MethodConfig(Config):
@@ -83,8 +87,10 @@ class Method(nn.Module, ABC):
     labels: ClassVar[Literal["needed", "used", "unused"]]
     """`needed`: refuses to run without; `used`: runs without too; `unused`: never looks at them."""
     classes: ClassVar[Literal["two", "any"]] = "any"
+    random: ClassVar[bool] = True
+    """Whether the seed makes a difference."""
     network: ClassVar[str | None] = None
-    """Name of the only network that fits, if the method brings its own."""
+    """Name of the only network that fits, if the method brings its own; `NO_NETWORK` if it trains none."""
 
     def __init__(self, new_network: Callable[[], Network], task: Task, config: MethodConfig) -> None:
         super().__init__()
@@ -136,6 +142,37 @@ class Method(nn.Module, ABC):
         """
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         return [[{"params": trained}]]
+
+
+class FittedMethod(Method):
+    """A method without gradient: it looks at all labels once, and its run is one step.
+
+    What it finds lies in the buffers of its predictor, whose shapes depend on the options alone, so that a checkpoint
+    is loaded like that of a network. Whatever it draws depends on `Task.seed`.
+    """
+
+    network: ClassVar[str | None] = NO_NETWORK
+    views: ClassVar[Views] = Views(labeled=True, augment=False)
+    margin: ClassVar[int] = 0
+    """Pixels around a labeled region that `fit` is shown too; their labels are `IGNORE`."""
+
+    @abstractmethod
+    def fit(self, regions: Iterable[Batch]) -> None:
+        """Learn from the labeled regions: batches of one, whole and as they lie in the images.
+
+        Raises
+        ------
+        InputError
+            If there is nothing to learn from and the method needs it.
+        """
+
+    def losses(self, batch: Batch, step: int) -> dict[str, Tensor] | None:
+        """Return None: there is no objective to descend."""
+        return None
+
+    def parameter_groups(self) -> list[list[dict[str, Any]]]:
+        """Return none: there is no optimizer."""
+        return []
 
 
 def zero_of(reference: Tensor) -> Tensor:

@@ -17,9 +17,14 @@ from napari_semiseg.methods.cutmix_seg import CutMixSeg
 from napari_semiseg.methods.dualrel import DualRel
 from napari_semiseg.methods.fixmatch import FixMatch
 from napari_semiseg.methods.gct import GCT
+from napari_semiseg.methods.hematoxylin_threshold import HematoxylinThreshold
+from napari_semiseg.methods.intensity_threshold import IntensityThreshold
 from napari_semiseg.methods.mean_teacher import MeanTeacher
+from napari_semiseg.methods.random_forest import RandomForest
+from napari_semiseg.methods.scale_pretext import ScalePretext
 from napari_semiseg.methods.supervised import Supervised
 from napari_semiseg.methods.tcsm import TCSM
+from napari_semiseg.methods.tiny_cnn import TinyCNN
 from napari_semiseg.methods.unimatch import UniMatch
 
 _ALL: tuple[type[Method], ...] = (
@@ -37,6 +42,11 @@ _ALL: tuple[type[Method], ...] = (
     GCT,
     DualRel,
     CSL,
+    ScalePretext,
+    HematoxylinThreshold,
+    IntensityThreshold,
+    RandomForest,
+    TinyCNN,
 )
 METHODS: Mapping[str, type[Method]] = MappingProxyType({method.name: method for method in _ALL})
 

@@ -81,6 +81,16 @@ def _csl(classes: int, stain: Stain, pretrained: bool) -> Network:
     return ConfidenceNetwork()
 
 
+def _scale_attention(classes: int, stain: Stain, pretrained: bool) -> Network:
+    from napari_semiseg.nn.attention import AttentionNetwork
+
+    if classes != 2:
+        raise InputError(
+            f"The network 'scale_attention' tells nuclei from background, not {classes} classes: choose another."
+        )
+    return AttentionNetwork()
+
+
 _CENTERS = (
     "Bilinear upsampling keeps pixel centers (align_corners=False) where the released code aligns corners, "
     "so that blocks sample the same grid."
@@ -125,6 +135,7 @@ _SPECS = (
     ),
     NetworkSpec("dense_unet161", "DenseUNet-161", _dense_unet, pretrained=True, deviations=(_CENTERS, _DROPOUT_MODULE)),
     NetworkSpec("csl", "CSL confidence network", _csl, finite_reach=True, deviations=(_PAPERS_COUNT,)),
+    NetworkSpec("scale_attention", "Scale attention network", _scale_attention, finite_reach=True),
 )
 
 NETWORKS: Mapping[str, NetworkSpec] = MappingProxyType({spec.name: spec for spec in _SPECS})

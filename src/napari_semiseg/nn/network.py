@@ -3,9 +3,33 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
+import numpy as np
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
+
+
+class PerImage(nn.Module, ABC):
+    """A predictor that looks at an image as a whole before it predicts parts of it.
+
+    Called on its own it takes what it is shown for the whole image.
+    """
+
+    @abstractmethod
+    def for_image(self, parts: Sequence[NDArray[np.uint8]], look: NDArray[np.uint8], *, gray: bool) -> nn.Module:
+        """Return what predicts the parts of one image.
+
+        Parameters
+        ----------
+        parts : sequence of ndarray, (h, w, 3), uint8
+            The image, or samples of its tissue.
+        look : ndarray, (h, w, 3), uint8
+            The whole image, perhaps at a lower resolution.
+        gray : bool
+            Whether its file has one channel.
+        """
 
 
 class Network(nn.Module, ABC):

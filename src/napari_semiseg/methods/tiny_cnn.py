@@ -1,0 +1,70 @@
+"""The network of CSL, taught by labels: a baseline of its paper.
+
+N. Boserup, R. Selvan, "Efficient Self-Supervision using Patch-based Contrastive Learning for Histopathology Image
+Segmentation", NLDL 2023, Table 1 ("supervised CNN").
+
+    L = BCE(f_θ(I), y) + w (1 - Dice(f_θ(I), y))        over the labeled pixels, K = 1
+
+paper    here
+f_θ      `ConfidenceNetwork`, 7,345 parameters at K = 1; its logit and 0 are the logits of two classes, whose
+         cross-entropy is the binary one of the sigmoid
+L        unpublished, as are rate and epochs: binary cross-entropy and soft Dice are ours
+
+The run keeps the step with the best Dice on the validation cells, which stands for the paper's early stop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from napari_semiseg.data.batch import Batch, Views
+from napari_semiseg.losses.cross_entropy import cross_entropy
+from napari_semiseg.losses.dice import soft_dice
+from napari_semiseg.methods._base import Method, MethodConfig, Task
+from napari_semiseg.nn.confidence import ConfidenceNetwork
+from napari_semiseg.nn.network import Network
+
+
+class TinyCNNConfig(MethodConfig):
+    """Options of `TinyCNN`."""
+
+    weight_dice: float = Field(1.0, ge=0, le=10, description="Weight of the soft Dice term; the paper names no loss.")
+
+
+class TinyCNN(Method):
+    """Seven thousand weights, every pixel seen at full resolution, taught by labels only."""
+
+    name: ClassVar[str] = "tiny_cnn"
+    title: ClassVar[str] = "Labels only, tiny network"
+    reference: ClassVar[str] = (
+        "N. Boserup, R. Selvan, Efficient self-supervision using patch-based contrastive learning for histopathology "
+        "image segmentation, NLDL 2023."
+    )
+    Config: ClassVar[type[MethodConfig]] = TinyCNNConfig
+    views: ClassVar[Views] = Views(labeled=True)
+    labels: ClassVar[Literal["needed", "used", "unused"]] = "needed"
+    classes: ClassVar[Literal["two", "any"]] = "two"
+    network: ClassVar[str | None] = "csl"
+
+    def __init__(self, new_network: Callable[[], Network], task: Task, config: TinyCNNConfig) -> None:
+        super().__init__(new_network, task, config)
+        self.config = config
+        self.net = ConfidenceNetwork(channels=1)
+
+    def losses(self, batch: Batch, step: int) -> dict[str, Tensor] | None:
+        """Return both terms; None for a batch without labels."""
+        if batch.image_l is None or batch.label_l is None:
+            return None
+        logits = self.net(batch.image_l)
+        losses = {"sup": cross_entropy(logits, batch.label_l)}
+        if self.config.weight_dice:
+            losses["dice"] = self.config.weight_dice * soft_dice(logits, batch.label_l)
+        return losses
+
+    def predictor(self) -> nn.Module:
+        """Return the network."""
+        return self.net

@@ -1,0 +1,167 @@
+"""Scale pretext: its terms, its magnifications, and its level."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from napari_semiseg.methods._base import Task
+from napari_semiseg.methods.scale_pretext import (
+    ScalePretext,
+    ScalePretextConfig,
+    magnifications,
+    mean_square,
+    roughness,
+)
+from napari_semiseg.nn.attention import WARPS, AttentionNetwork, level_of
+
+SMALL = {"width": 4, "encoder": "resnet18", "pretrained": False}
+
+
+def build(**options):
+    torch.manual_seed(0)
+    config = ScalePretextConfig(**{**SMALL, **options})
+    return ScalePretext(lambda: pytest.fail("it brings its own"), Task(steps=40, crop=64), config)
+
+
+def test_the_attention_network_is_as_large_as_in_the_paper():
+    attention = sum(p.numel() for p in AttentionNetwork().parameters())
+
+    # 3x3 convolutions without bias: 3 to 64 and twelve 64 to 64, thirteen normalizations, and the last layer.
+    assert attention == 27 * 64 + 12 * 9 * 64 * 64 + 13 * 128 + 65
+
+
+def test_every_warp_is_undone_by_its_inverse():
+    x = torch.arange(24.0).view(1, 1, 4, 6)
+
+    assert all(torch.equal(back(warp(x)), x) for warp, back in WARPS)
+    assert len({(tuple(warp(x).flatten().tolist()), tuple(warp(x).shape)) for warp, _ in WARPS}) == 6
+
+
+def test_the_level_leaves_the_share_above_it():
+    scores = torch.rand(3, 1, 50, 40, generator=torch.Generator().manual_seed(0))
+    level = level_of(scores, 0.07)
+    plain = sum(sorted(one.flatten().tolist())[math.floor(0.93 * 1_999)] for one in scores) / 3
+
+    assert level.item() == pytest.approx(plain, abs=2e-3)
+    assert (scores > level).float().mean().item() == pytest.approx(0.07, abs=0.01)
+
+
+def test_the_running_level_remembers_nine_parts_in_ten():
+    net = AttentionNetwork(2)
+    net.remember(torch.tensor(1.0))
+    net.remember(torch.tensor(1.0))
+
+    assert net.level.item() == pytest.approx(0.19)
+
+
+def test_magnifications_are_means_over_ever_larger_windows():
+    crops = torch.rand(2, 4, 64, 64, dtype=torch.float64)
+    crops[:, -1] = 1
+    patches, seen = magnifications(crops)
+
+    assert patches.shape == (6, 3, 16, 16)
+    assert bool((seen == 1).all())
+    for b in range(2):  # the widest window is the whole crop
+        for y, x in ((0, 0), (3, 7)):
+            plain = sum(crops[b, 1, 4 * y + i, 4 * x + j].item() for i in range(4) for j in range(4)) / 16
+            assert patches[4 + b, 1, y, x].item() == pytest.approx(plain, abs=1e-12)
+
+
+def test_what_lies_outside_the_image_is_not_seen_at_any_magnification():
+    crops = torch.ones(1, 4, 64, 64)
+    crops[:, -1, 0, 0] = 0
+    _, seen = magnifications(crops)
+
+    assert seen[2, 0, 0, 0] == 0
+    assert seen[2].sum() == 16 * 16 - 1
+
+
+def test_roughness_is_the_plain_mean_over_neighbors_and_so_is_its_gradient():
+    a = torch.rand(2, 1, 3, 4, dtype=torch.float64, requires_grad=True)
+    seen = torch.ones_like(a)
+    down = [abs(a[b, 0, y + 1, x] - a[b, 0, y, x]) for b in range(2) for y in range(2) for x in range(4)]
+    across = [abs(a[b, 0, y, x + 1] - a[b, 0, y, x]) for b in range(2) for y in range(3) for x in range(3)]
+    plain = sum(down) / len(down) + sum(across) / len(across)
+    found = roughness(a, seen)
+
+    assert found.item() == pytest.approx(plain.item(), abs=1e-9)
+    [mine], [theirs] = torch.autograd.grad(found, a), torch.autograd.grad(plain, a)
+    assert torch.allclose(mine, theirs, atol=1e-9)
+
+
+def test_pixels_that_are_not_seen_count_in_no_mean():
+    one, other = torch.zeros(1, 1, 2, 2), torch.tensor([[[[1.0, 2.0], [3.0, 5.0]]]])
+    seen = torch.tensor([[[[1.0, 0.0], [1.0, 0.0]]]])
+
+    assert mean_square(one, other, seen).item() == pytest.approx(5)
+    assert mean_square(one, other, torch.zeros_like(seen)).item() == 0
+    assert roughness(other, torch.zeros_like(seen)).item() == 0
+
+
+def test_the_target_of_turned_patches_has_no_gradient(make_batch):
+    method = build(weight_smooth=0, weight_scales=0)
+    batch = make_batch()
+    torch.manual_seed(1)
+    losses = method.losses(batch, 0)
+
+    assert set(losses) == {"scale", "smooth", "turned", "scales"}
+    assert losses["turned"].requires_grad
+    assert not method._turned(batch.weak_u[..., :16, :16]).requires_grad
+
+
+def test_where_nothing_is_seen_only_the_magnification_is_left(make_batch):
+    batch = make_batch()
+    blind = replace(batch, valid_u=torch.zeros_like(batch.valid_u))
+    losses = build().losses(blind, 0)
+
+    assert [losses[name].item() for name in ("smooth", "turned", "scales")] == [0, 0, 0]
+    assert math.isfinite(losses["scale"].item())
+
+
+def test_it_learns_to_tell_magnifications(make_batch):
+    method = build().train()
+    batch = make_batch()
+    optimizer = torch.optim.Adam(method.parameters(), lr=2e-3)
+    for step in range(12):
+        torch.manual_seed(step)
+        losses = method.losses(batch, step)
+        optimizer.zero_grad()
+        sum(losses.values()).backward()
+        optimizer.step()
+
+    assert method.counters()["magnification told"] > 0.5
+
+
+def test_an_averaged_prediction_is_the_mean_of_eight_attentions():
+    torch.manual_seed(0)
+    net = AttentionNetwork(3, average=True).double().eval()
+    image = torch.rand(1, 3, 24, 32, dtype=torch.float64)
+    with torch.no_grad():
+        found = net(image).softmax(1)[:, 1:]
+        each = [net.attention(net.scores(image))]
+        each += [back(net.attention(net.scores(warp(image)))) for warp, back in WARPS]
+        half = net.attention(net.scores(torch.nn.functional.avg_pool2d(image, 2)))
+        each.append(torch.nn.functional.interpolate(half, size=(24, 32), mode="bilinear"))
+
+    assert len(each) == 8
+    assert found.numpy() == pytest.approx((sum(each) / 8).numpy(), abs=1e-6)
+
+
+@pytest.mark.parametrize("average", [False, True])
+def test_the_reach_is_as_far_as_it_sees(average):
+    torch.manual_seed(0)
+    net = AttentionNetwork(2, average=average).double().eval()
+    side = 2 * net.reach + 12
+    image = torch.rand(1, 3, side, side, dtype=torch.float64)
+    changed = image.clone()
+    middle = side // 2
+    changed[..., middle - net.reach - 1, :] = 0
+    with torch.no_grad():
+        difference = (net(image) - net(changed)).abs().amax((0, 1, 3))
+
+    assert difference[middle].item() == 0
+    assert difference[middle - net.reach - 1].item() > 0
