@@ -27,6 +27,7 @@ REQUESTS = {
     "suggest": "engine.suggest:SuggestRequest",
     "export": "engine.export:ExportRequest",
     "demo": "engine.demo:DemoRequest",
+    "benchmark": "engine.benchmark:BenchmarkRequest",
     "crops": "data.sampler:SamplerConfig",
     "optimizer": "engine.optim:OptimConfig",
 }
@@ -63,6 +64,7 @@ def presets(method: str) -> str:
     for preset in ("quick", "standard", "best", "paper"):
         slow, fast = plan(preset, method, "cpu"), plan(preset, method, "cuda")
         length = f"{slow.minutes:g} minutes" if slow.minutes else f"{slow.epochs} epochs"
+        length = "one look at the labels" if slow.network == "none" else length
         for place, chosen in [("any", slow)] if slow == fast else [("CPU", slow), ("GPU", fast)]:
             others = ", ".join(f"{key} {value}" for key, value in chosen.options.items()) or "none"
             rows.append((f"`{preset}`", length, place, f"`{chosen.network}`", others))

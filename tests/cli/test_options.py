@@ -6,6 +6,7 @@ import pytest
 import typer.main
 
 from napari_semiseg.cli.app import app
+from napari_semiseg.engine.benchmark import BenchmarkRequest
 from napari_semiseg.engine.demo import DemoRequest
 from napari_semiseg.engine.export import ExportRequest
 from napari_semiseg.engine.predict import PredictRequest
@@ -15,6 +16,7 @@ from napari_semiseg.engine.suggest import SuggestRequest
 
 VERBS = typer.main.get_command(app).commands
 REQUESTS = {
+    "benchmark": BenchmarkRequest,
     "demo": DemoRequest,
     "export": ExportRequest,
     "predict": PredictRequest,

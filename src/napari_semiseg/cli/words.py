@@ -25,6 +25,7 @@ from napari_semiseg.events import (
 )
 
 DOING = {
+    "benchmark": "the benchmark",
     "demo": "the demonstration",
     "export": "export",
     "predict": "prediction",

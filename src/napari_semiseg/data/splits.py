@@ -67,7 +67,7 @@ def choose_cells(every: Sequence[Cell], labeled: str | None, seed: int) -> list[
     """
     if labeled is None:
         return list(every)
-    count = _count(labeled, len(every))
+    count = count_of(labeled, len(every))
     if count is None:
         return _listed(every, Path(labeled))
     if count > len(every):
@@ -84,7 +84,14 @@ def set_aside(count: int, share: float) -> int:
     return int(count * share) if count >= 4 else 0
 
 
-def _count(labeled: str, total: int) -> int | None:
+def count_of(labeled: str, total: int) -> int | None:
+    """Return how many of `total` a count ("15") or a fraction ("1/32") means; None if it is neither.
+
+    Raises
+    ------
+    InputError
+        If it is negative, not whole, or more than all.
+    """
     try:
         amount = Fraction(labeled)
     except (ValueError, ZeroDivisionError):

@@ -75,6 +75,10 @@ class Pair:
         Class of every pixel, 0 background.
     semantic : bool
         Whether the prediction has no instances of its own: its connected components count as nuclei.
+    mask : ndarray, (h, w), bool, optional
+        Where nuclei are, for the scores of pixels, if that is not where `predicted` has instances.
+    valid : ndarray, (h, w), bool, optional
+        Pixels that count in the scores of pixels; without it all do.
     """
 
     name: str
@@ -83,6 +87,8 @@ class Pair:
     predicted_classes: NDArray[Any] | None = None
     truth_classes: NDArray[Any] | None = None
     semantic: bool = False
+    mask: NDArray[np.bool_] | None = None
+    valid: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -177,13 +183,15 @@ def score(pairs: Iterable[Pair], classes: Sequence[str] = ()) -> Scores:
     for pair in pairs:
         _check(pair, classes)
         predicted = ndi.label(pair.predicted > 0, np.ones((3, 3)))[0] if pair.semantic else pair.predicted
-        table = metrics.confusion(pair.predicted > 0, pair.truth > 0)
+        mask = pair.predicted > 0 if pair.mask is None else pair.mask
+        table = metrics.confusion(mask, pair.truth > 0, valid=pair.valid)
         counts = metrics.compare(predicted, pair.truth)
         semantic += pair.semantic
         tables.append(table)
         objects.append(counts)
         if pair.predicted_classes is not None and pair.truth_classes is not None:
-            class_tables.append(metrics.confusion(pair.predicted_classes, pair.truth_classes, len(classes) + 1))
+            found, true, count = pair.predicted_classes, pair.truth_classes, len(classes) + 1
+            class_tables.append(metrics.confusion(found, true, count, valid=pair.valid))
         images.append({"name": pair.name, **_pixel_scores(table), **_object_scores(counts)})
     if not images:
         raise InputError("There is nothing to evaluate: no predicted image has labels of the same name.")

@@ -120,7 +120,7 @@ def _read_dataset(folder: Path, request: TrainRequest) -> TrainingData:
 
 
 def read_split(folder: Path, splits: str | None, part: str) -> list[str]:
-    """Return the stems that a part of a data set lists.
+    """Return the stems that a part of a data set lists, or several parts ("train+val").
 
     Raises
     ------
@@ -131,10 +131,11 @@ def read_split(folder: Path, splits: str | None, part: str) -> list[str]:
     if not path.is_file():
         raise InputError(f"{path} is missing: a data set is a folder with images/, labels/ and splits.json.")
     parts = atomic.read_json(path)
-    if not isinstance(parts, dict) or not isinstance(parts.get(part), list):
-        known = ", ".join(parts) if isinstance(parts, dict) else "none"
-        raise InputError(f"{path} has no part '{part}': it has {known}.")
-    return [str(stem) for stem in parts[part]]
+    for name in part.split("+"):
+        if not isinstance(parts, dict) or not isinstance(parts.get(name), list):
+            known = ", ".join(parts) if isinstance(parts, dict) else "none"
+            raise InputError(f"{path} has no part '{name}': it has {known}.")
+    return [str(stem) for name in part.split("+") for stem in parts[name]]
 
 
 def _with_cells(

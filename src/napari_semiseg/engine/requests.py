@@ -26,7 +26,7 @@ class TrainRequest(Config):
     )
     subimage: int = Field(250, ge=32, le=4096, description="Side of a cell, in pixels.")
     splits: str | None = Field(None, description="A splits.json to use instead of the data set's own.")
-    split: str = Field("train", description="The part of the data set to learn from.")
+    split: str = Field("train", description="The part of the data set to learn from; several as train+val.")
     validation: float = Field(
         0.25, ge=0, le=0.5, description="Share of the labeled cells kept for judging, from four cells on."
     )

@@ -1,0 +1,233 @@
+"""The results of a benchmark for programs, for readers, and as pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_semiseg import atomic
+from napari_semiseg.engine.evaluate import DEFINITIONS, EMPTY_CASES
+from napari_semiseg.engine.papers import DEFINITIONS as PAPERS
+from napari_semiseg.engine.papers import PaperRow, paper_rows
+from napari_semiseg.methods._registry import find_method
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SCHEMA = 1
+NONE = "0"
+
+COLUMNS = {
+    "dice": "Dice per image",
+    "dice_cells": "Dice per sub-image",
+    "iou": "Jaccard per image",
+    "dice_pooled": "Dice pooled",
+    "mdice_two_class": "mDice, two classes",
+    "miou_two_class": "mIoU, two classes",
+    "accuracy_pooled": "accuracy pooled",
+    "aji": "AJI",
+    "pq": "PQ",
+}
+CLASS_COLUMNS = {
+    "mdice": "mDice, all classes",
+    "miou": "mIoU, all classes",
+    "accuracy_classes": "accuracy, all classes",
+}
+WORDS = {**DEFINITIONS, "dice_cells": "foreground Dice of each sub-image, mean over sub-images"}
+
+Record = Mapping[str, Any]
+
+
+def write_report(
+    out: Path, rows: Sequence[Record], request: Record, total: int, failed: Mapping[str, str], dataset: str
+) -> list[Path]:
+    """Write ``results.json`` and ``table.md``, each whole or not at all.
+
+    Parameters
+    ----------
+    out : Path
+        The folder of the benchmark.
+    rows : sequence of mapping
+        The finished rows.
+    request : mapping
+        What was asked for.
+    total : int
+        How many rows there will be.
+    failed : mapping of str to str
+        Why rows cannot be had, by name.
+    dataset : str
+        Name of what is scored, by which the papers' figures are found.
+    """
+    results, table = out / "results.json", out / "table.md"
+    beside = [vars(row) for row in paper_rows(dataset)]
+    atomic.write_json(
+        results,
+        {
+            "schema": SCHEMA,
+            "request": dict(request),
+            "rows_planned": total,
+            "rows_finished": len(rows),
+            "failed": dict(failed),
+            "definitions": WORDS,
+            "rows": list(rows),
+            "papers": {"definitions": PAPERS, "rows": beside},
+        },
+    )
+    atomic.write_text(table, table_of(rows, request, total, failed, dataset))
+    return [results, table]
+
+
+def table_of(rows: Sequence[Record], request: Record, total: int, failed: Mapping[str, str], dataset: str) -> str:
+    """Return the results as a page of Markdown: a table for each amount of labels, the papers' rows below ours."""
+    trained = Path(request["dataset"]).name
+    scored = f"`{request['part']}` of {dataset}"
+    lines = [f"# {trained}, scored on {scored}", "", _conditions(rows, request)]
+    if len(rows) < total:
+        lines += ["", f"**Unfinished: {len(rows)} of {total} rows.**"]
+    papers = paper_rows(dataset) if request["test"] is None or Path(request["test"]).name == trained else []
+    unlabeled = [row for row in rows if row["labeled"] == NONE]
+    amounts = list(dict.fromkeys(row["labeled"] for row in rows if row["labeled"] != NONE))
+    for amount in amounts or [NONE]:
+        mine = [row for row in rows if row["labeled"] == amount and amount != NONE]
+        lines += ["", f"## {_amount(amount, mine, request['by'])}", "", *_section(amount, mine, unlabeled, papers)]
+    lines += ["", *[f"- *{name}*: {WORDS[key]}." for key, name in COLUMNS.items()], "", EMPTY_CASES]
+    named = [paper for paper in PAPERS if any(row.paper == paper for row in papers)]
+    lines += ["", *[f"- *{paper}*, as printed there: {PAPERS[paper]}." for paper in named]] if named else []
+    lines += ["", *[f"- No row `{name}`: {why}" for name, why in failed.items()]] if failed else []
+    return "\n".join(lines) + "\n"
+
+
+def _section(amount: str, mine: Sequence[Record], unlabeled: Sequence[Record], papers: Sequence[PaperRow]) -> list[str]:
+    shown = [*unlabeled, *mine]
+    columns = dict(COLUMNS)
+    if any("mdice" in row["scores"] for row in shown):
+        columns |= CLASS_COLUMNS
+    counts = {row["cells"] for row in mine}
+    beside = [
+        row
+        for row in papers
+        if row.fits(amount, min(counts) if len(counts) == 1 else None) or (unlabeled and row.labeled == NONE)
+    ]
+    if any(set(row.scores) & set(CLASS_COLUMNS) for row in beside):
+        columns |= CLASS_COLUMNS
+    lines = [
+        _line("method", "labels", *columns.values(), "minutes", "steps", "runs"),
+        _line(*["---"] * (len(columns) + 5)),
+    ]
+    for name in dict.fromkeys(row["method"] for row in shown):
+        own = [row for row in shown if row["method"] == name]
+        scores = [mean_and_spread([row["scores"].get(column) for row in own]) for column in columns]
+        minutes = np.mean([row["seconds_training"] for row in own]) / 60
+        steps = f"{np.mean([row['steps'] for row in own]):.0f}"
+        cells = "/".join(str(count) for count in sorted({row["cells"] for row in own}))
+        lines.append(_line(f"`{name}`", cells, *scores, f"{minutes:.1f}", steps, str(len(own))))
+    for row in beside:
+        figures = [f"{row.scores[column]:.3f}" if column in row.scores else "" for column in columns]
+        lines.append(_line(f"*{row.method} ({row.paper})*", str(row.count or row.labeled), *figures, "", "", ""))
+    return lines
+
+
+def mean_and_spread(values: Sequence[float | None]) -> str:
+    """Return mean ± standard deviation over runs; the mean alone of one, "" of none."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return ""
+    spread = f" ± {np.std(known, ddof=1):.3f}" if len(known) > 1 else ""
+    return f"{np.mean(known):.3f}{spread}"
+
+
+def _conditions(rows: Sequence[Record], request: Record) -> str:
+    length = f"{request['minutes']:g} minutes" if request["minutes"] else f"{request['steps']} steps"
+    if not (request["minutes"] or request["steps"]):
+        length = f"the time of the preset `{request['preset']}`"
+    devices = "; ".join(dict.fromkeys(row["device"] for row in rows)) or "nothing yet"
+    commits = ", ".join(dict.fromkeys(row["commit"] for row in rows))
+    torches = ", ".join(dict.fromkeys(row["versions"]["torch"] for row in rows))
+    words = f"Learned from `{request['split']}`, {length} a training, mean ± sd over runs. Device: {devices}."
+    return f"{words} torch {torches}, commit {commits}." if rows else words
+
+
+def _amount(amount: str, rows: Sequence[Record], by: str) -> str:
+    if amount == NONE:
+        return "No label"
+    if amount == "1":
+        return "All labels"
+    cells = "/".join(str(count) for count in sorted({row["cells"] for row in rows}))
+    name = Path(amount).name if Path(amount).is_file() else amount
+    return f"Labels: {name} of the {by} ({cells} cells)"
+
+
+def _line(*entries: str) -> str:
+    return f"| {' | '.join(entries)} |"
+
+
+def write_plots(out: Path, rows: Sequence[Record]) -> list[Path]:
+    """Draw Dice over labels, Dice over minutes, and the spread over images; nothing where no row is finished."""
+    if not rows:
+        return []
+    return [
+        _drawn(out / "dice_over_labels.png", lambda axes: _over_labels(axes, rows)),
+        _drawn(out / "dice_over_minutes.png", lambda axes: _over_minutes(axes, rows)),
+        _drawn(out / "dice_by_image.png", lambda axes: _by_image(axes, rows)),
+    ]
+
+
+def _drawn(path: Path, draw: Callable[[Axes], None]) -> Path:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.set_ylabel(COLUMNS["dice"])
+    draw(axes)
+    with atomic.staged(path) as file:
+        figure.savefig(file, dpi=120, format="png")
+    return path
+
+
+def _methods(rows: Sequence[Record]) -> list[str]:
+    return list(dict.fromkeys(row["method"] for row in rows))
+
+
+def _over_labels(axes: Axes, rows: Sequence[Record]) -> None:
+    most = max((row["cells"] for row in rows), default=1) or 1
+    for number, name in enumerate(_methods(rows)):
+        own = [row for row in rows if row["method"] == name]
+        color = f"C{number}"
+        if find_method(name).labels == "unused":
+            mean = float(np.mean([row["scores"]["dice"] for row in own]))
+            axes.axhline(mean, color=color, linestyle="--", label=f"{name} (no label)")
+            continue
+        counts = sorted({row["cells"] for row in own})
+        groups = [[row["scores"]["dice"] for row in own if row["cells"] == count] for count in counts]
+        means, spreads = [np.mean(group) for group in groups], [np.std(group) for group in groups]
+        axes.errorbar(counts, means, yerr=spreads, color=color, marker="o", capsize=3, label=name)
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(right=1.2 * most)
+    axes.set_xlabel("labeled cells")
+    axes.legend()
+
+
+def _over_minutes(axes: Axes, rows: Sequence[Record]) -> None:
+    for number, name in enumerate(_methods(rows)):
+        own = [row for row in rows if row["method"] == name]
+        minutes = [row["seconds_training"] / 60 for row in own]
+        axes.scatter(minutes, [row["scores"]["dice"] for row in own], color=f"C{number}", label=name)
+    axes.set_xlabel("minutes of training")
+    axes.legend()
+
+
+def _by_image(axes: Axes, rows: Sequence[Record]) -> None:
+    groups = list(dict.fromkeys((row["method"], row["labeled"]) for row in rows))
+    spread = [
+        [image["dice"] for row in rows if (row["method"], row["labeled"]) == group for image in row["images"]]
+        for group in groups
+    ]
+    axes.boxplot(spread, showmeans=True)
+    names = [f"{name}\n{Path(labeled).name if Path(labeled).is_file() else labeled}" for name, labeled in groups]
+    axes.set_xticks(range(1, len(groups) + 1), names, rotation=30)
+    axes.set_xlabel("method, labels")

@@ -1,0 +1,123 @@
+"""What the papers report, each figure in its own definition, to stand beside what was measured here.
+
+Nothing here was measured by this program. Names of scores are those of `engine.evaluate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """A row of a paper's table.
+
+    Attributes
+    ----------
+    dataset : str
+        ``monuseg``, ``dsb2018``, ``consep`` or ``bcss``.
+    paper, method : str
+    labeled : str
+        Fraction of the training cells with labels; "0" for none.
+    count : int or None
+        How many cells that is in the paper, where it says so.
+    scores : dict of str to float
+        In [0, 1].
+    """
+
+    dataset: str
+    paper: str
+    method: str
+    labeled: str
+    count: int | None
+    scores: dict[str, float]
+
+    def fits(self, labeled: str, cells: int | None) -> bool:
+        """Whether it stands beside runs with these labels: the same fraction, or as many cells."""
+        try:
+            same = "/" in labeled and Fraction(labeled) == Fraction(self.labeled)
+        except (ValueError, ZeroDivisionError):
+            same = False
+        return same or (labeled in ("0", "1") and labeled == self.labeled) or (bool(cells) and cells == self.count)
+
+
+def paper_rows(dataset: str) -> list[PaperRow]:
+    """Return the papers' rows for a data set, by the name of its folder; empty for one that no paper here used."""
+    name = dataset.lower().replace("-", "").replace("_", "")
+    return [row for row in ROWS if name.startswith(row.dataset)]
+
+
+CDCL_METHODS = ("SupOnly", "TCSMv2", "CutMix", "GCT", "CCT", "CAC", "CDCL")
+_CDCL = {
+    ("dsb2018", "1/32", None): "83.93/73.96 85.04/75.40 86.03/77.10 85.50/77.68 86.13/76.91 86.40/77.58 87.49/79.35",
+    ("dsb2018", "1/16", None): "86.10/77.17 87.48/78.48 87.70/79.92 88.13/80.60 88.15/79.69 88.49/80.19 89.88/82.34",
+    ("dsb2018", "1/8", None): "87.38/79.24 88.42/80.40 88.32/80.92 88.80/81.10 89.08/81.25 89.37/81.94 90.09/82.68",
+    ("monuseg", "1/32", 12): "71.83/56.49 73.08/58.42 73.37/58.69 73.80/59.21 74.29/59.59 74.79/60.28 75.97/61.77",
+    ("monuseg", "1/16", 24): "74.72/60.29 75.78/61.55 76.20/62.12 76.63/62.66 76.59/62.45 77.12/63.16 77.77/64.07",
+    ("monuseg", "1/8", 48): "75.81/61.50 77.44/63.52 77.29/63.70 77.69/64.08 77.21/63.25 78.24/64.54 78.93/65.56",
+}
+_CDCL_FULL = {"dsb2018": "90.46/83.27", "monuseg": "79.97/66.92"}
+
+CRCFP_METHODS = ("DeepLab", "CCT", "CAC", "CDCL", "CRCFP")
+_CRCFP = {
+    ("1/32", 15): "60.09/73.89/79.45 41.13/50.31/74.33 67.40/79.33/86.14 62.72/75.95/81.66 71.72/82.60/88.86",
+    ("1/16", 30): "56.20/70.80/75.27 40.99/49.56/75.17 71.44/82.47/88.27 60.63/74.40/79.99 72.08/82.91/88.58",
+    ("1/8", 60): "59.67/73.59/78.98 40.90/50.00/74.63 74.56/84.73/89.91 57.07/71.63/76.29 75.57/85.19/90.28",
+    ("1", 480): "71.29/82.49/87.52",
+}
+BCSS_METHODS = ("DeepLab", "CCT", "CAC", "CRCFP")
+_BCSS = {
+    "1/8": "40.99/55.96/66.53 22.84/32.01/56.14 44.67/58.97/72.43 47.09/61.84/73.20",
+    "1/4": "53.03/68.52/75.70 30.63/43.24/62.43 58.65/73.33/78.60 61.06/75.21/80.87",
+    "1/2": "56.26/71.33/78.07 29.78/41.63/61.94 60.44/74.67/80.50 61.86/75.73/81.18",
+    "1": "61.29/75.49/81.10",
+}
+_CSL = {
+    "monuseg": (0.5823, 0.7666, 0.6209, 0.62, 0.59),
+    "consep": (0.5700, 0.7375, 0.5139, 0.45, 0.52),
+}
+CSL_METHODS = (
+    ("threshold on gray levels", "1"),
+    ("supervised tiny CNN", "1"),
+    ("Scale-Pretext", "0"),
+    ("CSL, mse, mean of ten", "0"),
+    ("CSL, ce, mean of ten", "0"),
+)
+
+
+def _rows() -> Iterator[PaperRow]:
+    for (dataset, labeled, count), text in _CDCL.items():
+        for method, scores in zip(CDCL_METHODS, _scores(text, ("dice", "iou")), strict=True):
+            yield PaperRow(dataset, "CDCL 2022", method, labeled, count, scores)
+    for dataset, text in _CDCL_FULL.items():
+        [scores] = _scores(text, ("dice", "iou"))
+        yield PaperRow(dataset, "CDCL 2022", "FullSup", "1", 384 if dataset == "monuseg" else None, scores)
+    two_class = ("miou_two_class", "mdice_two_class", "accuracy_pooled")
+    for (labeled, count), text in _CRCFP.items():
+        for method, scores in zip(CRCFP_METHODS, _scores(text, two_class), strict=False):
+            yield PaperRow("monuseg", "CRCFP 2024", method, labeled, count, scores)
+    for labeled, text in _BCSS.items():
+        for method, scores in zip(BCSS_METHODS, _scores(text, ("miou", "mdice", "accuracy_classes")), strict=False):
+            yield PaperRow("bcss", "CRCFP 2024", method, labeled, None, scores)
+    for dataset, values in _CSL.items():
+        for (method, labeled), value in zip(CSL_METHODS, values, strict=True):
+            yield PaperRow(dataset, "CSL 2023", method, labeled, None, {"dice": value})
+
+
+def _scores(text: str, names: tuple[str, ...]) -> list[dict[str, float]]:
+    """Read percentages: one word for each method, with a slash between its scores."""
+    return [
+        {name: round(float(value) / 100, 4) for name, value in zip(names, word.split("/"), strict=True)}
+        for word in text.split()
+    ]
+
+
+ROWS: tuple[PaperRow, ...] = tuple(_rows())
+
+DEFINITIONS = {
+    "CDCL 2022": "foreground Dice and Jaccard per image, as its figures imply; it does not say whether of sub-images",
+    "CRCFP 2024": "mean over all classes with background, all pixels together; mean of three draws",
+    "CSL 2023": "foreground Dice per image; trained on all 37 images, channel and epoch chosen with their labels",
+}

@@ -1,0 +1,282 @@
+"""A benchmark: its rows, what it writes, how it goes on, and how it is shared."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_semiseg.engine import benchmark as module
+from napari_semiseg.engine.benchmark import Benchmark, BenchmarkRequest, benchmark
+from napari_semiseg.engine.benchmark_report import COLUMNS, mean_and_spread, table_of
+from napari_semiseg.engine.control import Control
+from napari_semiseg.engine.papers import ROWS, paper_rows
+from napari_semiseg.errors import InputError
+from napari_semiseg.events import Finished, Stop, Warned
+from napari_semiseg.metrics import confusion, dice
+from napari_semiseg.postprocess.threshold import propose
+
+
+@pytest.fixture
+def ask(small_dataset, tmp_path):
+    """Ask for a benchmark of seconds; everything can be overridden."""
+
+    def request(**changes):
+        values = {
+            "dataset": str(small_dataset),
+            "out": str(tmp_path / "bench"),
+            "methods": ("hematoxylin_threshold", "intensity_threshold"),
+            "fractions": ("1/2",),
+            "seeds": 2,
+            "subimage": 64,
+            "device": "cpu",
+        }
+        return BenchmarkRequest.checked(values | changes, "the request")
+
+    return request
+
+
+def results(request):
+    return json.loads((Path(request.out) / "results.json").read_text(encoding="utf-8"))
+
+
+def test_each_method_has_a_row_for_each_seed_and_what_needs_no_label_has_one(ask):
+    work = Benchmark(ask(fractions=("1/2", "3", "1")))
+    planned = [(row.method, row.labeled, row.seed) for row in work.rows]
+
+    assert planned[0] == ("hematoxylin_threshold", "0", 0)
+    assert planned[1:] == [("intensity_threshold", labeled, seed) for labeled in ("1/2", "3", "1") for seed in (0, 1)]
+
+
+def test_results_table_and_plots_are_written_with_where_they_come_from(ask):
+    request = ask()
+    events = list(benchmark(request))
+    found = results(request)
+
+    assert events[-1] == Finished("benchmark", request.out, facts={"rows": 3, "missing": 0})
+    assert found["rows_finished"] == found["rows_planned"] == 3
+    for row in found["rows"]:
+        assert row["device"]
+        assert row["commit"]
+        assert {"torch", "python"} <= row["versions"].keys()
+        assert set(COLUMNS) <= row["scores"].keys()
+        assert [image["name"] for image in row["images"]] == ["field-3"]
+    assert {row["cells"] for row in found["rows"] if row["method"] == "intensity_threshold"} == {6}
+    table = (Path(request.out) / "table.md").read_text(encoding="utf-8")
+    assert "| `hematoxylin_threshold` |" in table
+    assert "Unfinished" not in table
+    for name in ("dice_over_labels", "dice_over_minutes", "dice_by_image"):
+        assert (Path(request.out) / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_threshold_has_the_score_of_the_proposal(ask, small_dataset):
+    request = ask(methods=("hematoxylin_threshold",))
+    list(benchmark(request))
+    image = tifffile.imread(small_dataset / "images" / "field-3.tif")
+    truth = tifffile.imread(small_dataset / "labels" / "field-3.tif") > 0
+    mask, _ = propose(image)
+
+    [row] = results(request)["rows"]
+    assert row["scores"]["dice"] == pytest.approx(dice(confusion(mask, truth)))
+    cells = [np.s_[y : y + 64, x : x + 64] for y in (0, 64) for x in (0, 64)]
+    assert row["scores"]["dice_cells"] == pytest.approx(np.mean([dice(confusion(mask[c], truth[c])) for c in cells]))
+
+
+def test_a_finished_row_is_never_computed_again(ask, monkeypatch):
+    request = ask()
+    list(benchmark(request))
+    monkeypatch.setattr(module, "train", lambda *_: pytest.fail("it was trained again"))
+    events = list(benchmark(request))
+
+    assert events[-1].facts == {"rows": 3, "missing": 0}
+
+
+def test_more_seeds_and_methods_are_added_to_what_is_there(ask):
+    list(benchmark(ask(seeds=1)))
+    before = {path: path.stat().st_mtime_ns for path in (Path(ask().out) / "rows").iterdir()}
+    list(benchmark(ask(seeds=2)))
+
+    assert len(results(ask())["rows"]) == 3
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+
+
+def test_a_stop_keeps_what_is_finished_readable_and_the_same_command_goes_on(ask):
+    request, control = ask(), Control()
+    for event in (running := benchmark(request, control)):
+        if type(event).__name__ == "Progressed" and event.what == "rows" and event.done == 1:
+            control.send(Stop())
+            break
+    ended = list(running)[-1]
+
+    assert ended.stopped
+    assert len(results(request)["rows"]) == 1
+    assert "Unfinished: 1 of 3 rows" in (Path(request.out) / "table.md").read_text(encoding="utf-8")
+    assert list(benchmark(request))[-1].facts["rows"] == 3
+
+
+def test_a_training_that_was_broken_off_goes_on_at_its_checkpoint(ask):
+    options = {"crop": 64, "batch_labeled": 2}
+    request = ask(methods=("supervised",), seeds=1, network="small_unet", steps=4, set=options)
+    control = Control()
+    for event in (running := benchmark(request, control)):
+        if type(event).__name__ == "StepDone":
+            control.send(Stop())
+            break
+    assert list(running)[-1].stopped
+    [run] = (Path(request.out) / "runs").iterdir()
+    before = (run / "events.jsonl").read_text()
+    list(benchmark(request))
+
+    [row] = results(request)["rows"]
+    assert row["steps"] == 4
+    log = (run / "events.jsonl").read_text()
+    assert log.startswith(before)
+    steps = [json.loads(line)["step"] for line in log.splitlines() if '"StepDone"' in line]
+    assert steps == sorted(set(steps)), "no step was made twice"
+
+
+def test_another_part_is_scored_without_another_training(ask, small_dataset, monkeypatch):
+    parts = json.loads((small_dataset / "splits.json").read_text())
+    parts["val"] = parts["train"][2:]
+    parts["train"] = parts["train"][:2]
+    (small_dataset / "splits.json").write_text(json.dumps(parts))
+    list(benchmark(ask(part="val", seeds=1)))
+    list(benchmark(ask(part="test", seeds=1)))
+
+    assert len(list((Path(ask().out) / "runs").iterdir())) == 2
+    assert {image["name"] for row in results(ask())["rows"] for image in row["images"]} == {"field-3"}
+
+
+def test_whole_images_are_drawn_where_they_are_asked_for(ask):
+    request = ask(by="images", fractions=("1/3",), methods=("intensity_threshold",))
+    list(benchmark(request))
+
+    for row in results(request)["rows"]:
+        assert len({name.partition("#")[0] for name in row["labels_seen"]}) == 1
+        assert row["cells"] == 4
+
+
+def test_it_learns_on_one_set_and_scores_another(ask, small_dataset, tmp_path):
+    other = tmp_path / "other"
+    for name in ("images", "labels"):
+        (other / name).mkdir(parents=True)
+        source = small_dataset / name / "field-0.tif"
+        (other / name / "elsewhere.tif").write_bytes(source.read_bytes())
+    (other / "splits.json").write_text(json.dumps({"test": ["elsewhere"]}))
+    request = ask(test=str(other), seeds=1)
+    list(benchmark(request))
+
+    for row in results(request)["rows"]:
+        assert row["scored_on"]["dataset"] == "other"
+        assert row["learned_from"]["dataset"] == "fields"
+        assert [image["name"] for image in row["images"]] == ["elsewhere"]
+
+
+def test_classes_are_learned_and_scored_by_the_methods_that_can(ask, small_dataset):
+    (small_dataset / "classes").mkdir()
+    for path in (small_dataset / "labels").iterdir():
+        instances = tifffile.imread(path)
+        kinds = np.where(instances > 0, 1 + instances % 2, 0).astype(np.uint8)
+        tifffile.imwrite(small_dataset / "classes" / path.name, kinds)
+    (small_dataset / "classes.json").write_text(json.dumps({"0": "background", "1": "round", "2": "flat"}))
+    request = ask(
+        methods=("intensity_threshold", "random_forest"),
+        seeds=1,
+        classes=True,
+        set={"random_forest.trees": 3, "leaves": 20, "pixels": 500},
+    )
+    list(benchmark(request))
+    scores = {row["method"]: row["scores"] for row in results(request)["rows"]}
+
+    assert {"mdice", "miou", "dice_round", "dice_flat"} <= scores["random_forest"].keys()
+    assert "mdice" not in scores["intensity_threshold"]
+    assert "mDice, all classes" in (Path(request.out) / "table.md").read_text(encoding="utf-8")
+
+
+def test_a_row_that_cannot_be_had_is_said_and_the_others_go_on(ask):
+    request = ask(fractions=("1000",), seeds=1)
+    events = list(benchmark(request))
+
+    assert any(isinstance(event, Warned) and "1000" in event.message for event in events)
+    found = results(request)
+    assert [row["method"] for row in found["rows"]] == ["hematoxylin_threshold"]
+    assert len(found["failed"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"minutes": 1, "steps": 1}, "not both"),
+        ({"part": "train"}, "cannot be scored"),
+        ({"methods": ("guess",)}, "no method 'guess'"),
+        ({"fractions": ("half",)}, "neither a fraction"),
+        ({"set": {"trees": 3}}, "None of these methods"),
+        ({"set": {"cdcl.temperature": 3}}, "not among the methods"),
+        ({"classes": True}, "no classes/"),
+    ],
+)
+def test_what_cannot_be_met_is_said_before_anything_is_computed(ask, changes, said):
+    with pytest.raises(InputError, match=said):
+        list(benchmark(ask(**changes)))
+
+
+def test_two_processes_share_the_rows(ask):
+    request = ask(device="cpu,cpu", seeds=1)
+    events = list(benchmark(request))
+
+    assert events[-1].facts == {"rows": 2, "missing": 0}
+    assert not [event for event in events if isinstance(event, Warned)]
+
+
+def test_the_papers_stand_beside_runs_with_as_many_labels():
+    fitting = {(row.paper, row.method) for row in paper_rows("monuseg") if row.fits("15", 15)}
+    assert fitting == {("CRCFP 2024", name) for name in ("DeepLab", "CCT", "CAC", "CDCL", "CRCFP")}
+
+    twelve = {row.paper for row in paper_rows("MoNuSeg") if row.fits("12", 12)}
+    assert twelve == {"CDCL 2022"}
+    assert {row.paper for row in paper_rows("monuseg") if row.fits("1/32", 12)} == {"CDCL 2022", "CRCFP 2024"}
+    assert not paper_rows("my-own")
+
+
+def test_the_papers_figures_are_those_that_are_printed():
+    by_name = {(row.dataset, row.paper, row.method, row.labeled): row.scores for row in ROWS}
+
+    assert by_name["monuseg", "CDCL 2022", "CDCL", "1/32"] == {"dice": 0.7597, "iou": 0.6177}
+    assert by_name["monuseg", "CRCFP 2024", "CRCFP", "1/32"] == {
+        "miou_two_class": 0.7172,
+        "mdice_two_class": 0.8260,
+        "accuracy_pooled": 0.8886,
+    }
+    assert by_name["consep", "CSL 2023", "Scale-Pretext", "0"] == {"dice": 0.5139}
+    assert all(0 < value < 1 for row in ROWS for value in row.scores.values())
+
+
+def test_a_papers_row_fills_only_the_columns_that_it_defines():
+    row = {
+        "method": "supervised",
+        "labeled": "12",
+        "cells": 12,
+        "seconds_training": 60,
+        "steps": 5,
+        "device": "a processor",
+        "commit": "abc",
+        "versions": {"torch": "2"},
+        "scores": dict.fromkeys(COLUMNS, 0.5),
+    }
+    request = {
+        "dataset": "data/monuseg", "part": "test", "test": None, "split": "train", "minutes": 1, "steps": None,
+        "preset": "quick", "by": "cells",
+    }  # fmt: skip
+    table = table_of([row], request, 1, {}, "monuseg")
+    [line] = [line for line in table.splitlines() if line.startswith("| *CDCL (CDCL 2022)*")]
+
+    assert [cell.strip() for cell in line.split("|")[3:-1]] == ["0.760", "", "0.618", *[""] * 9]
+
+
+def test_a_spread_needs_two_runs():
+    assert mean_and_spread([0.5]) == "0.500"
+    assert mean_and_spread([0.4, 0.6, None]) == "0.500 ± 0.141"
+    assert mean_and_spread([None]) == ""
