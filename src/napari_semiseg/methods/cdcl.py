@@ -22,6 +22,7 @@ the code keeps the unconfident ones: `"unconfident"`). The code cuts patches of 
 different grids; here both lie on the grid of the projections, as the text has it. Ours: keys carry no gradient
 (`detach="all"`), pixels that show no image count nowhere, labeled and unlabeled crops pass the network one after the
 other, and a short run may take a random part of the anchors (`max_anchors`).
+After `collapse_patience` steps with one class only in unlabeled crops these count a tenth (`CollapseGuard`; ours).
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ from napari_semiseg.losses.cross_entropy import cross_entropy
 from napari_semiseg.losses.entropy import softmax_entropy
 from napari_semiseg.losses.patch_contrast import BACKGROUND, FOREGROUND, PatchCells, cross_patch_contrast, join
 from napari_semiseg.losses.ramps import sigmoid_rampup
-from napari_semiseg.methods._base import Method, MethodConfig, Task
+from napari_semiseg.methods._base import Method, MethodConfig, PseudoLabelConfig, Task, pseudo_label_counters
+from napari_semiseg.nn.collapse import CollapseGuard
 from napari_semiseg.nn.ema import ema_decay, ema_update
 from napari_semiseg.nn.memory_bank import MemoryBank
 from napari_semiseg.nn.network import Network
@@ -52,7 +54,7 @@ PATCHES_PER_SIDE = 8
 """A patch is an eighth of the crop wide (paper, section 4.2)."""
 
 
-class CDCLConfig(MethodConfig):
+class CDCLConfig(PseudoLabelConfig):
     """Options of `CDCL`; defaults are the paper's unless the description says otherwise."""
 
     weight_sup: float = Field(1.0, ge=0, le=100, description="Weight of the supervised term.")
@@ -122,12 +124,13 @@ class CDCL(Method):
                 "foreground": ((), torch.int32),
             },
         )
+        self.guard = CollapseGuard(config.collapse_patience)
         self._seen: PatchCells | None = None
         self._counters: dict[str, float] = {}
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor] | None:
         """Return the terms of Eq. 1; the unsupervised ones from the end of the warm-up on."""
-        c = self.config
+        c, self._counters = self.config, {}
         losses: dict[str, Tensor] = {}
         if batch.image_l is not None and batch.label_l is not None:
             losses["sup"] = c.weight_sup * cross_entropy(self.student.net(batch.image_l), batch.label_l)
@@ -141,14 +144,18 @@ class CDCL(Method):
             features_t = self.teacher.net.features(batch.weak_u)
             logits_t = self.teacher.net.logits_on_grid(features_t)
         valid = _on_grid(batch.valid_u, logits_s.shape[-2:])
+        counted = torch.ones_like(logits_t[:, 0], dtype=torch.bool) if valid is None else valid
+        self._counters = pseudo_label_counters(logits_t, counted)
 
         ramp = sigmoid_rampup(step, c.ramp_fraction * self.task.steps)
         masked = (
             {} if c.consistency_mask == "none" else {"threshold": c.consistency_threshold, "keep": c.consistency_mask}
         )
-        losses["cons"] = c.weight_cons * ramp * pseudo_label_cross_entropy(logits_s, logits_t, valid=valid, **masked)  # type: ignore[arg-type]
-        losses["ent"] = c.weight_ent * softmax_entropy(logits_s, valid=valid)
-        losses["contr"] = c.weight_contr * self._contrast(features_s, logits_s, features_t, logits_t, valid)
+        weight = self.guard.weight
+        cons = pseudo_label_cross_entropy(logits_s, logits_t, valid=valid, **masked)  # type: ignore[arg-type]
+        losses["cons"] = weight * c.weight_cons * ramp * cons
+        losses["ent"] = weight * c.weight_ent * softmax_entropy(logits_s, valid=valid)
+        losses["contr"] = weight * c.weight_contr * self._contrast(features_s, logits_s, features_t, logits_t, valid)
         return losses
 
     def _contrast(
@@ -171,7 +178,7 @@ class CDCL(Method):
             rule=c.rule,
             score_limit=c.low + c.high,
         )
-        self._counters = {
+        self._counters |= {
             "foreground anchors": term.foreground_anchors,
             "background anchors": term.background_anchors,
             "negatives per anchor": term.mean_negatives,
@@ -200,6 +207,7 @@ class CDCL(Method):
 
     def after_step(self, step: int) -> None:
         """Move the teacher, and remember the keys of this step."""
+        self.guard.watch(self._counters.get("pseudo-labeled nuclei"))
         ema_update(self.teacher, self.student, ema_decay(step, self.config.ema_decay))
         if self._seen is not None and self.config.history:
             seen = self._seen
@@ -212,8 +220,12 @@ class CDCL(Method):
         """Return the teacher's network."""
         return self.teacher.net
 
+    def warnings(self) -> list[str]:
+        """Say that pseudo-labels have collapsed."""
+        return self.guard.warnings(self._counters.get("pseudo-labeled nuclei"))
+
     def counters(self) -> dict[str, float]:
-        """Return anchors per category and negatives per anchor."""
+        """Return the share of nuclei among the pseudo-labels, anchors per category and negatives per anchor."""
         return self._counters
 
 

@@ -23,6 +23,7 @@ A prototype's reliability is read from the teacher's prototype and from how unce
 looks: those that look at boundaries can be told by it. The supplement's prototypes classify pixels in a way that is not
 said; here a pixel's features are joined with the mix of prototypes that it resembles, and the network's own classifier
 reads both, so that every network fits. L_pixel, cross-entropy with the teacher's classes, is off.
+After `collapse_patience` steps with one class only in unlabeled crops these count a tenth (`CollapseGuard`; ours).
 """
 
 from __future__ import annotations
@@ -41,13 +42,14 @@ from napari_semiseg.losses.consistency import pseudo_label_cross_entropy
 from napari_semiseg.losses.cross_entropy import IGNORE, cross_entropy
 from napari_semiseg.losses.prototypes import prototype_consistency, prototype_diversity
 from napari_semiseg.losses.ramps import sigmoid_rampup
-from napari_semiseg.methods._base import Method, MethodConfig, Task
+from napari_semiseg.methods._base import Method, MethodConfig, PseudoLabelConfig, Task, pseudo_label_counters
+from napari_semiseg.nn.collapse import CollapseGuard
 from napari_semiseg.nn.ema import ema_decay, ema_update
 from napari_semiseg.nn.network import Network
 from napari_semiseg.nn.prototypes import PrototypeNetwork, PrototypeReading
 
 
-class DualRelConfig(MethodConfig):
+class DualRelConfig(PseudoLabelConfig):
     """Options of `DualRel`; all defaults are ours."""
 
     weight_rel: float = Field(1.0, ge=0, le=100, description="Weight of the consistency of prototypes, after its ramp.")
@@ -89,11 +91,12 @@ class DualRel(Method):
         self.teacher = deepcopy(self.student).requires_grad_(False)
         hidden = max(1, config.channels // 2)
         self.reliability = nn.Sequential(nn.Linear(config.channels + 1, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+        self.guard = CollapseGuard(config.collapse_patience)
         self._counters: dict[str, float] = {}
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor] | None:
         """Return the supervised term, and where there are unlabeled crops those of their prototypes."""
-        c = self.config
+        c, self._counters = self.config, {}
         losses: dict[str, Tensor] = {}
         if batch.image_l is not None and batch.label_l is not None:
             features = self.student.features(batch.image_l)
@@ -111,7 +114,7 @@ class DualRel(Method):
             self.teacher.eval()
             teacher = self.teacher.read(self.teacher.features(batch.weak_u), shown)
         reliability = self._reliability(teacher)
-        ramp = sigmoid_rampup(step, c.ramp_fraction * self.task.steps)
+        ramp = self.guard.weight * sigmoid_rampup(step, c.ramp_fraction * self.task.steps)
         losses["rel"] = (
             c.weight_rel
             * ramp
@@ -123,12 +126,13 @@ class DualRel(Method):
                 counted=self._counted(shown, student),
             )
         )
-        diversity = c.weight_div * self._diversity(student, shown)
+        diversity = self.guard.weight * c.weight_div * self._diversity(student, shown)
         losses["div"] = (losses["div"] + diversity) / 2 if "div" in losses else diversity
         if c.weight_pixel:
             pixel = pseudo_label_cross_entropy(student.logits, teacher.logits, valid=shown)
             losses["pixel"] = c.weight_pixel * ramp * pixel
-        self._counters = _told(student, reliability)
+        counted = torch.ones_like(teacher.logits[:, 0], dtype=torch.bool) if shown is None else shown
+        self._counters = pseudo_label_counters(teacher.logits, counted) | _told(student, reliability)
         return losses
 
     def _diversity(self, reading: PrototypeReading, shown: Tensor | None) -> Tensor:
@@ -153,14 +157,19 @@ class DualRel(Method):
 
     def after_step(self, step: int) -> None:
         """Move the teacher."""
+        self.guard.watch(self._counters.get("pseudo-labeled nuclei"))
         ema_update(self.teacher, self.student, ema_decay(step, self.config.ema_decay))
 
     def predictor(self) -> nn.Module:
         """Return the teacher."""
         return self.teacher
 
+    def warnings(self) -> list[str]:
+        """Say that pseudo-labels have collapsed."""
+        return self.guard.warnings(self._counters.get("pseudo-labeled nuclei"))
+
     def counters(self) -> dict[str, float]:
-        """Return the mean reliability of prototypes, and how alike they are: near 1 they have become one."""
+        """Return the share of nuclei, how reliable prototypes are, and how alike: near 1 they have become one."""
         return self._counters
 
 

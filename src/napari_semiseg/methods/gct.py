@@ -21,6 +21,7 @@ other. The numbers are those of the released code. Ours: one pass of each networ
 a second one to save memory; pixels without a label, or that show no image, count nowhere, and as right in what the
 detector learns; the left network predicts, while the paper reports the better of the two; a flaw map in which nothing
 stands out is zero, where the code leaves a negative number.
+After `collapse_patience` steps with one class only in unlabeled crops these count a tenth (`CollapseGuard`; ours).
 """
 
 from __future__ import annotations
@@ -39,12 +40,13 @@ from napari_semiseg.losses._reduce import in_full_precision, mean_where
 from napari_semiseg.losses.cross_entropy import cross_entropy
 from napari_semiseg.losses.flaws import exchange, flaw_targets, handled_flaws
 from napari_semiseg.losses.ramps import sigmoid_rampup
-from napari_semiseg.methods._base import Method, MethodConfig, Task
+from napari_semiseg.methods._base import Method, MethodConfig, PseudoLabelConfig, Task, pseudo_label_counters
+from napari_semiseg.nn.collapse import CollapseGuard
 from napari_semiseg.nn.flaw_detector import SMALLEST, FlawDetector
 from napari_semiseg.nn.network import Network
 
 
-class GCTConfig(MethodConfig):
+class GCTConfig(PseudoLabelConfig):
     """Options of `GCT`; defaults are those of the released code."""
 
     weight_fc: float = Field(1.0, ge=0, le=1_000, description="Weight of the flaw correction.")
@@ -78,6 +80,7 @@ class GCT(Method):
         self.config = config
         self.left, self.right = new_network(), new_network()
         self.detector = FlawDetector(task.classes, config.detector_width)
+        self.guard = CollapseGuard(config.collapse_patience)
         self._counters: dict[str, float] = {}
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor] | None:
@@ -99,15 +102,25 @@ class GCT(Method):
             found = (self._detector_loss(*pair, label) for pair in zip(flaws, probs, strict=True))
             losses["fd"] = c.weight_fd / 2 * _both(found)
         wrong = (self._seen_by_detector(image, each).square() * target.both_bad for each in probs)
-        losses["fc"] = c.weight_fc * _both(mean_where(each[:, 0], counted) for each in wrong)
+        losses["fc"] = self.guard.weight * c.weight_fc * _both(mean_where(each[:, 0], counted) for each in wrong)
         unlike = [(each - to).square().mean(1) for each, to in zip(probs, (target.left, target.right), strict=True)]
-        ramp = sigmoid_rampup(step, c.ramp_fraction * self.task.steps)
+        ramp = self.guard.weight * sigmoid_rampup(step, c.ramp_fraction * self.task.steps)
         losses["dc"] = c.weight_dc * ramp * _both(mean_where(each, counted) for each in unlike)
-        self._counters = {
+        unlabeled = slice(0 if batch.image_l is None else len(batch.image_l), None)
+        shares = {} if batch.weak_u is None else pseudo_label_counters(logits[0][unlabeled], counted[unlabeled])
+        self._counters = shares | {
             "wrong in both": float(target.both_bad.float().mean()),
             "taken from the right": float(target.taken),
         }
         return losses
+
+    def after_step(self, step: int) -> None:
+        """Count the step if it held one class only."""
+        self.guard.watch(self._counters.get("pseudo-labeled nuclei"))
+
+    def warnings(self) -> list[str]:
+        """Say that pseudo-labels have collapsed."""
+        return self.guard.warnings(self._counters.get("pseudo-labeled nuclei"))
 
     def _detector_loss(self, flaws: Tensor, probs: Tensor, label: Tensor) -> Tensor:
         """Return how far the flaw maps of the labeled crops are from what is wrong there."""
@@ -133,7 +146,7 @@ class GCT(Method):
         return SMALLEST
 
     def counters(self) -> dict[str, float]:
-        """Return the share of pixels that are likely to be wrong in both networks, and that the left one is taught."""
+        """Return the shares of nuclei, of what is likely to be wrong in both, and of what the left is taught."""
         return self._counters
 
     def parameter_groups(self) -> list[list[dict[str, Any]]]:
