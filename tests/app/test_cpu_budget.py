@@ -48,9 +48,9 @@ def test_one_core_is_left_to_the_viewer_of_those_that_may_be_used(machine, cores
 
 @pytest.mark.parametrize(
     ("cores", "bound", "granted", "threads"),
-    [(8, 16, math.inf, 8), (2, 2, math.inf, 2), (8, 3, math.inf, 3), (64, 128, 2.5, 2), (64, 128, 0.5, 1)],
+    [(8, 16, math.inf, 7), (2, 2, math.inf, 2), (8, 3, math.inf, 2), (64, 128, 2.5, 2), (1, 2, math.inf, 1)],
 )
-def test_where_the_child_yields_to_everybody_it_may_use_every_core(machine, cores, bound, granted, threads):
+def test_where_the_child_yields_to_everybody_it_may_use_both_of_two_cores(machine, cores, bound, granted, threads):
     machine(cores, bound, granted, idle_class=True)
 
     assert engine_threads() == threads

@@ -580,7 +580,7 @@ def test_the_child_is_polite_and_shares_nothing_with_the_viewer(watching, monkey
     gui.model.run("environment", {})
     facts = gui.until(Finished).facts
 
-    assert facts["nice"] == 19
+    assert facts["nice"] == 10
     assert facts["idle"] == hasattr(os, "SCHED_IDLE")
     assert facts["omp"] == thread_environment()["OMP_NUM_THREADS"]
     assert facts["modules"] == []

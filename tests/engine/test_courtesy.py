@@ -19,7 +19,7 @@ def polite(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Courtesy:
     """Make one that is in the idle class, and notes when it leaves; this process stays where it is."""
     made = Courtesy(tmp_path)
     made.idle = True
-    monkeypatch.setattr(Courtesy, "_leave", lambda self: setattr(self, "idle", False))
+    monkeypatch.setattr(Courtesy, "end", lambda self: setattr(self, "idle", False))
     return made
 
 
@@ -69,9 +69,9 @@ threading.Thread(target=stop.wait, daemon=True).start()
 classes = lambda: {os.sched_getscheduler(int(thread)) for thread in os.listdir("/proc/self/task")}
 assert classes() == {os.SCHED_IDLE}, classes()
 assert polite.idle
-polite._leave()
+polite.end()
 assert classes() == {os.SCHED_OTHER}, classes()
-assert os.getpriority(os.PRIO_PROCESS, 0) == 19
+assert os.getpriority(os.PRIO_PROCESS, 0) == 10
 stop.set()
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -118,9 +118,10 @@ def test_napari_killed_while_it_paints_and_trains_loses_no_stroke_and_leaves_no_
             assert project.recovery.damaged == ()
             kept = set(np.unique(project.annotation(project.tiles[0].id).instance).tolist())
         numbers = {number for number, _ in painted}
-        lost = [when for number, when in painted if number not in kept and number + PLACES not in numbers]
+        lost_numbers = {number for number in numbers - kept if number + PLACES not in numbers}
+        lost = [when for number, when in painted if number in lost_numbers]
         ages.append(max((at - when for when in lost), default=0.0))
-        assert ages[-1] <= ALLOWED_S
+        assert ages[-1] <= ALLOWED_S, (kill, sorted(lost_numbers), min(numbers), max(numbers), max(kept))
         assert len(kept) > 1
     record_property("kills", KILLS)
     record_property("oldest stroke lost, s", round(max(ages), 2))

@@ -25,14 +25,15 @@ def thread_environment(environment: Mapping[str, str] = os.environ) -> dict[str,
 
 
 def engine_threads() -> int:
-    """Return the physical cores that this process may use, and at least 1; where it can only be nice, one less.
+    """Return one less than the physical cores that this process may use, and at least 1; on Linux 2 of 2.
 
-    On Linux the child computes in a class of its own that takes what nobody else wants (`engine.serve`), so that it
-    may ask for every core. Elsewhere a core is left to the viewer. Both the processors that the process is bound to
-    (`os.sched_getaffinity`) and the share of them that its control group grants count.
+    One is left to the viewer: threads that wait for one that shares its core are slower than fewer threads. Of two
+    cores half would be a lot, and on Linux the child takes only what nobody else wants (`engine.courtesy`). Both the
+    processors that the process is bound to (`os.sched_getaffinity`) and the share of them that its control group
+    grants count.
     """
-    cores = min(_cores(), _bound(), _granted())
-    return max(1, math.floor(cores) if hasattr(os, "SCHED_IDLE") else math.floor(cores) - 1)
+    cores = math.floor(min(_cores(), _bound(), _granted()))
+    return 2 if cores == 2 and hasattr(os, "SCHED_IDLE") else max(1, cores - 1)
 
 
 def _cores() -> int:

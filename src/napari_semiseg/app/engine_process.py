@@ -20,7 +20,7 @@ from napari_semiseg.events import MAX_EVENT, Command, Event, Lines, Warned, deco
 
 COMMAND = (sys.executable, "-P", "-X", "faulthandler", "-m", "napari_semiseg", "serve", "--events", "jsonl")
 """``-P``: modules in the folder where napari happens to run are not imported."""
-NICE = 19
+NICE = 10
 GARBLED_LINES = 50
 """Lines that are no events after which a child counts as broken; one or two may be some library's."""
 LINES_A_TURN = 250

@@ -7,7 +7,7 @@ import os
 from collections import deque
 from pathlib import Path
 
-NICE = 19
+NICE = 10
 PATIENCE_LOOKS = 10
 """Looks over which a share is measured, some seconds apart at most."""
 LEAST_SHARE = 0.05
@@ -53,7 +53,16 @@ class Courtesy:
         computed, waited = (now - then for now, then in zip(self._seen[-1], self._seen[0], strict=True))
         starved = waited >= LEAST_WAIT_S * 1e9 and computed < LEAST_SHARE * (computed + waited)
         if starved and len(self._seen) > PATIENCE_LOOKS:
-            self._leave()
+            self.end()
+
+    def end(self) -> None:
+        """Take an ordinary place again, at the low priority: where somebody waits for the end of a job, too."""
+        if not self.idle:
+            return
+        self.idle = False
+        for thread in Path("/proc/self/task").iterdir():
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                os.sched_setscheduler(int(thread.name), os.SCHED_OTHER, os.sched_param(0))
 
     def _times(self) -> tuple[int, int] | None:
         """Return for how many nanoseconds the main thread has computed, and has waited for a processor."""
@@ -62,9 +71,3 @@ class Courtesy:
             return int(computed), int(waited)
         except (OSError, ValueError):  # a system that does not tell
             return None
-
-    def _leave(self) -> None:
-        self.idle = False
-        for thread in Path("/proc/self/task").iterdir():
-            with contextlib.suppress(OSError):  # it has ended meanwhile
-                os.sched_setscheduler(int(thread.name), os.SCHED_OTHER, os.sched_param(0))

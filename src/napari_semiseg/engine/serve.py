@@ -229,6 +229,7 @@ class _Server:
             self._leaving = True
             # This clock needs no interpreter lock: it also ends a job that holds on to it.
             faulthandler.dump_traceback_later(GRACE_S, exit=True, file=2)
+            self.courtesy.end()
             if self._control:
                 self._control.send(Stop())
         self._wanted.put(None)
