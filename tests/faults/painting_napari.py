@@ -62,10 +62,12 @@ number = int(layer.data.max())
 
 
 def paint() -> None:
-    """Paint the next nucleus, where its number says: later ones may lie over earlier ones, but never number 1."""
+    """Paint the next nucleus, where its number says: each has a place of its own, since none is painted over."""
     global number
     number += 1
-    layer.paint((10 + 4 * (number % 20), 10 + 4 * (number // 20 % 20)), number)
+    columns = (min(layer.data.shape) - 8) // 4
+    assert number < columns**2, "the tile is full"
+    layer.paint((4 + 4 * (number // columns), 4 + 4 * (number % columns)), number)
     note(number)
 
 
