@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_semiseg.engine.infer import weights_digest
-from napari_semiseg.nn.turned import TurnAveraged, Turns
+from napari_semiseg.nn.turned import Sides, TurnAveraged
 from napari_semiseg.nn.unet import SmallUNet
 
 
@@ -18,7 +18,7 @@ def network() -> nn.Module:
 
 
 @pytest.mark.parametrize("turns", [4, 8])
-def test_the_answer_turns_with_the_image(network: nn.Module, turns: Turns) -> None:
+def test_the_answer_turns_with_the_image(network: nn.Module, turns: Sides) -> None:
     image = torch.rand(1, 3, 32, 64)
     averaged = TurnAveraged(network, turns).eval()
     with torch.no_grad():

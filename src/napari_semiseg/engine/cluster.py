@@ -21,7 +21,7 @@ from napari_semiseg.engine.predictor import load_predictor
 from napari_semiseg.errors import InputError
 from napari_semiseg.io.images import Image, open_image
 from napari_semiseg.io.locate import locate
-from napari_semiseg.nn.turned import Turns
+from napari_semiseg.nn.turned import Sides
 
 BLOCKS_PER_THREAD = 2
 """Blocks that each thread of the cluster is given ahead."""
@@ -42,7 +42,7 @@ class Assignment:
     mpp: float | None
     scale: float
     device: str
-    turns: Turns = 1
+    turns: Sides = 1
 
 
 class Cluster:
@@ -57,7 +57,7 @@ class Cluster:
         What ``--turns`` says.
     """
 
-    def __init__(self, client: Any, run: str, device: str, turns: Turns) -> None:
+    def __init__(self, client: Any, run: str, device: str, turns: Sides) -> None:
         self._client, self._run, self._device, self._turns = client, run, device, turns
 
     def predict(
@@ -92,7 +92,7 @@ class Cluster:
 
 
 @contextmanager
-def connected(scheduler: str, run: str, device: str, turns: Turns = 1) -> Iterator[Cluster]:
+def connected(scheduler: str, run: str, device: str, turns: Sides = 1) -> Iterator[Cluster]:
     """Connect to a scheduler (``tcp://host:8786``) for the time of a job.
 
     Raises

@@ -20,7 +20,7 @@ from napari_semiseg.errors import InputError
 from napari_semiseg.events import Cancel, Event, Finished, Started, Warned
 from napari_semiseg.io.claims import check_target
 from napari_semiseg.io.images import Image, find_images, open_image
-from napari_semiseg.nn.turned import Turns
+from napari_semiseg.nn.turned import Sides
 
 BLOCK = {"cpu": 1024, "cuda": 2048, "mps": 1024}
 """Side of a block, in pixels, by kind of device. The largest is a whole file of the result."""
@@ -44,7 +44,7 @@ class PredictRequest(Config):
     mpp: float | None = Field(
         None, gt=0.01, lt=100, description="Pixel size of the images, in µm, instead of what their files say."
     )
-    turns: Turns = Field(
+    turns: Sides = Field(
         1, description="Look at each block from 4 sides, or from 8 with mirror images, and average: that much slower."
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")

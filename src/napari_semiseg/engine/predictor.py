@@ -11,7 +11,7 @@ from torch import nn
 from napari_semiseg.engine.checkpoint import RunFolder, require_match
 from napari_semiseg.engine.recipe import Choices
 from napari_semiseg.errors import InputError
-from napari_semiseg.nn.turned import TurnAveraged, Turns
+from napari_semiseg.nn.turned import Sides, TurnAveraged
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Predictor:
     device: torch.device
 
 
-def load_predictor(run: Path, device: torch.device, turns: Turns = 1) -> Predictor:
+def load_predictor(run: Path, device: torch.device, turns: Sides = 1) -> Predictor:
     """Load the best model of a run folder.
 
     Parameters

@@ -38,6 +38,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from napari_semiseg.data.batch import Batch, Views
+from napari_semiseg.losses.cells import whole_cells
 from napari_semiseg.losses.consistency import pseudo_label_cross_entropy
 from napari_semiseg.losses.cross_entropy import cross_entropy
 from napari_semiseg.losses.entropy import softmax_entropy
@@ -143,7 +144,7 @@ class CDCL(Method):
             self.teacher.eval()
             features_t = self.teacher.net.features(batch.weak_u)
             logits_t = self.teacher.net.logits_on_grid(features_t)
-        valid = _on_grid(batch.valid_u, logits_s.shape[-2:])
+        valid = None if batch.valid_u is None else whole_cells(batch.valid_u, logits_s.shape[-2:])
         counted = torch.ones_like(logits_t[:, 0], dtype=torch.bool) if valid is None else valid
         self._counters = pseudo_label_counters(logits_t, counted)
 
@@ -191,7 +192,7 @@ class CDCL(Method):
         probs = logits.detach().float().softmax(1)
         labels = (F.avg_pool2d(probs, c.pool) if c.pool > 1 else probs).argmax(1)
         patch = max(1, labels.shape[-1] // PATCHES_PER_SIDE)
-        shown = None if valid is None else _on_grid(valid, labels.shape[-2:])
+        shown = None if valid is None else whole_cells(valid, labels.shape[-2:])
         return PatchCells.from_maps(projected, labels, patch, low=c.low, high=c.high, valid=shown)
 
     def _remembered(self, size: int) -> PatchCells:
@@ -227,11 +228,3 @@ class CDCL(Method):
     def counters(self) -> dict[str, float]:
         """Return the share of nuclei among the pseudo-labels, anchors per category and negatives per anchor."""
         return self._counters
-
-
-def _on_grid(valid: Tensor | None, shape: tuple[int, int] | torch.Size) -> Tensor | None:
-    """Return the cells, (B, h, w), all of whose pixels show the image."""
-    if valid is None:
-        return None
-    height, width = shape
-    return F.adaptive_avg_pool2d(valid.float()[:, None], (height, width))[:, 0] > 0.999

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-Turns = Literal[1, 4, 8]
+Sides = Literal[1, 4, 8]
 
 
 class TurnAveraged(nn.Module):
@@ -24,7 +24,7 @@ class TurnAveraged(nn.Module):
         4: quarter turns; 8: those and their mirror images.
     """
 
-    def __init__(self, network: nn.Module, turns: Turns) -> None:
+    def __init__(self, network: nn.Module, turns: Sides) -> None:
         super().__init__()
         self.network = network
         self.register_buffer("turns", torch.tensor(turns))  # weights and turns together say what a result is of
