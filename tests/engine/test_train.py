@@ -101,10 +101,11 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(quick_requ
     assert not same(weights(runs[0]), weights(runs[2]))
 
 
-@pytest.mark.parametrize("method", ["supervised", "cdcl", "cps", "unimatch"])  # one optimizer, a memory, two, two views
+# One optimizer; a memory; two networks; two views; pairs and their image.
+@pytest.mark.parametrize("method", ["supervised", "cdcl", "cps", "unimatch", "crcfp"])
 def test_a_run_stopped_and_resumed_equals_one_that_was_not(quick_request: Ask, tmp_path: Path, method: str) -> None:
     whole, broken = str(tmp_path / "whole"), str(tmp_path / "broken")
-    options = {"warmup_fraction": 0.2} if method == "cdcl" else {}
+    options = {} if method == "supervised" else {"warmup_fraction": 0.2}
     list(train(quick_request(out=whole, method=method, steps=6, set=options)))
 
     control = Control()
