@@ -429,7 +429,15 @@ def _optimizer_state(
             index, _, key = name.removeprefix(prefix).partition(".")
             if not index.isdecimal() or int(index) >= len(parameters):
                 raise InputError(f"{path} belongs to another network: it has a surplus {name}. Train anew.")
-            if tensor.shape not in ((), parameters[int(index)].shape):
+            parameter = parameters[int(index)]
+            if tensor.shape not in ((), parameter.shape):
                 raise InputError(f"{path} belongs to another network: {name} has another shape. Train anew.")
-            state.setdefault(int(index), {})[key] = tensor
+            state.setdefault(int(index), {})[key] = _laid_out_as(parameter, tensor)
     return state
+
+
+def _laid_out_as(parameter: Tensor, tensor: Tensor) -> Tensor:
+    """Return values in the memory layout of their weights: a file holds plain rows, and mixed layouts are slow."""
+    if tensor.shape != parameter.shape:
+        return tensor
+    return torch.empty_like(parameter, dtype=tensor.dtype, requires_grad=False).copy_(tensor)
