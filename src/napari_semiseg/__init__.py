@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Control": "engine.control",
     "DemoRequest": "engine.demo",
-    "ExportRequest": "engine.export",
+    "ExportRequest": "engine.export_job",
     "InputError": "errors",
     "PredictRequest": "engine.predict",
     "RunRequest": "engine.run",

@@ -30,7 +30,10 @@ FORMATS = (
     Format("ome-zarr", "OME-Zarr", "Confidence and nuclei of any size, for napari and other viewers"),
     Format("ome-tiff", "OME-TIFF", "Confidence and nuclei with their pixel size, for QuPath, Fiji and OMERO"),
     Format("tiff", "TIFF", "The nuclei as one labeled image"),
+    Format("geojson", "GeoJSON", "Nuclei as detections for QuPath, with class and measurements"),
     Format("csv", "CSV", "A table with a row for each nucleus: place, area, shape, stain"),
+    Format("parquet", "Parquet", "The same table with the types of its columns, for Python and R"),
+    Format("imagej-roi", "ImageJ ROI", "Nuclei as regions for the ROI Manager of ImageJ and Fiji"),
     Format("png", "PNG", "A picture of the image with the nuclei outlined"),
 )
 

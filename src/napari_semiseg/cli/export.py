@@ -20,7 +20,12 @@ def export(
         ),
     ],
     to: Annotated[
-        str, typer.Option("--to", metavar="FORMAT", help="The format. ome-zarr, ome-tiff, tiff, csv or png.")
+        str,
+        typer.Option(
+            "--to",
+            metavar="FORMAT",
+            help="The format. ome-zarr, ome-tiff, tiff, geojson, csv, parquet, imagej-roi or png.",
+        ),
     ],
     out: Annotated[
         str,  # a Path would lose the slash at the end
@@ -57,6 +62,10 @@ def export(
     A table, with one row per nucleus:
 
         napari-semiseg export results/HE.ome.zarr --to csv --out HE.csv
+
+    Nuclei as detections for QuPath, with class and measurements:
+
+        napari-semiseg export results/HE.ome.zarr --to geojson --out HE.geojson
 
     Masks as a pyramidal OME-TIFF, named after the image:
 

@@ -21,7 +21,12 @@ def run(
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder of the run and all results.")],
     to: Annotated[
-        str, typer.Option("--to", metavar="FORMATS", help="ome-tiff, tiff, csv, png; several with commas between.")
+        str,
+        typer.Option(
+            "--to",
+            metavar="FORMATS",
+            help="geojson, ome-tiff, tiff, csv, parquet, imagej-roi, png; several with commas between.",
+        ),
     ] = "csv",
     model: Annotated[
         Path | None, typer.Option("--model", metavar="RUN", help="Predict with this run, and train nothing.")

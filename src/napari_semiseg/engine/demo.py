@@ -20,7 +20,8 @@ from napari_semiseg.config import Config
 from napari_semiseg.engine import pictures
 from napari_semiseg.engine.control import Control
 from napari_semiseg.engine.evaluate import Pair, Scores, score
-from napari_semiseg.engine.export import ExportRequest, export
+from napari_semiseg.engine.export import export
+from napari_semiseg.engine.export_job import ExportRequest
 from napari_semiseg.engine.predict import PredictRequest, predict
 from napari_semiseg.engine.report import Picture, Report, Table, write_report
 from napari_semiseg.engine.requests import TrainRequest

@@ -23,7 +23,7 @@ REQUESTS = {
     "suggest": "napari_semiseg.engine.suggest:SuggestRequest",
     "split": "napari_semiseg.engine.split:SplitRequest",
     "propose": "napari_semiseg.engine.propose:ProposeRequest",
-    "export": "napari_semiseg.engine.export:ExportRequest",
+    "export": "napari_semiseg.engine.export_job:ExportRequest",
 }
 """Where the options of each verb are declared."""
 

@@ -1,4 +1,4 @@
-"""Export a result: OME-Zarr, OME-TIFF, TIFF, CSV or PNG, each read back before it has its name.
+"""Export a result to the formats of other programs, each read back before it has its name.
 
 A broken-off export never looks complete. The single files get their name only at the end; an OME-Zarr is marked
 unfinished until then, and the same export goes on where it stopped.
@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-import queue
-import threading
-import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,68 +16,31 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
-from pydantic import Field
 
 from napari_semiseg import atomic
 from napari_semiseg.blocks import Box, cells
-from napari_semiseg.config import Config
+from napari_semiseg.engine import export_job
 from napari_semiseg.engine.control import Control
+from napari_semiseg.engine.export_job import ExportRequest, Job
+from napari_semiseg.engine.export_outlines import to_geojson, to_imagej_roi
+from napari_semiseg.engine.export_tables import to_csv, to_parquet
+from napari_semiseg.engine.watched import watched
 from napari_semiseg.errors import InputError
-from napari_semiseg.events import (
-    Cancel,
-    Event,
-    Finished,
-    Pause,
-    Paused,
-    Progressed,
-    Resume,
-    Resumed,
-    Started,
-    Stop,
-    Warned,
-    Written,
-)
-from napari_semiseg.io import overlay, table, tiff
+from napari_semiseg.events import Cancel, Event, Finished, Started, Stop, Warned, Written
+from napari_semiseg.io import overlay, tiff
 from napari_semiseg.io.claims import Claim, check_target
 from napari_semiseg.io.images import Image, fingerprint_of, open_image
 from napari_semiseg.io.locate import is_folder, locate, stem
 from napari_semiseg.io.ome_zarr import SHARD, Kind, Result, ResultWriter, discard_result, result_state
 from napari_semiseg.io.tiff import Pixels, Report
 
-_POLL_S = 0.1
-_BLOCK = 2048
 _ANOTHER = "choose another name or allow to replace it (--overwrite)"
-
-
-class ExportRequest(Config):
-    """What to export, as what, and where to."""
-
-    source: str = Field(description="The result: a folder ending in .ome.zarr that a prediction has written.")
-    to: Literal["ome-zarr", "ome-tiff", "tiff", "csv", "png"] = Field(description="The format.")
-    out: str = Field(
-        min_length=1,
-        description="The file to write, or a folder: one that exists or ends in /, where it is named after the image.",
-    )
-    image: str = Field("", description="The image, for outlines and stain; empty for the one that was predicted.")
-    version: Literal["0.5", "0.4"] = Field("0.5", description="Version of OME-Zarr.")
-    max_side: int = Field(
-        4096, ge=64, le=16_384, description="Longest side of a PNG, in pixels; larger images are reduced."
-    )
-    overwrite: bool = Field(False, description="Whether an earlier export of that name may be replaced.")
-
-
-@dataclass(frozen=True)
-class _Job:
-    request: ExportRequest
-    result: Result
-    image: Image | None
-    target: Path
 
 
 @dataclass(frozen=True)
 class _Format:
     endings: tuple[str, ...]
-    write: Callable[[_Job, Report], dict[str, Any]]
+    write: Callable[[Job, Report], dict[str, Any]]
     wants_image: Literal["no", "if there", "yes"] = "no"
 
 
@@ -125,8 +85,8 @@ def export(request: ExportRequest, control: Control | None = None) -> Iterator[E
         yield Started("export", facts={"format": request.to, "out": str(target)})
         if warning:
             yield Warned(warning)
-        outcome = yield from _watched(
-            lambda report: form.write(_Job(request, result, image, target), report), control or Control()
+        outcome = yield from watched(
+            lambda report: form.write(Job(request, result, image, target), report), control or Control(), "export"
         )
         if isinstance(outcome, dict):
             yield Written(request.to, str(target), outcome)
@@ -141,7 +101,7 @@ def export(request: ExportRequest, control: Control | None = None) -> Iterator[E
 # ---- formats
 
 
-def _to_ome_zarr(job: _Job, report: Report) -> dict[str, Any]:
+def _to_ome_zarr(job: Job, report: Report) -> dict[str, Any]:
     result, card = job.result, job.result.card
     origin = {"exported_from": str(result.path.resolve()), "fingerprint": fingerprint_of(result.path)}
     with _zarr_writer(job, {**card.facts, **origin}) as writer:
@@ -158,7 +118,7 @@ def _to_ome_zarr(job: _Job, report: Report) -> dict[str, Any]:
     return {"version": job.request.version, "holds": list(copied.kinds), "levels": len(copied.levels)}
 
 
-def _zarr_writer(job: _Job, facts: dict[str, Any]) -> ResultWriter:
+def _zarr_writer(job: Job, facts: dict[str, Any]) -> ResultWriter:
     """Go on with the same export that was broken off, or begin."""
     if result_state(job.target) == "unfinished":
         writer = ResultWriter.open(job.target)
@@ -183,7 +143,7 @@ def _copy(result: Result, writer: ResultWriter, kind: Kind, cell: Box) -> None:
         raise InputError(f"'{writer.path}' is not what was written when read back: try another disk.")
 
 
-def _to_ome_tiff(job: _Job, report: Report) -> dict[str, Any]:
+def _to_ome_tiff(job: Job, report: Report) -> dict[str, Any]:
     order: tuple[Kind, ...] = ("nuclei", "classes", "confidence")
     images = [_pixels(job.result, kind) for kind in order if kind in job.result.kinds]
     _require_space(job.target, images)
@@ -191,44 +151,22 @@ def _to_ome_tiff(job: _Job, report: Report) -> dict[str, Any]:
     return {"series": [image.name for image in images], "levels": len(images[0].levels)}
 
 
-def _to_tiff(job: _Job, report: Report) -> dict[str, Any]:
-    largest = max((int(job.result.nuclei(cell).max()) for cell in cells(job.result.shape, _BLOCK)), default=0)
+def _to_tiff(job: Job, report: Report) -> dict[str, Any]:
+    largest = max((int(job.result.nuclei(cell).max()) for cell in cells(job.result.shape, export_job.BLOCK)), default=0)
     image = _pixels(job.result, "nuclei", np.dtype(np.uint16 if largest < 2**16 else np.uint32))
     _require_space(job.target, [image])
     tiff.write_tiff(job.target, image, report)
     return {"type": image.dtype.name, "levels": len(image.levels)}
 
 
-def _to_csv(job: _Job, report: Report) -> dict[str, Any]:
-    result, image = job.result, job.image
-    sums = table.Measurements(
-        mpp=result.mpp,
-        translation=result.translation if result.mpp else (0.0, 0.0),
-        classes=result.classes if "classes" in result.kinds else (),
-    )
-    blocks = cells(result.shape, _BLOCK)
-    for done, cell in enumerate(blocks, start=1):
-        labels = _with_margin(result, cell)
-        if labels.any():
-            sums.add(
-                cell, labels, confidence=result.nucleus_confidence(cell),
-                rgb=None if image is None else image.read(cell), gray=image is not None and image.gray,
-                class_map=result.pixel_classes(cell) if "classes" in result.kinds else None,
-            )  # fmt: skip
-        report(done, len(blocks))
-    columns = sums.columns()
-    table.write_csv(job.target, columns)
-    return {"nuclei": len(columns["label"]), "columns": list(columns)}
-
-
-def _to_png(job: _Job, report: Report) -> dict[str, Any]:
+def _to_png(job: Job, report: Report) -> dict[str, Any]:
     result, image = job.result, job.image
     assert image is not None
     level = next(
         (n for n, shape in enumerate(result.levels) if max(shape) <= job.request.max_side), len(result.levels) - 1
     )
     picture = np.zeros((*result.levels[level], 3), np.uint8)
-    blocks = cells(result.levels[level], _BLOCK)
+    blocks = cells(result.levels[level], export_job.BLOCK)
     for done, cell in enumerate(blocks, start=1):
         seen = cell.grown(1).intersect(Box.whole(picture.shape))  # outlines depend on the neighbors
         class_map = result.pixel_classes(seen, level) if "classes" in result.kinds else None
@@ -244,7 +182,10 @@ FORMATS: Mapping[str, _Format] = {
     "ome-zarr": _Format((".zarr",), _to_ome_zarr),
     "ome-tiff": _Format((".ome.tif", ".ome.tiff"), _to_ome_tiff),
     "tiff": _Format((".tif", ".tiff"), _to_tiff),
-    "csv": _Format((".csv",), _to_csv, "if there"),
+    "geojson": _Format((".geojson", ".json"), to_geojson, "if there"),
+    "csv": _Format((".csv",), to_csv, "if there"),
+    "parquet": _Format((".parquet",), to_parquet, "if there"),
+    "imagej-roi": _Format((".zip",), to_imagej_roi),
     "png": _Format((".png",), _to_png, "yes"),
 }
 """The formats by name: what their files end in, and how they are written."""
@@ -259,15 +200,6 @@ def _pixels(result: Result, kind: Kind, dtype: np.dtype | None = None) -> Pixels
         return result.read(kind, box, level).astype(wanted, copy=False)
 
     return Pixels(kind, wanted, result.levels, read, channels, result.mpp, result.translation)
-
-
-def _with_margin(result: Result, cell: Box) -> NDArray[np.uint32]:
-    """Read labels with the margin that measuring wants, 0 outside of the image."""
-    wanted = cell.grown(table.MARGIN)
-    there = wanted.intersect(Box.whole(result.shape))
-    labels = np.zeros(wanted.shape, np.uint32)
-    labels[there.shifted(-wanted.y0, -wanted.x0).slices] = result.nuclei(there)
-    return labels
 
 
 def reduced(image: Image, cell: Box, factor: int) -> NDArray[np.uint8]:
@@ -360,121 +292,3 @@ def _check_existing(request: ExportRequest, target: Path) -> None:
 def _require_space(target: Path, images: list[Pixels]) -> None:
     raw = sum(math.prod(image.levels[0]) * image.dtype.itemsize * max(1, len(image.channels)) for image in images)
     atomic.require_space(target.parent, raw // 4, f"'{target.name}'")
-
-
-# ---- the work, in a thread of its own, so that commands are answered whatever library is at work
-
-
-class _HaltedError(Exception):
-    """Raised in the working thread by its next report."""
-
-
-class _Worker:
-    """The work in a thread, which holds or ends at its reports."""
-
-    def __init__(self, work: Callable[[Report], dict[str, Any]]) -> None:
-        self.news: queue.SimpleQueue[tuple[int, int]] = queue.SimpleQueue()
-        self.going = threading.Event()
-        self.going.set()
-        self.holds = threading.Event()
-        self.halted = False
-        self.outcome: dict[str, Any] | None = None
-        self.error: BaseException | None = None
-        self._work = work
-        self._thread = threading.Thread(target=self._run, name="export", daemon=True)
-
-    def begin(self) -> None:
-        self._thread.start()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait, and say whether the work has ended."""
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
-
-    def halt(self) -> None:
-        """Let the next report end the work."""
-        self.halted = True
-        self.going.set()
-
-    def _run(self) -> None:
-        try:
-            self.outcome = self._work(self._report)
-        except _HaltedError:
-            return
-        except BaseException as error:  # handed to the thread that waits
-            self.error = error
-
-    def _report(self, done: int, total: int) -> None:
-        self.news.put((done, total))
-        if not self.going.is_set():
-            self.holds.set()
-            self.going.wait()
-            self.holds.clear()
-        if self.halted:
-            raise _HaltedError
-
-
-def _watched(
-    work: Callable[[Report], dict[str, Any]], control: Control
-) -> Generator[Event, None, dict[str, Any] | type[Stop] | type[Cancel]]:
-    """Do the work in a thread, and yield its progress at most ten times a second.
-
-    Return its facts, or the command that it was ended by.
-    """
-    worker, clock = _Worker(work), _Clock()
-    asked: type[Stop] | type[Cancel] | None = None
-    ended = said_paused = False
-    asked = _obey(worker, control, asked)
-    worker.begin()
-    try:
-        while not ended:
-            ended = worker.wait(_POLL_S)
-            yield from clock.progress(worker.news)
-            if worker.holds.is_set() and not said_paused:
-                said_paused = True
-                yield Paused(clock.done)
-            asked = _obey(worker, control, asked)
-            if said_paused and worker.going.is_set():
-                said_paused = False
-                yield Resumed(clock.done)
-    finally:
-        worker.halt()
-        worker.wait()
-    if worker.error is not None:
-        raise worker.error
-    if worker.outcome is None:
-        assert asked is not None
-        return asked
-    return worker.outcome
-
-
-def _obey(
-    worker: _Worker, control: Control, asked: type[Stop] | type[Cancel] | None
-) -> type[Stop] | type[Cancel] | None:
-    """Do what was asked since the last look. Return the command that ends the work, if there was one."""
-    for command in control.take():
-        if isinstance(command, Pause) and asked is None:
-            worker.going.clear()
-        elif isinstance(command, Resume):
-            worker.going.set()
-        elif isinstance(command, Stop | Cancel):
-            asked = type(command)
-            worker.halt()
-    return asked
-
-
-class _Clock:
-    """How far the work is, and how fast it goes."""
-
-    def __init__(self) -> None:
-        self.done = 0
-        self._begun = time.monotonic()
-
-    def progress(self, news: queue.SimpleQueue[tuple[int, int]]) -> Iterator[Progressed]:
-        latest = None
-        while not news.empty():
-            latest = news.get()
-        if latest is not None:
-            self.done, total = latest
-            rate = self.done / max(time.monotonic() - self._begun, 1e-9)
-            yield Progressed("export", self.done, total, rate, (total - self.done) / rate)

@@ -10,7 +10,8 @@ from pydantic import Field
 
 from napari_semiseg.engine.checkpoint import RunFolder
 from napari_semiseg.engine.control import Control
-from napari_semiseg.engine.export import FORMATS, ExportRequest, export
+from napari_semiseg.engine.export import FORMATS, export
+from napari_semiseg.engine.export_job import ExportRequest
 from napari_semiseg.engine.predict import PredictRequest, predict
 from napari_semiseg.engine.requests import TrainRequest
 from napari_semiseg.engine.train import train

@@ -1,0 +1,98 @@
+"""What an export is asked for, and what its formats are given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from napari_semiseg.blocks import Box, cells
+from napari_semiseg.config import Config
+from napari_semiseg.engine.watched import Report
+from napari_semiseg.io import table
+from napari_semiseg.io.images import Image
+from napari_semiseg.io.nucleus import Place
+from napari_semiseg.io.ome_zarr import Result
+
+BLOCK = 2048
+"""Side of what is worked on at once, in pixels."""
+
+
+class ExportRequest(Config):
+    """What to export, as what, and where to."""
+
+    source: str = Field(description="The result: a folder ending in .ome.zarr that a prediction has written.")
+    to: Literal["ome-zarr", "ome-tiff", "tiff", "geojson", "csv", "parquet", "imagej-roi", "png"] = Field(
+        description="The format."
+    )
+    out: str = Field(
+        min_length=1,
+        description="The file to write, or a folder: one that exists or ends in /, where it is named after the image.",
+    )
+    image: str = Field("", description="The image, for outlines and stain; empty for the one that was predicted.")
+    version: Literal["0.5", "0.4"] = Field("0.5", description="Version of OME-Zarr.")
+    max_side: int = Field(
+        4096, ge=64, le=16_384, description="Longest side of a PNG, in pixels; larger images are reduced."
+    )
+    overwrite: bool = Field(False, description="Whether an earlier export of that name may be replaced.")
+
+
+@dataclass(frozen=True)
+class Job:
+    """An export that was checked: `image` is there where the format wants it and it was found."""
+
+    request: ExportRequest
+    result: Result
+    image: Image | None
+    target: Path
+
+
+def with_margin(result: Result, cell: Box, margin: int) -> NDArray[np.uint32]:
+    """Read labels of a cell with a margin of pixels around it, 0 outside of the image."""
+    wanted = cell.grown(margin)
+    there = wanted.intersect(Box.whole(result.shape))
+    labels = np.zeros(wanted.shape, np.uint32)
+    labels[there.shifted(-wanted.y0, -wanted.x0).slices] = result.nuclei(there)
+    return labels
+
+
+def measured(job: Job, report: Report) -> table.Columns:
+    """Measure every nucleus of a result, cell by cell: the columns of all tables, and of what carries measurements."""
+    result, image = job.result, job.image
+    sums = table.Measurements(
+        mpp=result.mpp,
+        translation=result.translation if result.mpp else (0.0, 0.0),
+        classes=result.classes if "classes" in result.kinds else (),
+    )
+    blocks = cells(result.shape, BLOCK)
+    for done, cell in enumerate(blocks, start=1):
+        labels = with_margin(result, cell, table.MARGIN)
+        if labels.any():
+            sums.add(
+                cell, labels, confidence=result.nucleus_confidence(cell),
+                rgb=None if image is None else image.read(cell), gray=image is not None and image.gray,
+                class_map=result.pixel_classes(cell) if "classes" in result.kinds else None,
+            )  # fmt: skip
+        report(done, len(blocks))
+    return sums.columns()
+
+
+def part_of(report: Report, share: int, shares: int) -> Report:
+    """Return what reports one of several equal parts of the work: the one with the index `share`."""
+
+    def report_part(done: int, total: int) -> None:
+        report(share * total + done, shares * total)
+
+    return report_part
+
+
+def place_of(result: Result) -> Place:
+    """Return what outlines and tables say of the image they belong to."""
+    return Place(
+        name=result.card.name, shape=result.shape, mpp=result.mpp, translation=result.translation,
+        classes=result.classes,
+    )  # fmt: skip
