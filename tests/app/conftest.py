@@ -27,6 +27,7 @@ DESCRIPTION: dict[str, Any] = {
          "options": _OPTIONS},
         {"name": "supervised", "title": "Labels only", "labels": "needed", "classes": "any", "network": None,
          "options": {"type": "object", "properties": {"ema_decay": {"type": "number", "default": 0.99}}}},
+        {"name": "stain_guided", "title": "Stain", "labels": "used", "classes": "any", "network": None, "options": {}},
         {"name": "csl", "title": "No labels", "labels": "unused", "classes": "two", "network": "csl", "options": {}},
     ],
     "networks": [{"name": "small_unet", "title": "Small U-Net"}],

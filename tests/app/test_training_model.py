@@ -56,7 +56,7 @@ def test_without_a_project_the_reason_is_said_in_words(bench):
 
 
 def test_without_any_label_the_method_that_needs_none_is_chosen(bench):
-    assert bench.session.training.setup.method_name == "csl"
+    assert bench.session.training.setup.method_name == "stain_guided"
     assert bench.session.training.setup.words == "auto · no labels · CPU"
     assert bench.session.training.why_not == ""
 

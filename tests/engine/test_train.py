@@ -75,7 +75,7 @@ def test_a_run_says_what_it_chose_learns_and_leaves_a_model(quick_request: Ask) 
     assert isinstance(events[-1], Finished)
     assert not events[-1].stopped
     steps = [event for event in events if isinstance(event, StepDone)]
-    assert set(steps[0].losses) == {"sup", "dice"}
+    assert set(steps[0].losses) == {"sup"}
     tensors, card = RunFolder(Path(request.out)).read_model()
     assert card["choices"]["method"] == "supervised"
     assert all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values() if tensor.is_floating_point())
@@ -318,15 +318,22 @@ def test_a_request_that_cannot_be_met_is_refused_in_one_sentence(quick_request: 
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("preset", ["quick", "paper"])
-def test_a_run_without_any_label_takes_the_crops_of_its_paper(quick_request: Ask, preset: str) -> None:
-    request = quick_request(labeled="0", method="auto", network="auto", preset=preset, steps=1)
-    request = request.model_copy(update={"set": {"restarts": 1, "batch_unlabeled": 1}})
+def test_a_run_without_any_label_learns_from_the_stain(quick_request: Ask) -> None:
+    request = quick_request(labeled="0", method="auto", network="auto", preset="quick", steps=1)
     events = list(train(request))
 
     assert isinstance(events[0], Started)
-    assert events[0].facts["method"] == "csl"
+    assert events[0].facts["method"] == "stain_guided"
+    assert events[0].facts["labeled"] == []
     assert isinstance(events[-1], Finished)
+
+
+@pytest.mark.parametrize("preset", ["quick", "paper"])
+def test_csl_takes_the_crops_of_its_paper(quick_request: Ask, preset: str) -> None:
+    request = quick_request(labeled="0", method="csl", network="auto", preset=preset, steps=1)
+    request = request.model_copy(update={"set": {"restarts": 1, "batch_unlabeled": 1}})
+    list(train(request))
+
     config = RunFolder(Path(request.out)).read_config()
     assert config["choices"]["sampler"]["crop"] == 300
 

@@ -65,7 +65,7 @@ def ask(fields: Path, tmp_path: Path) -> Callable[..., TrainRequest]:
             "set": options,
         }
         values |= changes
-        if values["method"] == "csl" or (values["method"] == "auto" and values["labels"] is None):
+        if values["method"] == "csl":
             values |= {"network": "auto", "set": {k: v for k, v in options.items() if k != "batch_labeled"}}
         return TrainRequest.model_validate(values)
 

@@ -107,12 +107,10 @@ def test_with_every_tile_labeled_there_is_still_something_to_learn_from(ask: Ask
 
 
 def test_without_any_label_the_method_that_needs_none_is_taken(ask: Ask) -> None:
-    options = {"crop": 64, "batch_unlabeled": 2, "restarts": 1, "patch": 16, "candidate_stride": 8}
-    request = ask(method="auto", labels=None).model_copy(update={"set": options})
-    events = finite_run(request)
+    events = finite_run(ask(method="auto", labels=None))
 
     assert isinstance(events[0], Started)
-    assert events[0].facts["method"] == "csl"
+    assert events[0].facts["method"] == "stain_guided"
 
 
 @pytest.fixture

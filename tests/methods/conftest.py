@@ -60,6 +60,7 @@ def make_batch() -> Callable[..., Batch]:
             weak_u=image,
             strong_u=(image * 0.9 + 0.05, image * 0.8 + 0.1),
             valid_u=torch.ones(size, CROP, CROP, dtype=torch.bool),
+            guide_u=4 * (0.7 - image.mean(1)),  # beyond a threshold on darkness
             pair_u=pair_of(image),
             whole_u=image,
             whole_valid_u=torch.ones(size, CROP, CROP, dtype=torch.bool),

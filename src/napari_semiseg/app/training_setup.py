@@ -124,13 +124,13 @@ class TrainingSetup:
         """The method that a run would use: with ``auto``, the one that fits the labels there are."""
         if self.method != "auto":
             return self.method
-        return "supervised" if self.labeled_tiles else "csl"
+        return "supervised" if self.labeled_tiles else "stain_guided"
 
     @property
     def words(self) -> str:
         """What a run would be, in a few words: "auto · few labels · CPU"."""
         chosen = "auto" if self.method == "auto" else dict(self.methods).get(self.method, self.method)
-        labels = "few labels" if self.uses_labels(self.method_name) else "no labels"
+        labels = "few labels" if self.uses_labels(self.method_name) and self.labeled_tiles else "no labels"
         network = "" if self.network == "auto" else dict(self.networks).get(self.network, self.network)
         return " · ".join(part for part in (chosen, network, labels, self.device_words) if part)
 
@@ -155,7 +155,10 @@ class TrainingSetup:
 
     def uses_labels(self, method: str) -> bool:
         """Whether a method learns from labels."""
-        return str(self._described(method).get("labels", "unused" if method == "csl" else "needed")) != "unused"
+        return self._labels_of(method) != "unused"
+
+    def _labels_of(self, method: str) -> str:
+        return str(self._described(method).get("labels", "used" if method == "stain_guided" else "needed"))
 
     @property
     def why_not(self) -> str:
@@ -177,7 +180,7 @@ class TrainingSetup:
     def _method_problem(self) -> str:
         method = self._described(self.method_name)
         title = method.get("title", self.method_name)
-        if self.uses_labels(self.method_name) and not self.labeled_tiles:
+        if self._labels_of(self.method_name) == "needed" and not self.labeled_tiles:
             return f"“{title}” learns from labels: paint nuclei in a tile first, or choose another method."
         one_class = method.get("classes") == "two" and self.uses_labels(self.method_name)
         if one_class and len(self._session.project.classes) > 1:

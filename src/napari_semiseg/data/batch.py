@@ -39,6 +39,8 @@ class Views:
         in (0, 1]. None where no pair is wanted.
     whole : bool
         Whether the image that a pair was cut from is wanted too, as a whole. Only together with `pairs`.
+    guide : bool
+        Whether the map of the stain's threshold at unlabeled crops is wanted. Only together with `weak` or `strong`.
     augment : bool
         Whether geometry and color are drawn at all. Without it a crop is what lies in the image.
     """
@@ -48,6 +50,7 @@ class Views:
     strong: int = 0
     pairs: tuple[float, float] | None = None
     whole: bool = False
+    guide: bool = False
     augment: bool = True
 
     def __post_init__(self) -> None:
@@ -55,6 +58,8 @@ class Views:
             raise ValueError("The overlap of a pair lies between two numbers in (0, 1], the least first.")
         if self.whole and self.pairs is None:
             raise ValueError("A whole image is that of a pair: ask for pairs too.")
+        if self.guide and not (self.weak or self.strong):
+            raise ValueError("A guide is that of unlabeled crops: ask for a view of them too.")
 
 
 @dataclass(frozen=True)
@@ -152,6 +157,8 @@ class Batch:
         The same crops in other colors.
     valid_u : Tensor, (B, H, W), bool
         Pixels of `weak_u` and `strong_u` that show the image: a rotation leaves corners that do not.
+    guide_u : Tensor, (B, H, W), float32
+        How far each pixel of `weak_u` lies beyond the threshold on its stain, in standard deviations of its image.
     pair_u : Pair
         Pairs of overlapping unlabeled crops. None also where there is nothing unlabeled.
     whole_u : Tensor, (B, 3, H, W), in [0, 1]
@@ -165,6 +172,7 @@ class Batch:
     weak_u: Tensor | None = None
     strong_u: tuple[Tensor, ...] = ()
     valid_u: Tensor | None = None
+    guide_u: Tensor | None = None
     pair_u: Pair | None = None
     whole_u: Tensor | None = None
     whole_valid_u: Tensor | None = None
@@ -177,6 +185,7 @@ class Batch:
             weak_u=_image(self.weak_u, device),
             strong_u=tuple(_image(view, device) for view in self.strong_u),
             valid_u=None if self.valid_u is None else self.valid_u.to(device, non_blocking=True),
+            guide_u=None if self.guide_u is None else self.guide_u.to(device, non_blocking=True),
             pair_u=None if self.pair_u is None else self.pair_u.to(device),
             whole_u=_image(self.whole_u, device),
             whole_valid_u=None if self.whole_valid_u is None else self.whole_valid_u.to(device, non_blocking=True),

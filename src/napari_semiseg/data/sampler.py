@@ -19,8 +19,9 @@ from torch import Tensor
 from napari_semiseg.blocks import Box
 from napari_semiseg.config import Config
 from napari_semiseg.data.batch import IGNORE, PAIR_STEP, Batch, Pair, Views
+from napari_semiseg.data.guide import Guide
 from napari_semiseg.data.sources import LabeledRegion, TrainingData
-from napari_semiseg.data.transforms import COLORS, ColorName, Geometry, GeometryRange
+from napari_semiseg.data.transforms import COLORS, ColorName, ColorRange, Geometry, GeometryRange
 from napari_semiseg.io.rescale import Readable, Rescaled
 
 GLASS_SPREAD = 4.0
@@ -37,9 +38,23 @@ class SamplerConfig(Config):
     degrees: float = Field(15.0, ge=0, le=45, description="Crops are rotated by up to ± this many degrees.")
     color_labeled: ColorName = Field("mild", description="Color changes of labeled crops.")
     color_strong: ColorName = Field("paper", description="Color changes of the strong views of unlabeled crops.")
+    stain_jitter: float = Field(
+        0.3,
+        ge=0,
+        le=2,
+        description="How far the stain's channel is moved, in standard deviations, and by what part stretched.",
+    )
+    stain_dropout: float = Field(
+        0.2, ge=0, le=1, description="How often the stain's channel of a crop shows nothing, so that shape is learned."
+    )
     field: float = Field(
         1.75, ge=0, le=100, description="Side of the view of a whole image, in crops: larger ones show a part; 0, all."
     )
+
+
+_AT_THRESHOLD = 127.5
+_PER_DEVIATION = 255 / 8
+"""The stain's channel in bytes: what is at the threshold, and how much makes a standard deviation."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +80,28 @@ class Sampler:
         What the method needs; nothing else is made.
     config : SamplerConfig
     seed : int
+    guide : Guide, optional
+        Where nuclei may be; needed where the views have a guide, and with `scaled`.
+    scaled : bool
+        Whether crops have a fourth channel: the stain on the scale of their image. The weak views show it as it is;
+        where color is drawn, the channel is moved and stretched a little, or left out.
     """
 
-    def __init__(self, data: TrainingData, views: Views, config: SamplerConfig, seed: int) -> None:
+    def __init__(
+        self,
+        data: TrainingData,
+        views: Views,
+        config: SamplerConfig,
+        seed: int,
+        guide: Guide | None = None,
+        *,
+        scaled: bool = False,
+    ) -> None:
+        if (views.guide or scaled) and guide is None:
+            raise ValueError("Views with a guide, and crops with the scale of their image, need a guide.")
         self.data = data
+        self.guide = guide
+        self.scaled = scaled
         self.views = views
         self.config = config
         self.seed = seed
@@ -88,8 +121,8 @@ class Sampler:
             image, label = self._labeled(step)
             batch = replace(batch, image_l=image, label_l=label)
         if self.views.weak or self.views.strong:
-            weak, valid, strong = self._unlabeled(step)
-            batch = replace(batch, weak_u=weak, strong_u=strong, valid_u=valid)
+            weak, valid, strong, guide = self._unlabeled(step)
+            batch = replace(batch, weak_u=weak, strong_u=strong, valid_u=valid, guide_u=guide)
         if self.views.pairs is not None:
             pair, whole, shown = self._pairs(step, self.views.pairs)
             batch = replace(batch, pair_u=pair, whole_u=whole, whole_valid_u=shown)
@@ -138,26 +171,35 @@ class Sampler:
         geometry = self._draw(rng)
         scale = self.data.scales[region.image]
         box = _around(_center(_scaled(region.box, scale), crop / geometry.scale, rng), geometry.window(crop))
-        image = _tensor(self._images[region.image].read(box))
+        image = self._channels(region.image, self._images[region.image].read(box))
         label = torch.from_numpy(_cut(region, box, scale))[None]
         image = geometry.apply(image, crop)
-        color = COLORS[self.config.color_labeled]
-        if color is not None and self.views.augment:
-            image = color.draw(rng).apply(image)
+        if self.views.augment:
+            image = self._recolored(image, COLORS[self.config.color_labeled], rng)
         return image, geometry.apply(label, crop, nearest=True, fill=IGNORE)[0]
 
-    def _unlabeled(self, step: int) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        weak, valid = [], []
+    def _unlabeled(self, step: int) -> tuple[Tensor, Tensor, tuple[Tensor, ...], Tensor | None]:
+        weak, valid, guides = [], [], []
         strong: list[list[Tensor]] = [[] for _ in range(self.views.strong)]
         color = COLORS[self.config.color_strong]
         for place in range(self.config.batch_unlabeled):
             rng = np.random.default_rng([self.seed, 1, step, place])
-            image, seen = self._unlabeled_crop(rng, self.config.crop, None)
+            window = self._tissue(rng, self.config.crop, None)
+            image, seen = self._cut_out(window, self.config.crop)
             weak.append(image)
             valid.append(seen)
+            if self.views.guide:
+                guides.append(self._guided(window))
             for view in strong:
-                view.append(image if color is None else color.draw(rng).apply(image))
-        return torch.stack(weak), torch.stack(valid), tuple(torch.stack(view) for view in strong)
+                view.append(self._recolored(image, color, rng))
+        guide = torch.stack(guides) if guides else None
+        return torch.stack(weak), torch.stack(valid), tuple(torch.stack(view) for view in strong), guide
+
+    def _guided(self, window: _Window) -> Tensor:
+        """Return the map of the guide at the crop that a window was read for."""
+        assert self.guide is not None
+        beyond = torch.from_numpy(self.guide.read(window.index, window.box))[None]
+        return window.geometry.apply(beyond, self.config.crop)[0]
 
     def _unlabeled_crop(self, rng: np.random.Generator, crop: int, fixed: Geometry | None) -> tuple[Tensor, Tensor]:
         """Return a crop, and where it shows the image."""
@@ -194,8 +236,8 @@ class Sampler:
         for top, left, flip in ((y, x, flipped[0]), (y + dy, x + dx, flipped[1])):
             part, shown = (view[..., top : top + crop, left : left + crop] for view in (image, valid))
             part, shown = (part.flip(-1), shown.flip(-1)) if flip else (part, shown)
-            if color is not None and self.views.augment:
-                part = color.draw(rng).apply(part)
+            if self.views.augment:
+                part = self._recolored(part, color, rng)
             found.append((part.contiguous(), shown.contiguous()))
         return found
 
@@ -218,7 +260,8 @@ class Sampler:
             hidden = ((ys >= box.y0) & (ys < box.y1))[:, None] & ((xs >= box.x0) & (xs < box.x1))
             counts[:, hidden] = 0
         turned = replace(window.geometry, scale=1.0, degrees=0.0)
-        return turned.apply(_tensor(image), crop), turned.apply(torch.from_numpy(counts), crop)[0].bool()
+        shown = turned.apply(torch.from_numpy(counts), crop)[0].bool()
+        return turned.apply(self._channels(window.index, image), crop), shown
 
     def _overview(self, index: int) -> NDArray[np.uint8]:
         """Return all of an image, squashed to a crop: read once, from the coarsest level that is fine enough."""
@@ -272,7 +315,26 @@ class Sampler:
             if (hidden := box.intersect(excluded)).area:
                 inside[(slice(None), *hidden.shifted(-box.y0, -box.x0).slices)] = 0
         shown = geometry.apply(torch.from_numpy(inside), crop, nearest=True)[0].bool()
-        return geometry.apply(_tensor(window.pixels), crop), shown
+        return geometry.apply(self._channels(window.index, window.pixels), crop), shown
+
+    def _channels(self, index: int, pixels: NDArray[np.uint8]) -> Tensor:
+        """Return pixels of an image as (3, h, w), or with the stain on the image's scale as (4, h, w)."""
+        image = _tensor(pixels)
+        if not self.scaled:
+            return image
+        assert self.guide is not None
+        return torch.cat([image, torch.from_numpy(self.guide.channel(index, pixels))[None]])
+
+    def _recolored(self, image: Tensor, color: ColorRange | None, rng: np.random.Generator) -> Tensor:
+        """Draw a color for a crop; the stain's channel is not made from it anew, but drawn by itself."""
+        drawn = image[:3] if color is None else color.draw(rng).apply(image[:3])
+        if not self.scaled:
+            return drawn
+        channel, width = image[3:].float() - _AT_THRESHOLD, self.config.stain_jitter
+        stretch, shift = 1 + rng.uniform(-width, width), _PER_DEVIATION * rng.uniform(-width, width)
+        shown = rng.random() >= self.config.stain_dropout
+        moved = (channel * stretch + shift) * shown + _AT_THRESHOLD
+        return torch.cat([drawn, moved.round_().clamp_(0, 255).to(torch.uint8)])
 
     def _is_excluded(self, image: int, center: Box) -> bool:
         return any(box.contains(center) for box in self._excluded(image))

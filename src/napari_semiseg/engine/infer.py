@@ -21,6 +21,7 @@ from napari_semiseg.errors import InputError
 from napari_semiseg.io.images import Image
 from napari_semiseg.io.rescale import Readable, Rescaled, resample, source_box
 from napari_semiseg.nn.network import PerImage
+from napari_semiseg.nn.turned import TurnAveraged
 
 UNBOUNDED_HALO = 64
 """Halo, in pixels, of networks whose reach is the whole image. Blocks then differ a little from the whole image."""
@@ -199,12 +200,14 @@ def confidence_map(
 
 def at_image(network: nn.Module, image: Readable) -> nn.Module:
     """Return what predicts this image: the network itself, unless it first looks at the image as a whole."""
+    if isinstance(network, TurnAveraged):
+        return network.of(at_image(network.network, image))
     if isinstance(network, PerImage) and isinstance(image, Image):
         return _at_image(network, image)
     return network
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=64)
 def _at_image(network: PerImage, image: Image) -> nn.Module:
     parts, look = typical_of(image)
     return network.for_image(parts, look, gray=image.gray).eval()

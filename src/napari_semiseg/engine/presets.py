@@ -154,6 +154,7 @@ _FITTED = Plan(NO_NETWORK, None, 1)
 
 PAPER: dict[str, Plan] = {
     "supervised": Plan("dense_unet161", None, 80, {**_PAPER_CDCL, "weight_dice": 0.0, "ema_decay": 0.0}),
+    "stain_guided": Plan("dense_unet161", None, 80, {**_PAPER_CDCL, "ema_decay": 0.0}),  # ours: as CDCL's rows
     "cdcl": Plan("dense_unet161", None, 80, _PAPER_CDCL),
     "mean_teacher": Plan("small_unet", None, 274, _PAPER_MEAN_TEACHER),
     "fixmatch": Plan("deeplab_resnet101", None, 80, _PAPER_UNIMATCH),
@@ -188,8 +189,12 @@ PAPER: dict[str, Plan] = {
     "tiny_cnn": Plan("csl", None, 300, {**_PAPER_TINY, "crop": 300}),
 }
 
+_FAST: dict[str, Any] = {"lr": 3e-3, "warmup": 50}
+"""What the small U-Net learns most with in minutes: docs/decisions/choosing-the-method.md."""
+
 SMALL: dict[str, dict[str, Any]] = {
-    "supervised": {},
+    "supervised": {"weight_dice": 0.0},
+    "stain_guided": {"batch_labeled": 6, "batch_unlabeled": 6, "color_strong": "mild"},
     "cdcl": {"batch_labeled": 4, "batch_unlabeled": 4, "max_anchors": 2048, "ema_decay": 0.99},
     "mean_teacher": {"batch_labeled": 4, "batch_unlabeled": 4, "weight_sup": 1.0},
     "fixmatch": {"batch_labeled": 4, "batch_unlabeled": 4, "labeler": "teacher", "ema_decay": 0.99},
@@ -269,5 +274,5 @@ def plan(preset: Preset, method: str, device: str) -> Plan:
     if kind.network:
         return Plan(kind.network, MINUTES[preset], None, SMALL[method])
     if device == "cpu":
-        return Plan("small_unet", MINUTES[preset], None, SMALL[method])
+        return Plan("stain_unet", MINUTES[preset], None, {**_FAST, **SMALL[method]})
     return Plan("unet_resnet34", MINUTES[preset], None, {"crop": 256})

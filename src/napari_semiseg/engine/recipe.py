@@ -13,9 +13,11 @@ from pydantic import Field
 from torch.optim import Optimizer
 
 from napari_semiseg.config import Config
+from napari_semiseg.data.batch import Views
 from napari_semiseg.data.sampler import Sampler, SamplerConfig
 from napari_semiseg.data.sources import TrainingData
 from napari_semiseg.engine.devices import choose_device
+from napari_semiseg.engine.guides import StainGuides
 from napari_semiseg.engine.judge import VALIDATIONS, pace, seconds_per_region
 from napari_semiseg.engine.learning_data import read_training_data
 from napari_semiseg.engine.memory import out_of_memory
@@ -85,6 +87,7 @@ class Recipe:
     method: Method
     optimizers: list[Optimizer]
     device: torch.device
+    guides: StainGuides
     notes: tuple[str, ...] = ()
 
     def learn_from(self, fresh: TrainingData) -> None:
@@ -97,16 +100,19 @@ class Recipe:
         InputError
             If there are other classes than the network has.
         """
+        if not fresh.labeled:
+            _forget_labels(fresh)
         _require_classes(self.choices, fresh)
         known = {(image.source, image.mpp): image for image in self.data.images}
         fresh.images = [known.get((image.source, image.mpp), image) for image in fresh.images]
         self.data = fresh
-        self.sampler = Sampler(fresh, self.method.views, self.choices.sampler, self.choices.seed)
+        self.guides.look_at(fresh)
+        self.sampler = _sampler(self.choices, fresh, self.method.views, self.guides)
 
     def draw_by(self, config: SamplerConfig) -> None:
         """Draw crops in another way from now on."""
         self.choices = self.choices.model_copy(update={"sampler": config})
-        self.sampler = Sampler(self.data, self.method.views, config, self.choices.seed)
+        self.sampler = _sampler(self.choices, self.data, self.method.views, self.guides)
 
     def use_less_memory(self) -> str:
         """Halve the batch, or where it is one crop, the crop, and let go of what a broken-off step has left behind.
@@ -166,12 +172,12 @@ def prepare(request: TrainRequest) -> Recipe:
     data = read_training_data(request)
     device = choose_device(request.device)
     kind = find_method(_method_name(request, data))
-    if kind.labels == "unused":
+    if kind.labels == "unused" or not data.labeled:
         _forget_labels(data)
     if kind.labels == "needed" and not data.labeled:
         raise InputError(
             f"The method '{kind.name}' learns from labels, and there are none: "
-            "label a tile, give --labels, or use --method csl."
+            "label a tile, give --labels, or use --method stain_guided."
         )
     if kind.classes == "two" and len(data.classes) > 2:
         raise InputError(
@@ -217,7 +223,7 @@ def prepare(request: TrainRequest) -> Recipe:
 def rebuild(choices: Choices, request: TrainRequest) -> Recipe:
     """Build a run again from what ``run.json`` keeps."""
     data = read_training_data(request.model_copy(update={"mpp": choices.mpp}))
-    if find_method(choices.method).labels == "unused":
+    if find_method(choices.method).labels == "unused" or not data.labeled:
         _forget_labels(data)
     _require_classes(choices, data)
     return _built(choices, data, choose_device(request.device))
@@ -231,6 +237,7 @@ def seconds_per_step(recipe: Recipe, steps: int = 2) -> float:
     times = []
     first = recipe.choices.steps // 2 + 1
     for step in range(first, first + steps + 1):
+        recipe.sampler.batch(step)  # what is read and looked at once for every image is no part of a step
         begun = time.perf_counter()
         take_step(recipe, step)
         times.append(time.perf_counter() - begun)
@@ -302,7 +309,9 @@ def _no_memory(device: torch.device, for_what: str) -> str:
 
 def _built(choices: Choices, data: TrainingData, device: torch.device) -> Recipe:
     kind = find_method(choices.method)
-    sampler = Sampler(data, kind.views, choices.sampler, choices.seed)
+    guides = StainGuides()
+    guides.look_at(data)
+    sampler = _sampler(choices, data, kind.views, guides)
     try:
         method = choices.build(device, sampler.probe(PROBE_CROPS, choices.sampler.crop).to(device))
     except (RuntimeError, MemoryError) as error:
@@ -322,13 +331,19 @@ def _built(choices: Choices, data: TrainingData, device: torch.device) -> Recipe
             f"--set crop={divisor * 5}, for example."
         )
     optimizers = [choices.optim.build(groups) for groups in method.parameter_groups()]
-    return Recipe(choices, data, sampler, method.train(), optimizers, device, tuple(getattr(predictor, "notes", ())))
+    notes = tuple(getattr(predictor, "notes", ()))
+    return Recipe(choices, data, sampler, method.train(), optimizers, device, guides, notes)
+
+
+def _sampler(choices: Choices, data: TrainingData, views: Views, guides: StainGuides) -> Sampler:
+    scaled = choices.network != NO_NETWORK and network_spec(choices.network).takes_scale
+    return Sampler(data, views, choices.sampler, choices.seed, guides, scaled=scaled)
 
 
 def _method_name(request: TrainRequest, data: TrainingData) -> str:
     if request.method != "auto":
         return request.method
-    return "supervised" if data.labeled else "csl"  # why: docs/decisions/choosing-the-method.md
+    return "supervised" if data.labeled else "stain_guided"  # why: docs/decisions/choosing-the-method.md
 
 
 def _forget_labels(data: TrainingData) -> None:

@@ -34,12 +34,15 @@ class Typical(NamedTuple):
 
 def typical_of(image: Image) -> Typical:
     """Return the whole of an image, or where it is large, samples of its tissue: the same at every call."""
+    parts = [image.read(box) for box in typical_boxes(image)]
+    return Typical(parts, parts[0] if max(image.shape) <= LARGEST else image.overview(OVERVIEW))
+
+
+def typical_boxes(image: Image) -> list[Box]:
+    """Return where the parts of `typical_of` lie, in pixels of the image."""
     if max(image.shape) <= LARGEST:
-        pixels = image.read(Box.whole(image.shape))
-        return Typical([pixels], pixels)
-    overview = image.overview(OVERVIEW)
-    tissue = find_tissue(overview, image.shape)
+        return [Box.whole(image.shape)]
+    tissue = find_tissue(image.overview(OVERVIEW), image.shape)
     parts = [cell for cell in cells(image.shape, _CELL) if tissue.any_in(cell)]
     full = [cell for cell in parts if tissue.part(cell).mean() > 0.9] or parts or cells(image.shape, _CELL)
-    chosen = [full[place] for place in np.unique(np.linspace(0, len(full) - 1, _SAMPLES).astype(int))]
-    return Typical([image.read(cell) for cell in chosen], overview)
+    return [full[place] for place in np.unique(np.linspace(0, len(full) - 1, _SAMPLES).astype(int))]

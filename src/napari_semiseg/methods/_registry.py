@@ -22,6 +22,7 @@ from napari_semiseg.methods.intensity_threshold import IntensityThreshold
 from napari_semiseg.methods.mean_teacher import MeanTeacher
 from napari_semiseg.methods.random_forest import RandomForest
 from napari_semiseg.methods.scale_pretext import ScalePretext
+from napari_semiseg.methods.stain_guided import StainGuided
 from napari_semiseg.methods.supervised import Supervised
 from napari_semiseg.methods.tcsm import TCSM
 from napari_semiseg.methods.tiny_cnn import TinyCNN
@@ -29,6 +30,7 @@ from napari_semiseg.methods.unimatch import UniMatch
 
 _ALL: tuple[type[Method], ...] = (
     Supervised,
+    StainGuided,
     CDCL,
     MeanTeacher,
     FixMatch,

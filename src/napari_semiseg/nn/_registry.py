@@ -32,6 +32,8 @@ class NetworkSpec:
         size.
     takes_stain : bool
         Whether there is a fourth input channel; the others are shown colors only.
+    takes_scale : bool
+        Whether crops come with a fourth channel: the stain, on the scale of their image (`stain_scale`).
     pretrained : bool
         Whether ``weights="imagenet"`` means anything.
     deviations : tuple of str
@@ -43,6 +45,7 @@ class NetworkSpec:
     build: Callable[[int, Stain, bool], Network]
     finite_reach: bool = False
     takes_stain: bool = False
+    takes_scale: bool = False
     pretrained: bool = False
     deviations: tuple[str, ...] = ()
 
@@ -51,6 +54,12 @@ def _small_unet(classes: int, stain: Stain, pretrained: bool) -> Network:
     from napari_semiseg.nn.unet import SmallUNet
 
     return SmallUNet(classes, stain)
+
+
+def _stain_unet(classes: int, stain: Stain, pretrained: bool) -> Network:
+    from napari_semiseg.nn.stain_unet import StainUNet
+
+    return StainUNet(classes, stain)
 
 
 def _unet(encoder: str, classes: int, stain: Stain, pretrained: bool) -> Network:
@@ -110,6 +119,9 @@ _PAPERS_COUNT = (
 _UNET = "unet_"
 
 _SPECS = (
+    NetworkSpec(
+        "stain_unet", "Small U-Net, stain on each image's own scale", _stain_unet, finite_reach=True, takes_scale=True
+    ),
     NetworkSpec("small_unet", "Small U-Net", _small_unet, finite_reach=True, takes_stain=True),
     NetworkSpec("unet_resnet34", "U-Net, ResNet-34", partial(_unet, "resnet34"), pretrained=True),
     NetworkSpec(

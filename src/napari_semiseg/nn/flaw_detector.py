@@ -52,7 +52,7 @@ class FlawDetector(nn.Module):
             Sides at least `SMALLEST`.
         probs : Tensor, (B, classes, H, W), in [0, 1]
         """
-        found = self.layers(torch.cat([image, probs], 1))
+        found = self.layers(torch.cat([image[:, :3], probs], 1))
         return F.interpolate(found, size=probs.shape[-2:], mode="bilinear", align_corners=True)
 
 

@@ -28,7 +28,14 @@ class TurnAveraged(nn.Module):
         super().__init__()
         self.network = network
         self.register_buffer("turns", torch.tensor(turns))  # weights and turns together say what a result is of
+        self._turns = turns
         self._sides = [(quarter, mirrored) for mirrored in (False, True)[: turns // 4] for quarter in range(4)]
+
+    def of(self, network: nn.Module) -> TurnAveraged:
+        """Return the mean over the same sides of another network."""
+        if network is self.network:
+            return self
+        return TurnAveraged(network, self._turns).to(self.get_buffer("turns").device)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits whose softmax is the mean of the probabilities: their logarithm."""

@@ -61,18 +61,23 @@ class Threshold:
         return np.where(beyond > 0, np.maximum(values, 128), np.minimum(values, 127)).astype(np.uint8)
 
 
-def density(image: NDArray[np.uint8], stain: Stain) -> NDArray[np.float64]:
-    """Return what nuclei stand out by, smoothed (Gaussian, sigma `SIGMA`): uint8 (h, w, 3) → float (h, w).
+def raw_density(image: NDArray[np.uint8], stain: Stain) -> NDArray[np.float64]:
+    """Return what nuclei stand out by: uint8 (h, w, 3) → float (h, w).
 
     Hematoxylin is the first channel of `skimage.color.rgb2hed`; intensity is the strongest channel, 0 to 255; inverted
     is 255 less that. More is more nucleus.
     """
+    values: NDArray[np.float64]
     if stain == "hematoxylin":
         values = rgb2hed(image)[..., 0]
-    else:
-        strongest = image.max(axis=-1).astype(np.float64)
-        values = strongest if stain == "intensity" else 255 - strongest
-    smooth: NDArray[np.float64] = gaussian(values, SIGMA, preserve_range=True)  # type: ignore[no-untyped-call]
+        return values
+    strongest: NDArray[np.float64] = image.max(axis=-1).astype(np.float64)
+    return strongest if stain == "intensity" else np.subtract(255.0, strongest)
+
+
+def density(image: NDArray[np.uint8], stain: Stain) -> NDArray[np.float64]:
+    """Return `raw_density`, smoothed (Gaussian, sigma `SIGMA`): uint8 (h, w, 3) → float (h, w)."""
+    smooth: NDArray[np.float64] = gaussian(raw_density(image, stain), SIGMA, preserve_range=True)  # type: ignore[no-untyped-call]
     return smooth
 
 

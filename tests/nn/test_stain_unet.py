@@ -1,0 +1,76 @@
+"""The stain of a pixel on a scale of its image's own, and the network that is shown it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from napari_semiseg.blocks import Box
+from napari_semiseg.engine.infer import at_image, confidence_map
+from napari_semiseg.io.images import from_array
+from napari_semiseg.nn.stain_scale import UNITS, StainScale
+from napari_semiseg.nn.stain_unet import StainUNet, find_scale, with_own_scale
+from napari_semiseg.nn.turned import TurnAveraged
+from napari_semiseg.samples import immunohistochemistry
+
+
+@pytest.fixture(scope="module")
+def tissue() -> np.ndarray:
+    return immunohistochemistry()[:192, :256].copy()
+
+
+def tensor(image: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+
+
+def test_the_channel_is_one_half_at_the_threshold_and_a_unit_is_a_standard_deviation() -> None:
+    scale = StainScale("intensity", level=100.0, spread=20.0)
+    image = torch.tensor([80.0, 100.0, 120.0]).view(1, 1, 1, 3).expand(1, 3, 1, 3) / 255
+    expected = torch.tensor([0.5 - 1 / UNITS, 0.5, 0.5 + 1 / UNITS])
+    assert torch.allclose(scale.channel(image).flatten(), expected, atol=1e-6)
+
+
+def test_an_image_of_one_color_shows_nothing(tissue: np.ndarray) -> None:
+    flat = np.full_like(tissue, 200)
+    scale = find_scale([flat], flat, gray=False)
+    assert torch.equal(scale.channel(tensor(flat)), torch.full((1, 1, 192, 256), 0.5))
+
+
+def test_a_slide_that_was_stained_more_strongly_shows_the_same_channel(tissue: np.ndarray) -> None:
+    """Doubled optical density doubles level and spread alike."""
+    pale = np.rint(256 * (tissue.astype(float) / 256) ** 0.5).clip(0, 255).astype(np.uint8)
+    one, other = (find_scale([image], image, gray=False).channel(tensor(image)) for image in (tissue, pale))
+    assert (one - other).abs().mean() * UNITS < 0.15
+
+
+def test_a_whole_image_is_its_own_scale(tissue: np.ndarray) -> None:
+    scale = find_scale([tissue], tissue, gray=False)
+    image = tensor(tissue)
+    assert torch.equal(with_own_scale(image)[:, 3:], scale.channel(image))
+
+    network = StainUNet().eval()
+    told = network(torch.cat([image, scale.channel(image)], 1))
+    assert torch.allclose(network(image), told, atol=1e-5)
+
+
+@pytest.mark.parametrize("turns", [1, 4])
+def test_blocks_of_an_image_are_read_on_the_scale_of_the_whole(tissue: np.ndarray, turns: int) -> None:
+    torch.manual_seed(0)
+    network = StainUNet().eval()
+    shown = network if turns == 1 else TurnAveraged(network, 4)
+    image = from_array(tissue, "tissue")
+    maps = [
+        confidence_map(
+            shown,
+            image,
+            Box.whole(image.shape),
+            device=torch.device("cpu"),
+            divisor=16,
+            reach=network.reach,
+            block=block,
+        )
+        for block in (64, 256)
+    ]
+    assert np.abs(maps[0].astype(int) - maps[1]).max() <= 1
+    assert at_image(shown, image) is not shown
