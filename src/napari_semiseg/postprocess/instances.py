@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
+from napari_semiseg.blocks import Box
+from napari_semiseg.postprocess.distance import distance_to_background
+
 SMOOTHING = 1.5
 """Gaussian sigma, in pixels of `MPP` µm, of the landscape in which summits are looked for."""
 
@@ -35,6 +38,7 @@ def split_nuclei(
     strength: float = 0.5,
     min_area: int = MIN_AREA,
     mpp: float | None = None,
+    wanted: Box | None = None,
 ) -> NDArray[np.uint32]:
     """Find the nuclei in a map of confidence.
 
@@ -56,6 +60,8 @@ def split_nuclei(
         Nothing smaller is a nucleus, and no smaller part is split off.
     mpp : float, optional
         Pixel size in µm; `SMOOTHING` and `PROMINENCE` are brought to it. `MPP` where it is not known.
+    wanted : Box, optional
+        A part of the map: only clusters that reach into it are looked at, all of each.
 
     Returns
     -------
@@ -75,7 +81,10 @@ def split_nuclei(
     >>> [int(split_nuclei(touching * 1.0, strength=s).max()) for s in (0, 0.5)]
     [1, 2]
     """
-    mask = _cleaned(confidence > threshold * (255 if confidence.dtype == np.uint8 else 1), min_area)
+    mask = confidence > threshold * (255 if confidence.dtype == np.uint8 else 1)
+    if not mask.any():
+        return np.zeros(mask.shape, np.uint32)
+    mask = _cleaned(mask, min_area, wanted)
     if strength <= 0:
         return _numbered(ndi.label(mask, _EVERY_NEIGHBOR)[0])
     zoom = min(4.0, max(0.25, MPP / (mpp or MPP)))
@@ -92,7 +101,7 @@ def smallest_area(mpp: float | None) -> int:
     return MIN_AREA if mpp is None else max(1, round(MIN_AREA_UM2 / mpp**2))
 
 
-def _cleaned(mask: NDArray[np.bool_], min_area: int) -> NDArray[np.bool_]:
+def _cleaned(mask: NDArray[np.bool_], min_area: int, wanted: Box | None = None) -> NDArray[np.bool_]:
     """Fill holes and remove specks smaller than `min_area` pixels; a hole that is open to the border is none."""
     holes, count = ndi.label(~mask)
     area = np.bincount(holes.ravel(), minlength=count + 1)
@@ -103,12 +112,14 @@ def _cleaned(mask: NDArray[np.bool_], min_area: int) -> NDArray[np.bool_]:
     parts, count = ndi.label(mask | fill[holes], _EVERY_NEIGHBOR)
     keep = np.bincount(parts.ravel(), minlength=count + 1) >= min_area
     keep[0] = False
+    if wanted is not None:
+        keep &= np.bincount(parts[wanted.slices].ravel(), minlength=count + 1) > 0
     kept: NDArray[np.bool_] = keep[parts]
     return kept
 
 
 def _landscape(mask: NDArray[np.bool_], confidence: NDArray[Any], sigma: float) -> NDArray[np.float32]:
-    height = ndi.distance_transform_edt(mask).astype(np.float32)
+    height = distance_to_background(mask)
     height *= confidence.astype(np.float32) * (1 / 255 if confidence.dtype == np.uint8 else 1)
     smooth: NDArray[np.float32] = ndi.gaussian_filter(height, sigma)
     return smooth
@@ -146,17 +157,17 @@ def _ascend(landscape: NDArray[np.float32], mask: NDArray[np.bool_]) -> tuple[_I
 
 def _saddles(basins: _Ids, landscape: NDArray[np.float32]) -> tuple[_Ids, _Ids, NDArray[np.float32]]:
     """Return pairs of neighboring basins with the height of the pass between them, highest first."""
-    height, width = basins.shape
-    base = int(basins.max()) + 1
+    width = basins.shape[1] + 2
+    basin, height = np.pad(basins, 1).ravel(), np.pad(landscape, 1).ravel()
+    inside = np.flatnonzero(basin)
+    base = int(basin.max()) + 1
     pairs, passes = [], []
-    for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
-        here = (slice(0, height - dy), slice(max(0, -dx), width - max(0, dx)))
-        there = (slice(dy, height), slice(max(0, dx), width + min(0, dx)))
-        a, b = basins[here], basins[there]
-        border = (a != b) & (a > 0) & (b > 0)
-        a, b = a[border], b[border]
+    for step in (1, width, width + 1, width - 1):
+        a, b = basin[inside], basin[inside + step]
+        border = (a != b) & (b > 0)
+        here, a, b = inside[border], a[border], b[border]
         pairs.append(np.minimum(a, b).astype(np.int64) * base + np.maximum(a, b))
-        passes.append(np.minimum(landscape[here][border], landscape[there][border]))
+        passes.append(np.minimum(height[here], height[here + step]))
     pair, level = np.concatenate(pairs), np.concatenate(passes)
     order = np.lexsort((pair, -level))
     _, first = np.unique(pair[order], return_index=True)
