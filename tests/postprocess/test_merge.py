@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage as ndi
 
-from napari_semiseg.blocks import Box, cells
 from napari_semiseg.postprocess.instances import split_nuclei
-from napari_semiseg.postprocess.merge import BlockwiseSplit, Numbering, SplitRule, split_blockwise
+from napari_semiseg.postprocess.merge import BlockwiseSplit, SplitRule, split_blockwise
 
 
 def blobs(shape, seed, scale=3.0):
@@ -36,10 +35,17 @@ def test_cells_of_any_size_give_the_nuclei_of_the_whole_image(height, width, cel
     assert found.max() == whole.max() == len(np.unique(found)) - (0 in found)
 
 
-def test_the_number_of_threads_changes_nothing():
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_order_of_the_cells_changes_nothing_but_the_numbers(seed):
     confidence = blobs((300, 300), 5)
-    one, four = (split_blockwise(confidence, cell=64, halo=64, threads=threads) for threads in (1, 4))
-    np.testing.assert_array_equal(one, four)
+    work = BlockwiseSplit(lambda box: confidence[None, *box.slices], (300, 300), SplitRule(), cell=64, halo=64)
+    labels = np.zeros((300, 300), np.uint32)
+    for number in np.random.default_rng(seed).permutation(len(work.cells)):
+        keep = work.cells[number]
+        labels[keep.slices] = work.number(keep, work.split(keep)).labels
+
+    assert same_partition(labels, split_blockwise(confidence, cell=64, halo=64))
+    assert work.nuclei == labels.max() == len(np.unique(labels)) - 1
 
 
 def test_a_nucleus_on_the_corner_of_four_cells_is_one():
@@ -59,34 +65,18 @@ def test_what_is_longer_than_the_halo_may_be_cut_but_no_pixel_is_lost(halo):
     np.testing.assert_array_equal(found > 0, confidence > 127)
 
 
-def test_only_cells_whose_surroundings_are_there_are_split():
-    confidence = blobs((200, 100), 8)
-    read = []
-
-    def reader(box):
-        read.append(box)
-        return confidence[None, *box.slices]
-
-    work = BlockwiseSplit(reader, confidence.shape, SplitRule(), cell=50, halo=30)
-    assert [part.keep for part in work.advance(79)] == []
-    assert [part.keep for part in work.advance(80)] == [Box(0, 0, 50, 50), Box(0, 50, 50, 100)]
-    assert max(box.y1 for box in read) == 80
-    assert len(list(work.advance(200))) == 6
-    assert work.done == work.total == 8
-
-
 def test_the_memory_of_seams_does_not_grow_with_the_image():
     confidence = np.tile(blobs((128, 128), 9), (12, 1))
-    numbering = Numbering(128)
+    work = BlockwiseSplit(
+        lambda box: confidence[None, *box.slices], confidence.shape, SplitRule(min_area=10), cell=64, halo=40
+    )
     sizes = []
-    for keep in cells(confidence.shape, 64):
-        seen = keep.grown(40).intersect(Box.whole(confidence.shape))
-        if keep.x0 == 0:
-            numbering.forget_above(seen.y0)
-        numbering.apply(split_nuclei(confidence[seen.slices], min_area=10), seen, keep)
-        sizes.append(len(numbering.on_seams))
+    for keep in work.cells:
+        work.number(keep, work.split(keep))
+        sizes.append(len(work._numbering.on_seams))
     assert max(sizes[-8:]) <= 2 * max(sizes[:8])
-    assert numbering.count > 3 * max(sizes)
+    assert sizes[-1] == 0
+    assert work.nuclei > 3 * max(sizes)
 
 
 def test_every_nucleus_has_one_class_also_across_seams():
@@ -96,7 +86,8 @@ def test_every_nucleus_has_one_class_also_across_seams():
     both = np.stack([confidence - second, second])
     work = BlockwiseSplit(lambda box: both[:, *box.slices], (150, 150), SplitRule(), cell=50, halo=60)
     labels, classes = np.zeros((150, 150), np.uint32), np.zeros((150, 150), np.uint8)
-    for part in work.advance(150):
+    for keep in work.cells:
+        part = work.number(keep, work.split(keep))
         labels[part.keep.slices], classes[part.keep.slices] = part.labels, part.classes
 
     assert same_partition(labels, split_nuclei(confidence))

@@ -122,8 +122,7 @@ class ImagePrediction:
             self.nuclei = int(Result.open(self.path).card.facts.get("nuclei", 0))
             yield Warned(f"'{self.path}' is complete already and was kept.")
         else:
-            with self._open() as writer:
-                objects = self._objects(writer)
+            with self._open() as writer, self._objects(writer) as objects:
                 yield from self._predict(writer, objects)
                 if self.unread or self._progress.ends():
                     return
@@ -215,6 +214,7 @@ class ImagePrediction:
         if not self._left and self._found != "other nuclei":
             writer.mark_written("confidence", Box.whole(self.image.shape))  # nothing but glass
         yield from self._skip_written(writer)
+        objects.expect(self._left)
         failed = yield from self._predict_left(writer, objects)
         if failed and not self._progress.ends():
             yield Warned(f"{len(failed)} blocks of '{self.image.name}' could not be read and are tried again at last.")
@@ -242,6 +242,7 @@ class ImagePrediction:
                 if not out_of_memory(error):
                     raise
                 yield self._smaller_blocks()
+                objects.expect(self._left)
             except FloatingPointError:
                 raise InputError(
                     f"The network of '{self._wanted.run}' answers with values that are no numbers: train it again."
@@ -249,22 +250,18 @@ class ImagePrediction:
 
     def _pass(self, writer: ResultWriter, objects: Objects) -> Generator[Event, None, dict[Box, InputError]]:
         failed: dict[Box, InputError] = {}
-        pending: deque[tuple[Box | None, Future[None]]] = deque()
-        rows = 0
+        pending: deque[tuple[Box, Future[None]]] = deque()
         with ThreadPoolExecutor(1, "write") as disk:
             for box, values in self._compute(self._network, self.image, self._in_order()):
                 if isinstance(values, InputError):
                     failed[box] = values
                 else:
                     pending.append((box, disk.submit(self._store, writer, box, values)))
-                yield from self._stored(pending, WRITES_AHEAD)
-                if (complete := self._complete_rows()) > rows:
-                    rows = complete
-                    pending.append((None, disk.submit(_exhaust, objects.advance(rows))))
+                yield from self._stored(pending, WRITES_AHEAD, objects)
                 yield from self._progress.asked()
                 if self._progress.ends():
                     break
-            yield from self._stored(pending, 0)
+            yield from self._stored(pending, 0, objects)
         return failed
 
     def _in_order(self) -> Iterator[Box]:
@@ -283,18 +280,14 @@ class ImagePrediction:
             values = np.where(self._tissue.part(box), values, 0).astype(np.uint8)
         writer.write_confidence(box, values)
 
-    def _stored(self, pending: deque[tuple[Box | None, Future[None]]], at_most: int) -> Iterator[Event]:
+    def _stored(self, pending: deque[tuple[Box, Future[None]]], at_most: int, objects: Objects) -> Iterator[Event]:
         """Count what has been written, and wait until at most so many blocks are not."""
         while pending and (len(pending) > at_most or pending[0][1].done()):
             box, written = pending.popleft()
             written.result()
-            if box is not None:
-                del self._left[box]
-                yield self._progress.block_done(self.index, box)
-
-    def _complete_rows(self) -> int:
-        """Return how many rows of the image are in the result without a gap."""
-        return next(iter(self._left)).y0 if self._left else self.image.shape[0]
+            del self._left[box]
+            objects.arrived(box)
+            yield self._progress.block_done(self.index, box)
 
     def _smaller_blocks(self) -> Warned:
         if self._block <= SMALLEST_BLOCK:
@@ -315,13 +308,14 @@ class ImagePrediction:
     # ---- nuclei, and the end
 
     def _objects(self, writer: ResultWriter) -> Objects:
-        if self._wanted.semantic:
-            return PixelClasses(writer, self._wanted.threshold)
         on_cpu = self._network.device.type == "cpu"  # where the network takes all cores
-        return Nuclei(writer, self._rule(), threads=1 if on_cpu else min(4, os.cpu_count() or 1))
+        threads = 1 if on_cpu else min(4, os.cpu_count() or 1)
+        if self._wanted.semantic:
+            return PixelClasses(writer, self._wanted.threshold, threads)
+        return Nuclei(writer, self._rule(), threads)
 
     def _split(self, objects: Objects) -> Iterator[Event]:
-        for _ in objects.advance(self.image.shape[0]):
+        for _ in objects.finish():
             yield Progressed("splitting nuclei", objects.done, objects.total)
             yield from self._progress.asked()
             if self._progress.ends():
@@ -351,8 +345,3 @@ def _tissue(image: Image, wanted: Wanted) -> TissueMask | None:
 
 def _center(box: Box) -> tuple[float, float]:
     return (box.y0 + box.y1) / 2, (box.x0 + box.x1) / 2
-
-
-def _exhaust(work: Iterator[None]) -> None:
-    for _ in work:
-        pass

@@ -116,12 +116,13 @@ def _applied(request: SplitRequest, control: Control) -> Iterator[Event]:
     with ResultWriter.open(request.source) as writer:
         rule = _rule(request, writer.card.mpp)
         forget_objects(writer)
-        nuclei = Nuclei(writer, rule)
-        for _ in nuclei.advance(writer.shape[0]):
-            yield Progressed("splitting nuclei", nuclei.done, nuclei.total)
-            if any(isinstance(command, Stop | Cancel) for command in control.take()):
-                yield Warned(f"The nuclei of '{request.source}' are not complete: split them again.")
-                return
+        with Nuclei(writer, rule) as nuclei:
+            nuclei.expect(())
+            for _ in nuclei.finish():
+                yield Progressed("splitting nuclei", nuclei.done, nuclei.total)
+                if any(isinstance(command, Stop | Cancel) for command in control.take()):
+                    yield Warned(f"The nuclei of '{request.source}' are not complete: split them again.")
+                    return
         note(writer, {"split": split_facts(rule), "nuclei": nuclei.count})
         for done, total in writer.finishing():
             yield Progressed("building pyramids", done, total)

@@ -40,13 +40,14 @@ from napari_semiseg.io.read_zarr import PlainFiles, open_array, read_document
 SHARD = 2048
 """Side of a shard (a file) of 0.5, in pixels. Blocks that are whole shards are written without being read first."""
 
-_CHUNK, _CHUNK_V2 = 256, 1024
+_CHUNK, _CHUNK_V2 = 512, 1024
 _OURS = "napari-semiseg"
-_KINDS = {"confidence": "", "nuclei": "labels/nuclei", "classes": "labels/classes"}
 _DTYPES = {"confidence": np.uint8, "nuclei": np.uint32, "classes": np.uint8}
 
 Kind = Literal["confidence", "nuclei", "classes"]
 State = Literal["missing", "unfinished", "complete", "foreign"]
+
+_KINDS: dict[Kind, str] = {"confidence": "", "nuclei": "labels/nuclei", "classes": "labels/classes"}
 
 
 class ResultCard(Config):
@@ -113,7 +114,7 @@ class ResultWriter:
         self._claim = claim
         self._store = LocalStore(path)
         self._locks = {kind: threading.Lock() for kind in _KINDS}
-        self._arrays: dict[str, zarr.Array[Any]] = {}
+        self._arrays: dict[str, list[zarr.Array[Any]]] = {}
         self._progress = ProgressLog(path)
 
     @classmethod
@@ -258,15 +259,31 @@ class ResultWriter:
         fits = values.shape == (*lead, *box.shape) and values.dtype == _DTYPES[kind]
         if not fits or not Box.whole(self.shape).contains(box):
             raise ValueError(f"{kind} of {values.dtype} {values.shape} does not fit {box} of {self.shape}")
-        array = self._array(kind)
-        with self._locks[kind], _saying(self.path):  # two blocks may share a shard
-            array[(..., *box.slices)] = values
+        files = self._put(kind, 0, box, values)
         with _saying(self.path):
-            self._progress.add(kind, box, _files_of(self.path / _KINDS[kind] / "0", box, array))
+            self._progress.add(kind, box, files)
+
+    def write_levels(self, kind: Kind, cell: Box, values: NDArray[Any]) -> None:
+        """Write a cell of the result at all levels, so that the result can be looked at while it grows.
+
+        Confidence is at level 0 already; see `write_confidence`.
+
+        Parameters
+        ----------
+        kind : {"confidence", "nuclei", "classes"}
+        cell : Box
+            One of the cells of `SHARD` pixels that the image is cut into: it holds whole shards down to level 2.
+        values : ndarray
+            Of level 0.
+        """
+        if kind != "confidence":
+            self.write(kind, cell, values)
+        if not self._has_levels(kind, cell):
+            self._write_coarser(kind, cell, values)
 
     def mark_written(self, kind: Kind, box: Box) -> None:
         """Note that a rectangle is done though nothing was written: it stays 0. For background that was skipped."""
-        self._array(kind)
+        self._levels(kind)
         self._progress.add(kind, Box(*box), [])
 
     def is_written(self, kind: Kind, box: Box) -> bool:
@@ -276,7 +293,7 @@ class ResultWriter:
     def forget(self, kind: Kind) -> None:
         """Remove everything of a kind, to write it anew."""
         with self._locks[kind], _saying(self.path):
-            self._progress.forget(kind)
+            self._progress.forget(kind, _levels_of(kind))
             self._arrays.pop(kind, None)
             if kind != "confidence":
                 _remove(self.path / _KINDS[kind])
@@ -285,7 +302,7 @@ class ResultWriter:
 
     def read(self, kind: Kind, box: Box) -> NDArray[Any]:
         """Read back what was written so far, (c, h, w) for confidence, (h, w) for the others."""
-        array = self._array(kind)
+        array = self._levels(kind)[0]
         with self._locks[kind]:
             return np.asarray(array[(..., *Box(*box).slices)])
 
@@ -312,19 +329,19 @@ class ResultWriter:
         kinds = [kind for kind in _KINDS if self._exists(kind)]
         if "confidence" not in kinds:
             raise InputError(f"'{self.path}' holds no confidence yet: run the prediction first.")
-        self.flush()
         levels = pyramid.level_shapes(self.shape)
         parts = [
-            (kind, level, cell)
-            for kind in kinds
-            for level in range(1, len(levels))
-            for cell in cells(levels[level], SHARD)
+            (kind, cell)
+            for kind in (kinds if len(levels) > 1 else [])
+            for cell in cells(self.shape, SHARD)
+            if not self._has_levels(kind, cell)
         ]
+        for done, (kind, cell) in enumerate(parts, start=1):
+            self._write_coarser(kind, cell, self.read(kind, cell))
+            yield done, len(parts)
+        self.flush()
         with _saying(self.path):
-            for done, (kind, level, cell) in enumerate(parts):
-                self._halve(kind, level, cell, fresh=cell[:2] == (0, 0))
-                yield done + 1, len(parts)
-            _sync_tree(self.path)
+            _sync_names(self.path)
         self._describe([kind for kind in kinds if kind != "confidence"], levels)
         self.close()
 
@@ -341,21 +358,47 @@ class ResultWriter:
 
     # ---- arrays
 
-    def _array(self, kind: Kind) -> zarr.Array[Any]:
+    def _levels(self, kind: Kind) -> list[zarr.Array[Any]]:
+        """Return the arrays of all levels; they are made at the first call."""
         with self._locks[kind]:
             if kind not in self._arrays:
+                levels = range(len(pyramid.level_shapes(self.shape)))
                 with _saying(self.path):
-                    self._arrays[kind] = self._opened(kind, 0) if self._exists(kind) else self._made(kind, 0)
+                    arrays = [
+                        self._opened(kind, level) if self._exists(kind, level) else self._made(kind, level)
+                        for level in reversed(levels)  # level 0 comes last: where it is, all are
+                    ]
+                self._arrays[kind] = arrays[::-1]
             return self._arrays[kind]
 
-    def _exists(self, kind: str) -> bool:
-        folder = self.path / _KINDS[kind] / "0"
+    def _put(self, kind: Kind, level: int, box: Box, values: NDArray[Any]) -> list[Path]:
+        """Write values, and return the files that hold them."""
+        array = self._levels(kind)[level]
+        with self._locks[kind], _saying(self.path):  # two rectangles may share a shard
+            array[(..., *box.slices)] = values
+        return _files_of(self.path / _KINDS[kind] / str(level), box, array)
+
+    def _has_levels(self, kind: Kind, cell: Box) -> bool:
+        return any(self._progress.has(_levels_of(kind), box) for box in (cell, Box.whole(self.shape)))
+
+    def _write_coarser(self, kind: Kind, cell: Box, values: NDArray[Any]) -> None:
+        """Write all levels of a cell but the finest."""
+        files: list[Path] = []
+        for level in range(1, len(pyramid.level_shapes(self.shape))):
+            values = pyramid.halved_mean(values) if kind == "confidence" else pyramid.halved_mode(values)
+            y, x = cell.y0 >> level, cell.x0 >> level
+            files += self._put(kind, level, Box(y, x, y + values.shape[-2], x + values.shape[-1]), values)
+        with _saying(self.path):
+            self._progress.add(_levels_of(kind), cell, files)
+
+    def _exists(self, kind: Kind, level: int = 0) -> bool:
+        folder = self.path / _KINDS[kind] / str(level)
         return (folder / "zarr.json").exists() or (folder / ".zarray").exists()
 
-    def _opened(self, kind: str, level: int) -> zarr.Array[Any]:
+    def _opened(self, kind: Kind, level: int) -> zarr.Array[Any]:
         return zarr.open_array(self._store, path=_join(_KINDS[kind], str(level)), mode="r+")
 
-    def _made(self, kind: str, level: int) -> zarr.Array[Any]:
+    def _made(self, kind: Kind, level: int) -> zarr.Array[Any]:
         rows, columns = pyramid.level_shapes(self.shape)[level]
         lead = (len(self.classes),) if kind == "confidence" else ()
         ones = (1,) * len(lead)
@@ -369,10 +412,12 @@ class ResultWriter:
         wide = np.dtype(_DTYPES[kind]).itemsize > 1
         if self.card.version == "0.4":
             codec = Blosc(cname="zstd", clevel=3, shuffle=Blosc.SHUFFLE if wide else Blosc.NOSHUFFLE)
-            options |= {"zarr_format": 2, "chunks": (*ones, _CHUNK_V2, _CHUNK_V2), "compressors": codec}
+            side = max(_CHUNK, min(_CHUNK_V2, SHARD >> level))
+            options |= {"zarr_format": 2, "chunks": (*ones, side, side), "compressors": codec}
             options |= {"chunk_key_encoding": {"name": "v2", "separator": "/"}}
         else:
-            shard = tuple(min(SHARD, -(-side // _CHUNK) * _CHUNK) for side in (rows, columns))
+            most = max(_CHUNK, SHARD >> level)  # so that a cell of level 0 holds whole shards of the next levels too
+            shard = tuple(min(most, -(-side // _CHUNK) * _CHUNK) for side in (rows, columns))
             options |= {
                 "zarr_format": 3,
                 "chunks": (*ones, _CHUNK, _CHUNK),
@@ -382,19 +427,9 @@ class ResultWriter:
             options |= {"compressors": BloscCodec(cname="zstd", clevel=3, shuffle="shuffle" if wide else "noshuffle")}
         return zarr.create_array(shape=(*lead, rows, columns), overwrite=True, **options)
 
-    def _halve(self, kind: str, level: int, cell: Box, *, fresh: bool) -> None:
-        target = self._made(kind, level) if fresh else self._opened(kind, level)
-        source = self._opened(kind, level - 1)
-        rows, columns = source.shape[-2:]
-        read = Box(2 * cell.y0, 2 * cell.x0, min(2 * cell.y1, rows), min(2 * cell.x1, columns))
-        values = np.asarray(source[(..., *read.slices)])
-        target[(..., *cell.slices)] = (
-            pyramid.halved_mean(values) if kind == "confidence" else pyramid.halved_mode(values)
-        )
-
     # ---- metadata
 
-    def _describe(self, labels: Sequence[str], levels: Sequence[tuple[int, int]]) -> None:
+    def _describe(self, labels: Sequence[Kind], levels: Sequence[tuple[int, int]]) -> None:
         """Write the metadata of every group, the root's last."""
         card, version = self.card, self.card.version
         if labels:
@@ -415,6 +450,7 @@ class ResultWriter:
         for kind in _KINDS:
             if self._exists(kind):
                 self._progress.add(kind, whole, [])
+                self._progress.add(_levels_of(kind), whole, [])
         self.flush()
         self._write_card(card)
         for kind in ("nuclei", "classes"):
@@ -505,8 +541,8 @@ class Result:
 
     @property
     def levels(self) -> list[tuple[int, int]]:
-        """Rows and columns of every level; only the first while it is unfinished."""
-        return pyramid.level_shapes(self.shape) if self.complete else [self.shape]
+        """Rows and columns of every level. While a result is unfinished, parts of each are still 0."""
+        return pyramid.level_shapes(self.shape)
 
     def confidence(self, box: Box, level: int = 0) -> NDArray[np.uint8]:
         """Read the probability of each class of nuclei, 0 to 255.
@@ -615,10 +651,17 @@ def _expected_bytes(card: ResultCard) -> int:
     return int(pixels * (0.5 * len(card.classes) + 0.5) * 4 / 3)
 
 
-def _sync_tree(path: Path) -> None:
+def _levels_of(kind: str) -> str:
+    """Return the word for the coarser levels of a kind in the log of what is written."""
+    return f"{kind}-levels"
+
+
+def _sync_names(path: Path) -> None:
+    """Flush metadata and folders to the disk; chunks and shards have been, one by one."""
     for folder, _, files in os.walk(path, topdown=False):
         for name in files:
-            sync_file(Path(folder, name))
+            if name.endswith(".json") or name.startswith(".z"):
+                sync_file(Path(folder, name))
         atomic.sync_folder(folder)
 
 

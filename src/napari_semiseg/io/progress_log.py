@@ -67,11 +67,11 @@ class ProgressLog:
             self._lines.clear()
             self._flushed_at = time.monotonic()
 
-    def forget(self, kind: str) -> None:
-        """Forget all rectangles of a kind, before they are removed."""
+    def forget(self, *kinds: str) -> None:
+        """Forget all rectangles of some kinds, before they are removed."""
         self.flush()
         with self._lock:
-            self._done = {entry for entry in self._done if entry[0] != kind}
+            self._done = {entry for entry in self._done if entry[0] not in kinds}
             lines = (f"{name} {box.y0} {box.x0} {box.y1} {box.x1} .\n" for name, box in sorted(self._done))
             atomic.write_text(self._path, "".join(lines))
 

@@ -7,9 +7,7 @@ written. A nucleus on a seam is known again by its first pixel, which is the sam
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,8 +24,6 @@ CELL = 2048
 HALO_UM = 32.0
 """Seen beyond a cell on every side, in µm. What is longer than this may be cut at a seam."""
 
-_Seen = tuple[NDArray[np.uint32], NDArray[np.uint8] | None]
-
 
 @dataclass(frozen=True)
 class SplitRule:
@@ -43,14 +39,21 @@ class SplitRule:
         """Pixels that have to be seen beyond a part: `HALO_UM`, within 32 and 512 pixels."""
         return min(512, max(32, round(HALO_UM / (self.mpp or MPP))))
 
-    def apply(self, confidence: NDArray[Any]) -> NDArray[np.uint32]:
-        """Split a map of confidence, (h, w)."""
-        return split_nuclei(confidence, threshold=self.threshold, strength=self.strength, min_area=self.min_area)
+    def apply(self, confidence: NDArray[Any], wanted: Box | None = None) -> NDArray[np.uint32]:
+        """Split a map of confidence, (h, w), or only those clusters in it that reach into a part of it."""
+        return split_nuclei(
+            confidence,
+            threshold=self.threshold,
+            strength=self.strength,
+            min_area=self.min_area,
+            mpp=self.mpp,
+            wanted=wanted,
+        )
 
 
 @dataclass
 class Numbering:
-    """Gives nuclei ids from 1 on, and knows those on seams again.
+    """Gives nuclei ids from 1 on, and knows those on seams again, in whatever order the cells come.
 
     Attributes
     ----------
@@ -66,7 +69,7 @@ class Numbering:
     count: int = 0
     on_seams: dict[int, int] = field(default_factory=dict)
 
-    def apply(self, labels: NDArray[np.uint32], seen: Box, keep: Box) -> NDArray[np.uint32]:
+    def apply(self, labels: NDArray[np.uint32], seen: Box, keep: Box) -> tuple[NDArray[np.uint32], list[int]]:
         """Return what is kept of a cell's nuclei, with ids that are unique over the image.
 
         Parameters
@@ -75,29 +78,37 @@ class Numbering:
             Nuclei of the part that was seen, numbered from 1.
         seen, keep : Box
             Where that part lies in the image, and what of it is kept.
+
+        Returns
+        -------
+        ids : ndarray, uint32
+            Of the shape of `keep`.
+        places : list of int
+            The keys of `on_seams` that are new.
         """
-        first = first_pixels(labels)
         kept = labels[keep.shifted(-seen.y0, -seen.x0).slices]
-        area = np.bincount(labels.ravel(), minlength=len(first))
-        area_kept = np.bincount(kept.ravel(), minlength=len(first))
-        ids = np.zeros(len(first), np.uint32)
-        for nucleus in np.flatnonzero(area_kept[1:]) + 1:
-            row, column = divmod(int(first[nucleus]), labels.shape[1])
-            place = (seen.y0 + row) * self.width + seen.x0 + column
-            ids[nucleus] = self._id(place, on_seam=bool(area[nucleus] > area_kept[nucleus]))
-        return ids[kept]
+        area_kept = np.bincount(kept.ravel())
+        nuclei = np.flatnonzero(area_kept[1:]) + 1
+        ids = np.zeros(len(area_kept), np.uint32)
+        if not nuclei.size:
+            return ids[kept], []
+        outside = np.bincount(labels.ravel(), minlength=len(area_kept))[nuclei] > area_kept[nuclei]
+        row, column = np.divmod(first_pixels(labels)[nuclei], labels.shape[1])
+        places = ((seen.y0 + row) * self.width + seen.x0 + column).tolist()
+        met = [self.on_seams.get(place) if out else None for place, out in zip(places, outside.tolist(), strict=True)]
+        fresh = np.array([known is None for known in met])
+        numbers = np.array([known or 0 for known in met], np.int64)
+        numbers[fresh] = self.count + 1 + np.arange(fresh.sum())
+        self.count += int(fresh.sum())
+        added = {places[i]: int(numbers[i]) for i in np.flatnonzero(fresh & outside)}
+        self.on_seams.update(added)
+        ids[nuclei] = numbers
+        return ids[kept], list(added)
 
-    def forget_above(self, row: int) -> None:
-        """Drop nuclei on seams whose first pixel lies above a row: no later cell sees it."""
-        self.on_seams = {place: number for place, number in self.on_seams.items() if place >= row * self.width}
-
-    def _id(self, place: int, *, on_seam: bool) -> int:
-        if (known := self.on_seams.get(place)) is not None:
-            return known
-        self.count += 1
-        if on_seam:
-            self.on_seams[place] = self.count
-        return self.count
+    def forget(self, places: Iterable[int]) -> None:
+        """Drop nuclei on seams that no later cell sees."""
+        for place in places:
+            self.on_seams.pop(place, None)
 
 
 @dataclass(frozen=True)
@@ -112,15 +123,27 @@ class CellNuclei:
         Of its shape; ids are unique over the image.
     classes : ndarray, uint8, or None
         Class of every labeled pixel, 1 the first; None where there is one class only.
+    confidence : ndarray, uint8, (classes of nuclei, h, w)
+        What they were made of.
     """
 
     keep: Box
     labels: NDArray[np.uint32]
     classes: NDArray[np.uint8] | None
+    confidence: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class SeenNuclei:
+    """The nuclei of all that a cell sees, before they have their ids."""
+
+    confidence: NDArray[np.uint8]
+    labels: NDArray[np.uint32]
+    classes: NDArray[np.uint8] | None
 
 
 class BlockwiseSplit:
-    """Splits an image cell by cell, as far as its confidence is there.
+    """Splits an image cell by cell, in any order.
 
     Parameters
     ----------
@@ -136,8 +159,8 @@ class BlockwiseSplit:
 
     Attributes
     ----------
-    done, total : int
-        Cells that were split, and all of them.
+    cells : list of Box
+        They cover the image exactly once; row-major.
     """
 
     def __init__(
@@ -153,53 +176,50 @@ class BlockwiseSplit:
         self._whole = Box.whole(shape)
         self._rule = rule
         self._halo = rule.halo if halo is None else halo
-        self._cells = cells(shape, cell)
+        self._side = cell
+        self.cells = cells(shape, cell)
         self._numbering = Numbering(shape[1])
-        self.done = 0
-        self.total = len(self._cells)
+        self._seams: dict[tuple[int, int], list[int]] = {}  # by cell: what it was the first to number on its seams
+        self._open = {self._place(keep) for keep in self.cells}
 
     @property
     def nuclei(self) -> int:
-        """Number of nuclei found so far."""
+        """Number of nuclei numbered so far."""
         return self._numbering.count
 
-    def advance(self, rows: int, *, threads: int = 1) -> Iterator[CellNuclei]:
-        """Split the cells that see nothing below the first `rows` rows of the image, in row-major order.
+    def seen(self, keep: Box) -> Box:
+        """Return what has to be there before a cell can be split."""
+        return keep.grown(self._halo).intersect(self._whole)
 
-        Parameters
-        ----------
-        rows : int
-            Rows whose confidence is there.
-        threads : int
-            Cells that are split at the same time. Ids do not depend on it.
-        """
-        ready = []
-        for keep in self._cells[self.done :]:
-            seen = keep.grown(self._halo).intersect(self._whole)
-            if seen.y1 > rows:
-                break
-            ready.append((keep, seen))
-        with ThreadPoolExecutor(threads, "split") as pool:
-            ahead: deque[tuple[Box, Box, Future[_Seen]]] = deque()
-            for keep, seen in ready:
-                ahead.append((keep, seen, pool.submit(self._split, seen)))
-                if len(ahead) > threads:
-                    yield self._kept(*ahead.popleft())
-            while ahead:
-                yield self._kept(*ahead.popleft())
-
-    def _split(self, seen: Box) -> _Seen:
+    def split(self, keep: Box) -> SeenNuclei:
+        """Split a cell with its surroundings. Several threads may do this at once."""
+        seen = self.seen(keep)
         confidence = self._read(seen)
-        labels = self._rule.apply(any_nucleus(confidence))
-        return labels, nucleus_classes(confidence, labels) if len(confidence) > 1 else None
+        labels = self._rule.apply(any_nucleus(confidence), keep.shifted(-seen.y0, -seen.x0))
+        return SeenNuclei(confidence, labels, nucleus_classes(confidence, labels) if len(confidence) > 1 else None)
 
-    def _kept(self, keep: Box, seen: Box, split: Future[_Seen]) -> CellNuclei:
-        if keep.x0 == 0:
-            self._numbering.forget_above(seen.y0)
-        labels, classes = split.result()
+    def number(self, keep: Box, split: SeenNuclei) -> CellNuclei:
+        """Give the nuclei of a cell their ids, in the order of the calls: one at a time, each cell once."""
+        seen = self.seen(keep)
         inside = keep.shifted(-seen.y0, -seen.x0).slices
-        self.done += 1
-        return CellNuclei(keep, self._numbering.apply(labels, seen, keep), None if classes is None else classes[inside])
+        labels, self._seams[self._place(keep)] = self._numbering.apply(split.labels, seen, keep)
+        self._open.discard(self._place(keep))
+        self._forget_around(self._place(keep))
+        classes = None if split.classes is None else split.classes[inside]
+        return CellNuclei(keep, labels, classes, split.confidence[:, *inside])
+
+    def _place(self, keep: Box) -> tuple[int, int]:
+        return keep.y0 // self._side, keep.x0 // self._side
+
+    def _forget_around(self, place: tuple[int, int]) -> None:
+        """Forget the seams of cells all of whose neighbors are done: no other cell meets their nuclei."""
+        for near in _around(place):
+            if near in self._seams and self._open.isdisjoint(_around(near)):
+                self._numbering.forget(self._seams.pop(near))
+
+
+def _around(place: tuple[int, int]) -> list[tuple[int, int]]:
+    return [(place[0] + dy, place[1] + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
 
 
 def split_blockwise(
@@ -208,13 +228,12 @@ def split_blockwise(
     *,
     cell: int = CELL,
     halo: int | None = None,
-    threads: int = 1,
 ) -> NDArray[np.uint32]:
     """Split the nuclei of a map in memory cell by cell: (h, w) → uint32 (h, w), ids from 1 without gaps."""
     labels = np.zeros(confidence.shape, np.uint32)
     work = BlockwiseSplit(
         lambda box: confidence[None, *box.slices], confidence.shape[:2], rule or SplitRule(), cell=cell, halo=halo
     )
-    for part in work.advance(len(confidence), threads=threads):
-        labels[part.keep.slices] = part.labels
+    for keep in work.cells:
+        labels[keep.slices] = work.number(keep, work.split(keep)).labels
     return labels
