@@ -45,6 +45,7 @@ from napari_semiseg.events import (
     Written,
 )
 from napari_semiseg.io.labels import read_labels
+from napari_semiseg.io.neighbors import Neighbors
 from napari_semiseg.io.ome_zarr import Result, ResultWriter, result_state
 from napari_semiseg.io.overlay import PALETTE, draw_outlines
 from napari_semiseg.io.table import measure
@@ -179,9 +180,11 @@ def test_csv_is_what_measuring_the_whole_image_gives(
         translation=(10.0, 20.0),
     )
 
+    wanted = Neighbors(0.5).add(wanted)
     with (tmp_path / "x.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+        rows = sorted(csv.DictReader(file), key=lambda row: int(row["label"]))
     assert list(rows[0]) == list(wanted)
+    assert {"nearest_um", "neighbors_50um", "eosin_od_mean", "circularity"} <= set(wanted)
     assert len(rows) == 600
     for name, values in wanted.items():
         if name != "class":

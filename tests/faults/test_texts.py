@@ -166,7 +166,7 @@ from napari_semiseg.events import StepDone, decode_event, encode
 from napari_semiseg.io.table import measure, write_csv
 labels = np.zeros((20, 20), np.uint32)
 labels[3:9, 4:11] = 1
-write_csv(Path(sys.argv[1]), measure(labels, np.zeros((20, 20, 3), np.uint8), None, 0.25))
+write_csv(Path(sys.argv[1]), [measure(labels, np.zeros((20, 20, 3), np.uint8), None, 0.25)])
 write_json(sys.argv[2], {"mpp": 0.25})
 assert read_json(sys.argv[2]) == {"mpp": 0.25}
 assert decode_event(encode(StepDone(1, {"sup": 0.5})))[0].losses == {"sup": 0.5}

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from skimage.color import hed2rgb, rgb2hed
+from skimage.color import hed2rgb, rgb2gray, rgb2hed
 from skimage.measure import label, regionprops_table
 
 from napari_semiseg.blocks import Box, cells
 from napari_semiseg.errors import InputError
+from napari_semiseg.io.columns import joined
 from napari_semiseg.io.labels import read_labels
 from napari_semiseg.io.table import MARGIN, Measurements, measure, write_csv
 
@@ -38,17 +39,46 @@ def in_blocks(labels: np.ndarray, size: int, **images: np.ndarray) -> dict[str, 
 
 def test_geometry_is_that_of_scikit_image(blobs: np.ndarray) -> None:
     ours = measure(blobs)
-    names = ("label", "centroid", "area", "perimeter", "eccentricity", "bbox")
+    names = ("label", "centroid", "area", "perimeter", "eccentricity", "bbox", "orientation")
+    names += ("axis_major_length", "axis_minor_length")
     theirs = regionprops_table(blobs, properties=names)
 
     assert len(ours["label"]) > 50
     pairs = {
         "label": "label", "y_px": "centroid-0", "x_px": "centroid-1", "area_px": "area",
         "perimeter_px": "perimeter", "eccentricity": "eccentricity",
+        "major_axis_px": "axis_major_length", "minor_axis_px": "axis_minor_length",
         "bbox_y0": "bbox-0", "bbox_x0": "bbox-1", "bbox_y1": "bbox-2", "bbox_x1": "bbox-3",
     }  # fmt: skip
     for name, other in pairs.items():
         np.testing.assert_allclose(ours[name], theirs[other], atol=1e-6, err_msg=name)
+    long = ours["eccentricity"] > 0.3  # a circle points nowhere
+    apart = (ours["orientation_deg"] - np.degrees(theirs["orientation"]) - 90 + 90) % 180 - 90
+    np.testing.assert_allclose(apart[long], 0, atol=1e-6)
+
+
+def test_rows_are_handed_out_as_soon_as_their_nuclei_have_ended(blobs: np.ndarray) -> None:
+    whole = measure(blobs, mpp=0.5)
+    sums, padded, bands = Measurements(mpp=0.5), np.pad(blobs, MARGIN), []
+    held, promised = 0, 0.0
+    for y in range(0, len(blobs), 16):
+        for cell in cells((min(16, len(blobs) - y), blobs.shape[1]), 50):
+            part = cell.shifted(y, 0)
+            seen = padded[Box(part.y0, part.x0, part.y1 + 2 * MARGIN, part.x1 + 2 * MARGIN).slices]
+            sums.add(part, seen)
+        band, known = sums.take(y + 16)
+        assert (band["bbox_y1"] < y + 16).all()
+        assert (band["y_px"] >= promised).all()
+        bands.append(band)
+        promised = known
+        held = max(held, len(band["label"]))
+    bands.append(sums.columns())
+
+    rows = joined(bands)
+    order = np.argsort(rows["label"])
+    assert held < len(whole["label"]) / 2
+    for name, values in whole.items():
+        np.testing.assert_allclose(rows[name][order], values, rtol=1e-9, atol=1e-6, err_msg=name)
 
 
 def test_blocks_of_any_size_give_the_same_rows(blobs: np.ndarray) -> None:
@@ -113,10 +143,22 @@ def test_hematoxylin_is_measured_in_optical_density() -> None:
     assert columns["hematoxylin_od_mean"][0] == pytest.approx(6 * rgb2hed(rgb)[..., 0].mean())
 
 
+def test_intensity_and_stain_are_those_of_scikit_image() -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8)
+    columns = measure(np.ones((9, 9), np.uint32), rgb)
+    stains = 6 * rgb2hed(rgb)
+
+    assert columns["intensity_mean"][0] == pytest.approx(255 * rgb2gray(rgb).mean())
+    assert columns["intensity_sd"][0] == pytest.approx(255 * rgb2gray(rgb).std())
+    assert columns["hematoxylin_od_sd"][0] == pytest.approx(stains[..., 0].std())
+    assert columns["eosin_od_mean"][0] == pytest.approx(stains[..., 1].mean())
+
+
 def test_a_gray_image_has_intensity_and_no_stain() -> None:
     columns = measure(np.ones((2, 2), np.uint32), np.full((2, 2, 3), 7, np.uint8), gray=True)
 
     assert columns["intensity_mean"].tolist() == [7]
+    assert columns["intensity_sd"].tolist() == [0]
     assert "hematoxylin_od_mean" not in columns
 
 
@@ -147,7 +189,7 @@ def test_a_csv_reads_back_as_it_was_measured(tmp_path: Path, blobs: np.ndarray) 
     columns = measure(blobs, mpp=0.25) | {
         "class": np.array(['a "b", c'] * len(np.unique(blobs[blobs > 0])), dtype=object)
     }
-    write_csv(tmp_path / "a.csv", columns)
+    write_csv(tmp_path / "a.csv", [columns])
 
     with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -159,7 +201,7 @@ def test_a_csv_reads_back_as_it_was_measured(tmp_path: Path, blobs: np.ndarray) 
 
 def test_a_csv_where_none_can_be_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be written"):
-        write_csv(tmp_path / "none" / "a.csv", measure(np.zeros((2, 2), np.uint32)))
+        write_csv(tmp_path / "none" / "a.csv", [measure(np.zeros((2, 2), np.uint32))])
 
 
 def test_a_real_image_has_as_many_rows_as_nuclei(dataset: Callable[[str], Path]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,7 +15,9 @@ from napari_semiseg.blocks import Box, cells
 from napari_semiseg.config import Config
 from napari_semiseg.engine.watched import Report
 from napari_semiseg.io import table
+from napari_semiseg.io.columns import Columns, joined, taken
 from napari_semiseg.io.images import Image
+from napari_semiseg.io.neighbors import Neighbors
 from napari_semiseg.io.nucleus import Place
 from napari_semiseg.io.ome_zarr import Result
 
@@ -26,7 +29,7 @@ class ExportRequest(Config):
     """What to export, as what, and where to."""
 
     source: str = Field(description="The result: a folder ending in .ome.zarr that a prediction has written.")
-    to: Literal["ome-zarr", "ome-tiff", "tiff", "geojson", "csv", "parquet", "imagej-roi", "png"] = Field(
+    to: Literal["ome-zarr", "ome-tiff", "tiff", "geojson", "csv", "parquet", "imagej-roi", "png", "report"] = Field(
         description="The format."
     )
     out: str = Field(
@@ -60,15 +63,27 @@ def with_margin(result: Result, cell: Box, margin: int) -> NDArray[np.uint32]:
     return labels
 
 
-def measured(job: Job, report: Report) -> table.Columns:
-    """Measure every nucleus of a result, cell by cell: the columns of all tables, and of what carries measurements."""
+def measured(job: Job, report: Report) -> Columns:
+    """Measure every nucleus of a result: the columns of what carries measurements, in the order of labels."""
+    rows = joined(list(measured_in_bands(job, report)))
+    return taken(rows, np.argsort(rows["label"]))
+
+
+def measured_in_bands(job: Job, report: Report) -> Iterator[Columns]:
+    """Measure every nucleus of a result, and yield rows as soon as they are whole, from top to bottom.
+
+    Memory holds the nuclei of two rows of cells, however tall the slide is. One band at least is yielded, if need be
+    without rows.
+    """
     result, image = job.result, job.image
     sums = table.Measurements(
         mpp=result.mpp,
         translation=result.translation if result.mpp else (0.0, 0.0),
         classes=result.classes if "classes" in result.kinds else (),
     )
+    neighbors = Neighbors(result.mpp)
     blocks = cells(result.shape, BLOCK)
+    some = False
     for done, cell in enumerate(blocks, start=1):
         labels = with_margin(result, cell, table.MARGIN)
         if labels.any():
@@ -78,7 +93,15 @@ def measured(job: Job, report: Report) -> table.Columns:
                 class_map=result.pixel_classes(cell) if "classes" in result.kinds else None,
             )  # fmt: skip
         report(done, len(blocks))
-    return sums.columns()
+        if cell.x1 == result.shape[1]:  # a row of cells is whole
+            at_end = cell.y1 == result.shape[0]
+            rows, known = sums.take(np.inf if at_end else cell.y1)
+            if not at_end and not some and not len(rows["label"]):
+                continue  # what columns there are is known with the first nucleus
+            band = neighbors.add(rows, known)
+            if len(band["label"]) or (at_end and not some):
+                some = True
+                yield band
 
 
 def part_of(report: Report, share: int, shares: int) -> Report:

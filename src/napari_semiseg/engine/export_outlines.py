@@ -15,12 +15,12 @@ from napari_semiseg.engine import export_job
 from napari_semiseg.engine.export_job import Job, measured, part_of, place_of, with_margin
 from napari_semiseg.engine.watched import Report
 from napari_semiseg.errors import InputError
+from napari_semiseg.io.columns import Columns
 from napari_semiseg.io.geojson import read_geojson, write_geojson
 from napari_semiseg.io.imagej_roi import read_rois, write_rois
 from napari_semiseg.io.nucleus import Nucleus, Place
 from napari_semiseg.io.ome_metadata import CLASS_COLORS
 from napari_semiseg.io.outlines import OutlineTracer, area
-from napari_semiseg.io.table import Columns
 
 _EXPECTED_BYTES = 1500  # of a nucleus with twenty measurements
 _NOT_MEASURED = ("label", "class", "bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,28 +21,49 @@ from napari_semiseg.io.nucleus import Place
 _OURS = b"napari-semiseg"
 
 
-def write_parquet(path: str | Path, columns: Mapping[str, NDArray[Any]], place: Place) -> None:
-    """Write columns, read them back, and only then give the file its name.
+def write_parquet(path: str | Path, bands: Iterable[Mapping[str, NDArray[Any]]], place: Place) -> int:
+    """Write columns, read them back, and only then give the file its name. A band of rows is one row group.
 
     Parameters
     ----------
     path : str or Path
         Replaced if it exists.
-    columns : mapping of str to ndarray, (n,)
+    bands : iterable of mappings of str to ndarray, (n,)
+        One at least, asked for one by one; all with the same columns.
     place : Place
         Kept in the metadata of the file, under ``napari-semiseg``.
+
+    Returns
+    -------
+    int
+        Rows.
 
     Raises
     ------
     InputError
         If the disk is full or the place cannot be written.
     """
-    written = pa.table({name: _array(values) for name, values in columns.items()})
-    written = written.replace_schema_metadata({_OURS: json.dumps(place.as_json())})
+    digests: list[str] = []
     with atomic.staged(path) as temporary:
-        pq.write_table(written, temporary, compression="zstd")
-        if not pq.read_table(temporary).equals(written, check_metadata=True):
+        writer: pq.ParquetWriter | None = None
+        rows = 0
+        try:
+            for band in bands:
+                group = pa.table({name: _array(values) for name, values in band.items()})
+                if writer is None:
+                    schema = group.schema.with_metadata({_OURS: json.dumps(place.as_json())})
+                    writer = pq.ParquetWriter(temporary, schema, compression="zstd")
+                writer.write_table(group.replace_schema_metadata(schema.metadata), row_group_size=max(1, len(group)))
+                digests += [_digest(group)] if len(group) else []
+                rows += len(group)
+        finally:
+            if writer is not None:
+                writer.close()
+        back = pq.ParquetFile(temporary)
+        found = (back.read_row_group(number) for number in range(back.num_row_groups))
+        if [_digest(group) for group in found if len(group)] != digests:
             raise OSError(5, "the disk gave back other numbers")
+    return rows
 
 
 def read_parquet(path: str | Path) -> tuple[Place, dict[str, NDArray[Any]]]:
@@ -60,6 +82,17 @@ def read_parquet(path: str | Path) -> tuple[Place, dict[str, NDArray[Any]]]:
         raise InputError(f"'{path}' is no Parquet file, or damaged: export it again.") from error
     said = (table.schema.metadata or {}).get(_OURS)
     return Place.from_json(atomic.parse_json(said, f"'{path}'"), str(path)) if said else Place(), columns
+
+
+def _digest(table: pa.Table) -> str:
+    """Return a hash of all values of a table."""
+    digest = hashlib.sha256()
+    for name in table.column_names:
+        values = table[name].to_numpy()
+        digest.update(
+            repr(values.tolist()).encode() if values.dtype == object else np.ascontiguousarray(values).tobytes()
+        )
+    return digest.hexdigest()
 
 
 def _array(values: NDArray[Any]) -> pa.Array:

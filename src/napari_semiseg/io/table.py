@@ -7,8 +7,9 @@ in several.
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +19,25 @@ from skimage.color import rgb2hed
 
 from napari_semiseg import atomic
 from napari_semiseg.blocks import Box
+from napari_semiseg.io.columns import Columns, joined, taken
 
 MARGIN = 2
 """Pixels around a block that the perimeter looks at."""
 
 _OD_PER_HED = 6.0  # rgb2hed divides the natural logarithm by that of 10^6, so 1 stands for an optical density of 6
+_LUMINANCE = np.array([0.2125, 0.7154, 0.0721])  # as skimage.color.rgb2gray
+_SUMMED = ("perimeter", "confidence", "intensity", "intensity²", "hematoxylin_od", "hematoxylin_od²", "eosin_od")
 _DIAGONAL = np.sqrt(2)
 _WEIGHTS = np.zeros(64)
 _WEIGHTS[[5, 7, 15, 17, 25, 27]] = 1
 _WEIGHTS[[21, 33]] = _DIAGONAL
 _WEIGHTS[[13, 23]] = (1 + _DIAGONAL) / 2
 
-Columns = dict[str, NDArray[Any]]
-
 
 class Measurements:
     """Sums over the nuclei of an image. Call `add` for parts that cover it exactly once, then `columns`.
+
+    Of a large image call `take` after each row of parts, so that memory holds the nuclei of one such row only.
 
     Parameters
     ----------
@@ -50,6 +54,7 @@ class Measurements:
     ) -> None:
         self._mpp, self._translation, self._classes = mpp, translation, tuple(classes)
         self._parts: list[Columns] = []
+        self._none = _empty()
 
     def add(
         self,
@@ -85,16 +90,17 @@ class Measurements:
         rows, columns = np.nonzero(inner)
         if not rows.size:
             return
-        ids, which = np.unique(inner[rows, columns], return_inverse=True)
+        ids, which = _numbered(inner[rows, columns])
         part = _geometry(rows, columns, which, len(ids), box)
         part["label"] = ids
-        part["perimeter"] = _perimeters(labels, which, len(ids))
+        part["perimeter"] = _perimeters(labels, ids)
         if confidence is not None:
             values = confidence[rows, columns]
             part["confidence"] = np.bincount(which, values, len(ids))
             part["confidence_max"] = _extreme(np.maximum, which, values, len(ids), 0)
         if rgb is not None:
-            part["signal"] = np.bincount(which, _signal(rgb[rows, columns], gray), len(ids))
+            for name, values in _signals(rgb[rows, columns], gray).items():
+                part[name] = np.bincount(which, values, len(ids))
             self._gray = gray
         if class_map is not None:
             width = len(self._classes) + 1
@@ -104,22 +110,46 @@ class Measurements:
         self._parts.append(part)
 
     def columns(self) -> Columns:
-        """Return one array per column, one row per nucleus, in the order of labels.
+        """Return one array per column, one row per nucleus, in the order of labels, without those already taken.
 
         Returns
         -------
         dict of ndarray
             ``label``; ``y_px``, ``x_px`` centroid, ``area_px``, ``perimeter_px`` (4-neighborhood, as
-            `skimage.measure.perimeter`), ``eccentricity`` (0 circle, 1 line), ``bbox_y0`` … ``bbox_x1`` (half-open);
-            with `mpp` also ``y_um``, ``x_um``, ``area_um2``, ``perimeter_um``; ``confidence_mean`` and
-            ``confidence_max`` in [0, 1]; ``hematoxylin_od_mean`` (optical density, base 10, by color deconvolution
-            after Ruifrok and Johnston, 2001) or, for gray images, ``intensity_mean`` in [0, 255]; ``class``.
+            `skimage.measure.perimeter`), ``major_axis_px`` and ``minor_axis_px`` (of the ellipse of equal second
+            moments), ``eccentricity`` (0 circle, 1 line), ``circularity`` (4 π area / perimeter²; 1 circle; NaN for
+            what is too small to have a perimeter), ``orientation_deg`` (of the major axis against the rows, above -90
+            to 90, counterclockwise as seen), ``bbox_y0`` … ``bbox_x1`` (half-open); with `mpp` also ``y_um``,
+            ``x_um``, ``area_um2``, ``perimeter_um``, ``major_axis_um``, ``minor_axis_um``; ``confidence_mean`` and
+            ``confidence_max`` in [0, 1]; ``intensity_mean`` and ``intensity_sd`` in [0, 255] (luminance of colors); for
+            color images ``hematoxylin_od_mean``, ``hematoxylin_od_sd`` and ``eosin_od_mean`` (optical density, base 10,
+            by color deconvolution after Ruifrok and Johnston, 2001); ``class``.
+        """
+        return self.take()[0]
+
+    def take(self, above: float = np.inf) -> tuple[Columns, float]:
+        """Hand out the nuclei that end above a row of pixels; see `columns`.
+
+        Parameters
+        ----------
+        above : float
+            Rows of pixels that were added over their whole width. Nuclei that reach the last of them may go on below
+            and are kept.
+
+        Returns
+        -------
+        columns : dict of ndarray
+        known : float
+            The centroid of every nucleus that is still to come lies at this row of pixels or below.
         """
         if not self._parts:
-            return self._named(_empty())
-        keys = self._parts[0]
-        stacked = {key: np.concatenate([part[key] for part in self._parts]) for key in keys}
-        return self._named(_merged(stacked))
+            return self._named(self._none), above
+        sums = _merged(joined(self._parts))
+        self._none = taken(sums, slice(0))
+        ended = sums["y1"] < above
+        self._parts = [] if ended.all() else [taken(sums, ~ended)]
+        known = min(above, float(sums["y0"][~ended].min())) if self._parts else above
+        return self._named(taken(sums, ended)), known
 
     def _named(self, sums: Columns) -> Columns:
         pixels = sums["pixels"]
@@ -135,14 +165,24 @@ class Measurements:
         columns["perimeter_px"] = sums["perimeter"]
         if self._mpp is not None:
             columns["perimeter_um"] = sums["perimeter"] * self._mpp
+        long, short, angle = _ellipse(sums)
+        columns |= {"major_axis_px": long, "minor_axis_px": short}
+        if self._mpp is not None:
+            columns |= {"major_axis_um": long * self._mpp, "minor_axis_um": short * self._mpp}
         columns["eccentricity"] = _eccentricity(sums)
+        perimeter = np.where(sums["perimeter"] > 0, sums["perimeter"], np.nan)
+        columns["circularity"] = 4 * np.pi * pixels / perimeter**2
+        columns["orientation_deg"] = angle
         if "confidence" in sums:
             columns |= {
                 "confidence_mean": sums["confidence"] / pixels / 255,
                 "confidence_max": sums["confidence_max"] / 255,
             }
-        if "signal" in sums:
-            columns["intensity_mean" if self._gray else "hematoxylin_od_mean"] = sums["signal"] / pixels
+        if "intensity" in sums:
+            columns |= _mean_and_spread("intensity", sums)
+        if "hematoxylin_od" in sums:
+            columns |= _mean_and_spread("hematoxylin_od", sums)
+            columns["eosin_od_mean"] = sums["eosin_od"] / pixels
         columns |= {f"bbox_{side}": sums[side] for side in ("y0", "x0", "y1", "x1")}
         if "class" in sums:
             votes = sums["class"]
@@ -183,29 +223,61 @@ def measure(
     return sums.columns()
 
 
-def write_csv(path: str | Path, columns: Mapping[str, NDArray[Any]]) -> None:
-    """Write columns as CSV (UTF-8, comma, point, one header line) and read them back.
+def write_csv(path: str | Path, bands: Iterable[Mapping[str, NDArray[Any]]]) -> int:
+    """Write columns as CSV (UTF-8, comma, point, one header line) and read them back, a band of rows at a time.
 
     Parameters
     ----------
     path : str or Path
         Replaced if it exists, and only when everything is right.
-    columns : mapping of str to ndarray, (n,)
-        Floating point numbers are written with six significant digits, NaN as an empty field.
+    bands : iterable of mappings of str to ndarray, (n,)
+        One at least, asked for one by one; all with the same columns. Floating point numbers are written with six
+        significant digits, NaN as an empty field.
+
+    Returns
+    -------
+    int
+        Rows.
 
     Raises
     ------
     InputError
         If the disk is full or the place cannot be written.
     """
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*(_texts(values) for values in columns.values()), strict=True))
-    data = text.getvalue().encode()
-    atomic.write_bytes(path, data)
-    if Path(path).read_bytes() != data:
-        raise atomic.said(OSError(5, "the disk gave back other bytes"), f"'{path}' cannot be read back")
+    rows = 0
+    written, read = hashlib.sha256(), hashlib.sha256()
+    with atomic.staged(path) as temporary:
+        with temporary.open("wb") as file:
+            for number, band in enumerate(bands):
+                text = io.StringIO(newline="")
+                writer = csv.writer(text, lineterminator="\n")
+                if not number:
+                    writer.writerow(band)
+                writer.writerows(zip(*(_texts(values) for values in band.values()), strict=True))
+                data = text.getvalue().encode()
+                file.write(data)
+                written.update(data)
+                rows += len(next(iter(band.values())))
+        with temporary.open("rb") as file:
+            while piece := file.read(1 << 20):
+                read.update(piece)
+        if read.digest() != written.digest():
+            raise OSError(5, "the disk gave back other bytes")
+    return rows
+
+
+def _numbered(labels: NDArray[np.uint32]) -> tuple[NDArray[np.uint32], NDArray[np.intp]]:
+    """Do what `np.unique` does with its inverse; without sorting where labels lie close together, as in a cell."""
+    low = int(labels.min())
+    span = int(labels.max()) - low + 1
+    if span > 4 * len(labels) + 1024:
+        ids, which = np.unique(labels, return_inverse=True)
+        return ids, which
+    away = (labels - np.uint32(low)).astype(np.intp)
+    present = np.zeros(span, bool)
+    present[away] = True
+    found = (np.flatnonzero(present) + low).astype(np.uint32)
+    return found, (np.cumsum(present) - 1)[away]
 
 
 def _geometry(rows: NDArray[Any], columns: NDArray[Any], which: NDArray[Any], count: int, box: Box) -> Columns:
@@ -213,13 +285,20 @@ def _geometry(rows: NDArray[Any], columns: NDArray[Any], which: NDArray[Any], co
     pixels = np.bincount(which, minlength=count).astype(np.float64)
     y, x = np.bincount(which, rows, count) / pixels, np.bincount(which, columns, count) / pixels
     dy, dx = rows - y[which], columns - x[which]
+    top, bottom = np.empty(count, np.int64), np.empty(count, np.int64)
+    top[which[::-1]], bottom[which] = rows[::-1], rows  # pixels come row by row, and the last assignment stays
     return {
-        "pixels": pixels, "y": y + box.y0, "x": x + box.x0,
-        "yy": np.bincount(which, dy * dy, count), "xx": np.bincount(which, dx * dx, count), "xy": np.bincount(which, dy
-        * dx, count), "y0": _extreme(np.minimum, which, rows, count, 2**40) + box.y0, "x0": _extreme(np.minimum, which,
-        columns, count, 2**40) + box.x0, "y1": _extreme(np.maximum, which, rows, count, -1) + box.y0 + 1, "x1":
-        _extreme(np.maximum, which, columns, count, -1) + box.x0 + 1,
-    }  # fmt: skip
+        "pixels": pixels,
+        "y": y + box.y0,
+        "x": x + box.x0,
+        "yy": np.bincount(which, dy * dy, count),
+        "xx": np.bincount(which, dx * dx, count),
+        "xy": np.bincount(which, dy * dx, count),
+        "y0": top + box.y0,
+        "x0": _extreme(np.minimum, which, columns, count, 2**40) + box.x0,
+        "y1": bottom + box.y0 + 1,
+        "x1": _extreme(np.maximum, which, columns, count, -1) + box.x0 + 1,
+    }
 
 
 def _extreme(
@@ -230,35 +309,54 @@ def _extreme(
     return found
 
 
-def _perimeters(labels: NDArray[np.uint32], which: NDArray[Any], count: int) -> NDArray[np.float64]:
+def _perimeters(labels: NDArray[np.uint32], ids: NDArray[np.uint32]) -> NDArray[np.float64]:
     """Return the perimeters of what lies inside the margin, as `skimage.measure.perimeter` gives for each label alone.
 
     A pixel is at the border if one of its four neighbors has another label. It counts by how many border pixels of its
     own label are beside it and diagonal to it (Benkrid, Crookes and Benkrid, 2000).
     """
-    core = labels[1:-1, 1:-1]
-    edge = core != labels[:-2, 1:-1]
-    for other in (labels[2:, 1:-1], labels[1:-1, :-2], labels[1:-1, 2:]):
-        edge |= core != other
-    edge &= core != 0  # known one pixel around the block
-    bordering = np.where(edge, core, 0)
-    center = bordering[1:-1, 1:-1]
-    rows, columns = np.nonzero(center)
-    own = center[rows, columns]
+    height, width = labels.shape
+    flat = labels.ravel()
+    rows, columns = np.nonzero(labels[1:-1, 1:-1])  # borders are known one pixel around the block
+    at = (rows + 1) * width + columns + 1
+    own = flat[at]
+    edge = flat[at - 1] != own
+    for step in (1, -width, width):
+        edge |= flat[at + step] != own
+    bordering = np.zeros_like(flat)
+    bordering[at[edge]] = own[edge]
+    edge &= (rows > 0) & (rows < height - 3) & (columns > 0) & (columns < width - 3)
+    at, own = at[edge], own[edge]
     code = np.ones(len(own), np.intp)
-    for dy in (0, 1, 2):
-        for dx in (0, 1, 2):
-            if (dy, dx) != (1, 1):
-                code += (bordering[rows + dy, columns + dx] == own) * (2 if 1 in (dy, dx) else 10)
-    position = np.zeros(center.shape, np.intp)
-    position[labels[MARGIN:-MARGIN, MARGIN:-MARGIN] != 0] = which
-    return np.asarray(np.bincount(position[rows, columns], _WEIGHTS[np.minimum(code, 63)], count), np.float64)
+    for dy in (-width, 0, width):
+        for dx in (-1, 0, 1):
+            if (dy, dx) != (0, 0):
+                code += (bordering[at + dy + dx] == own) * (10 if dy and dx else 2)
+    weights = _WEIGHTS[np.minimum(code, 63)]
+    return np.asarray(np.bincount(np.searchsorted(ids, own), weights, len(ids)), np.float64)
 
 
-def _signal(rgb: NDArray[np.uint8], gray: bool) -> NDArray[np.float64]:
+def _signals(rgb: NDArray[np.uint8], gray: bool) -> Columns:
+    """Return what is added up over the colors of pixels, (n, 3): each value, and the squares of some."""
     if gray:
-        return rgb[:, 0].astype(np.float64)
-    return np.asarray(rgb2hed(rgb[:, None, :])[:, 0, 0] * _OD_PER_HED, np.float64)
+        intensity = rgb[:, 0].astype(np.float64)
+        return {"intensity": intensity, "intensity²": intensity**2}
+    intensity = rgb @ _LUMINANCE
+    stains = rgb2hed(rgb[:, None, :])[:, 0, :] * _OD_PER_HED
+    hematoxylin = np.asarray(stains[:, 0], np.float64)
+    return {
+        "intensity": intensity,
+        "intensity²": intensity**2,
+        "hematoxylin_od": hematoxylin,
+        "hematoxylin_od²": hematoxylin**2,
+        "eosin_od": np.asarray(stains[:, 1], np.float64),
+    }
+
+
+def _mean_and_spread(name: str, sums: Columns) -> Columns:
+    mean = sums[name] / np.maximum(sums["pixels"], 1)
+    variance = sums[f"{name}²"] / np.maximum(sums["pixels"], 1) - mean**2
+    return {f"{name}_mean": mean, f"{name}_sd": np.sqrt(np.maximum(variance, 0))}
 
 
 def _merged(parts: Columns) -> Columns:
@@ -272,7 +370,7 @@ def _merged(parts: Columns) -> Columns:
     away = {axis: parts[axis] - merged[axis][which] for axis in "yx"}
     for pair in ("yy", "xx", "xy"):
         merged[pair] = np.bincount(which, parts[pair] + parts["pixels"] * away[pair[0]] * away[pair[1]], count)
-    for key in ("perimeter", "confidence", "signal"):
+    for key in _SUMMED:
         if key in parts:
             merged[key] = np.bincount(which, parts[key], count)
     for key in ("y0", "x0", "y1", "x1", "confidence_max"):
@@ -285,6 +383,16 @@ def _merged(parts: Columns) -> Columns:
         np.add.at(votes, which, parts["class"])
         merged["class"] = votes
     return merged
+
+
+def _ellipse(sums: Columns) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return major and minor axis in pixels, as `skimage.measure.regionprops` has them, and the angle in degrees."""
+    pixels = np.maximum(sums["pixels"], 1)
+    yy, xx, xy = (sums[pair] / pixels for pair in ("yy", "xx", "xy"))
+    middle, spread = (yy + xx) / 2, np.hypot((yy - xx) / 2, xy)
+    away = np.abs(xy) > 1e-9 * middle  # less is rounding, which must not turn what stands upright by 180 degrees
+    angle = np.degrees(np.arctan2(np.where(away, -2 * xy, 0.0), np.where(spread > 1e-9 * middle, xx - yy, 1.0))) / 2
+    return 4 * np.sqrt(middle + spread), 4 * np.sqrt(np.maximum(middle - spread, 0)), angle
 
 
 def _eccentricity(sums: Columns) -> NDArray[np.float64]:
