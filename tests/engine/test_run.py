@@ -123,3 +123,18 @@ def test_what_cannot_be_done_is_said_before_anything_is_computed(pictures, tmp_p
         next(run(RunRequest(**{**asked(pictures, tmp_path / "never").model_dump(), **change})))
 
     assert not (tmp_path / "never").exists()
+
+
+def test_a_folder_of_images_has_a_report_each_and_one_of_all(done, pictures, tmp_path):
+    model, _ = done
+    events = list(run(asked(pictures, tmp_path / "out", model=str(model / "run"), labels=None, to=["report"])))
+
+    written = [event for event in events if isinstance(event, Written) and event.what == "report"]
+    assert [Path(event.path).name for event in written] == ["a.html", "b.html", "report.html"]
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    nuclei = [event.facts["nuclei"] for event in written[:2]]
+    assert f"{sum(nuclei):,} nuclei on 2 slides" in page
+    assert page.count("data:image/png") == 1
+    one = (tmp_path / "out" / "a.html").read_text(encoding="utf-8")
+    assert "What the nuclei come to" in one
+    assert one.count("data:image/png") == 4

@@ -35,6 +35,7 @@ FORMATS = (
     Format("parquet", "Parquet", "The same table with the types of its columns, for Python and R"),
     Format("imagej-roi", "ImageJ ROI", "Nuclei as regions for the ROI Manager of ImageJ and Fiji"),
     Format("png", "PNG", "A picture of the image with the nuclei outlined"),
+    Format("report", "Report", "A page with numbers and plots of the whole image and of each piece of tissue"),
 )
 
 

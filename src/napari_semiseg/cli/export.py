@@ -24,7 +24,7 @@ def export(
         typer.Option(
             "--to",
             metavar="FORMAT",
-            help="The format. ome-zarr, ome-tiff, tiff, geojson, csv, parquet, imagej-roi or png.",
+            help="The format. ome-zarr, ome-tiff, tiff, geojson, csv, parquet, imagej-roi, png or report.",
         ),
     ],
     out: Annotated[

@@ -25,7 +25,7 @@ def run(
         typer.Option(
             "--to",
             metavar="FORMATS",
-            help="geojson, ome-tiff, tiff, csv, parquet, imagej-roi, png; several with commas between.",
+            help="geojson, ome-tiff, tiff, csv, parquet, imagej-roi, png, report; several with commas between.",
         ),
     ] = "csv",
     model: Annotated[

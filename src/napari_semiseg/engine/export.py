@@ -23,6 +23,7 @@ from napari_semiseg.engine import export_job
 from napari_semiseg.engine.control import Control
 from napari_semiseg.engine.export_job import ExportRequest, Job
 from napari_semiseg.engine.export_outlines import to_geojson, to_imagej_roi
+from napari_semiseg.engine.export_report import to_report
 from napari_semiseg.engine.export_tables import to_csv, to_parquet
 from napari_semiseg.engine.watched import watched
 from napari_semiseg.errors import InputError
@@ -187,6 +188,7 @@ FORMATS: Mapping[str, _Format] = {
     "parquet": _Format((".parquet",), to_parquet, "if there"),
     "imagej-roi": _Format((".zip",), to_imagej_roi),
     "png": _Format((".png",), _to_png, "yes"),
+    "report": _Format((".html",), to_report, "yes"),
 }
 """The formats by name: what their files end in, and how they are written."""
 

@@ -12,11 +12,15 @@ from napari_semiseg.engine.checkpoint import RunFolder
 from napari_semiseg.engine.control import Control
 from napari_semiseg.engine.export import FORMATS, export
 from napari_semiseg.engine.export_job import ExportRequest
+from napari_semiseg.engine.export_report import write_index
 from napari_semiseg.engine.predict import PredictRequest, predict
 from napari_semiseg.engine.requests import TrainRequest
 from napari_semiseg.engine.train import train
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import Event, Finished, Started, Written
+
+INDEX = "report.html"
+"""The page on all images of a run, in its folder, where ``to`` asks for reports."""
 
 
 class RunRequest(TrainRequest):
@@ -113,11 +117,20 @@ def _parts(request: RunRequest, out: Path, control: Control) -> Generator[Event,
             end = event
     if over(end):
         return end
+    slides: list[dict[str, Any]] = []
     for result in results:
         for form in (form for form in request.to if form != "ome-zarr"):  # that is there already
-            end = yield from last_word(export(_export(result, form, out), control))
+            for event in export(_export(result, form, out), control):
+                yield event
+                if isinstance(event, Written) and "summary" in event.facts:
+                    slides.append(event.facts["summary"])
+                if isinstance(event, Finished):
+                    end = event
             if over(end):
                 return end
+    if slides:
+        write_index(out / INDEX, slides, {"run": str(model), "images": str(len(slides))})
+        yield Written("report", str(out / INDEX), {"slides": len(slides)})
     return end
 
 
