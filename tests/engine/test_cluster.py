@@ -1,13 +1,21 @@
 """Blocks predicted by the workers of a Dask cluster."""
 
+import os
+import signal
+
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from napari_semiseg.blocks import Box
+from napari_semiseg.engine import cluster as cluster_module
+from napari_semiseg.engine.infer import BlockwiseNetwork
 from napari_semiseg.engine.predict import PredictRequest, predict
 from napari_semiseg.engine.train import train
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import BlockDone
+from napari_semiseg.io.images import open_image
 from napari_semiseg.io.ome_zarr import Result
 
 distributed = pytest.importorskip("distributed", reason="Dask's scheduler is not installed")
@@ -43,6 +51,55 @@ def test_a_cluster_gives_the_same_result_as_this_process(quick_request, small_da
         results.append((result.confidence(Box(0, 0, 128, 128)), result.nuclei(Box(0, 0, 128, 128))))
     assert np.abs(results[0][0].astype(int) - results[1][0]).max() <= 1
     assert results[1][1].shape == (128, 128)
+
+
+@pytest.mark.fault
+def test_a_worker_that_is_killed_changes_nothing(quick_request, small_dataset, tmp_path):
+    list(train(quick_request(steps=2)))
+    asked = {
+        "run": str(tmp_path / "run"),
+        "images": (str(small_dataset / "images" / "field-3.tif"),),
+        "device": "cpu",
+        "block": 64,
+    }
+    list(predict(PredictRequest(out=str(tmp_path / "here"), **asked)))
+
+    with cluster_module.local_workers(2) as address, distributed.Client(address, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=120)
+        pids = client.run(os.getpid)
+        killed = False
+        for event in predict(PredictRequest(out=str(tmp_path / "there"), scheduler=address, **asked)):
+            if isinstance(event, BlockDone) and not killed:
+                os.kill(next(iter(pids.values())), signal.SIGKILL)
+                killed = True
+    assert killed
+    one, other = (Result.open(tmp_path / name / "field-3.ome.zarr") for name in ("here", "there"))
+    whole = Box(0, 0, 128, 128)
+    assert np.abs(one.confidence(whole).astype(int) - other.confidence(whole)).max() <= 1
+    assert one.card.facts["nuclei"] == other.card.facts["nuclei"]
+
+
+class Vanished:
+    """What a client gives out when all workers are gone."""
+
+    def submit(self, *_, **__):
+        return self
+
+    def nthreads(self):
+        return {}
+
+    def result(self, timeout):
+        raise TimeoutError
+
+
+def test_a_cluster_without_workers_is_not_waited_for_without_end(quick_request, small_dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster_module, "WITHOUT_WORKERS_S", 0.05)
+    image = open_image(small_dataset / "images" / "field-3.tif")
+    network = BlockwiseNetwork(nn.Identity(), torch.device("cpu"), 1, 0)
+    work = cluster_module.Cluster(Vanished(), "run", "cpu", 1)
+
+    with pytest.raises(InputError, match=r"workers of the cluster are gone.*again to go on"):
+        list(work.predict(network, image, [Box(0, 0, 64, 64)]))
 
 
 def test_a_scheduler_that_does_not_answer_is_said_in_a_sentence(quick_request, small_dataset, tmp_path, monkeypatch):

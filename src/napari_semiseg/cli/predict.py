@@ -59,7 +59,8 @@ def predict(
         typer.Option(
             "--scheduler",
             metavar="ADDRESS",
-            help="Address of a Dask scheduler (tcp://host:8786), whose workers predict the blocks.",
+            help="Address of a Dask scheduler (tcp://host:8786), whose workers predict the blocks; local to start "
+            "one worker on each graphics card of this machine, local:4 for four.",
         ),
     ] = None,
     events: opt.Events = EventFormat.text,

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import re
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from napari_semiseg.blocks import Box
@@ -26,6 +31,12 @@ from napari_semiseg.nn.turned import Sides
 BLOCKS_PER_THREAD = 2
 """Blocks that each thread of the cluster is given ahead."""
 PATIENCE_S = 20
+WITHOUT_WORKERS_S = 60
+"""Seconds that a prediction waits for workers when all are gone: some cluster managers start others."""
+TRIES = 5
+"""Workers that a block may take with it before it is given up."""
+LOCAL = re.compile(r"local(?::(\d{1,3}))?")
+"""What is given in place of an address to have workers started on this machine."""
 
 
 @dataclass(frozen=True)
@@ -78,22 +89,65 @@ class Cluster:
         )
         ahead: deque[tuple[Box, Any]] = deque()
         for block in blocks:
-            ahead.append((block, self._client.submit(predict_block, work, tuple(block), pure=False)))
+            ahead.append((block, self._submit(work, block)))
             while len(ahead) >= BLOCKS_PER_THREAD * max(1, sum(self._client.nthreads().values())):
-                yield self._answer(*ahead.popleft())
+                yield self._answer(work, *ahead.popleft())
         while ahead:
-            yield self._answer(*ahead.popleft())
+            yield self._answer(work, *ahead.popleft())
 
-    def _answer(self, block: Box, future: Any) -> tuple[Box, NDArray[np.uint8] | InputError]:
-        try:
-            return block, future.result()
-        except InputError as error:
-            return block, error
+    def _submit(self, work: Assignment, block: Box) -> Any:
+        return self._client.submit(predict_block, work, tuple(block), pure=False)
+
+    def _answer(self, work: Assignment, block: Box, future: Any) -> tuple[Box, NDArray[np.uint8] | InputError]:
+        """Wait for a block; one whose worker dies is given to another by the scheduler, and after that by us."""
+        distributed: Any = import_module("distributed")
+        for _ in range(TRIES):
+            try:
+                return block, self._awaited(future)
+            except NoWorkersError:
+                raise
+            except InputError as error:
+                return block, error
+            except (distributed.KilledWorker, distributed.CancelledError):
+                future = self._submit(work, block)
+        raise InputError(
+            f"The block {tuple(block)} took {TRIES} workers with it: look into their logs (too little memory, as a "
+            "rule), and give the same command again to go on."
+        )
+
+    def _awaited(self, future: Any) -> NDArray[np.uint8]:
+        distributed: Any = import_module("distributed")
+        alone_since: float | None = None
+        while True:
+            try:
+                values: NDArray[np.uint8] = future.result(timeout=1)
+                return values
+            except (TimeoutError, distributed.TimeoutError):
+                if self._client.nthreads():
+                    alone_since = None
+                    continue
+                alone_since = alone_since or time.monotonic()
+            if time.monotonic() - alone_since > WITHOUT_WORKERS_S:
+                raise NoWorkersError(
+                    "All workers of the cluster are gone: start some, and give the same command again to go on."
+                )
+
+
+class NoWorkersError(InputError):
+    """Nobody is left who could predict; what was predicted so far is kept."""
 
 
 @contextmanager
 def connected(scheduler: str, run: str, device: str, turns: Sides = 1) -> Iterator[Cluster]:
-    """Connect to a scheduler (``tcp://host:8786``) for the time of a job.
+    """Connect to a scheduler (``tcp://host:8786``) for the time of a job, or start one here.
+
+    Parameters
+    ----------
+    scheduler : str
+        An address; or ``local`` for one worker on each graphics card of this machine, one at all where it has none, and
+        ``local:4`` for as many.
+    run, device, turns
+        See `Cluster`.
 
     Raises
     ------
@@ -104,6 +158,10 @@ def connected(scheduler: str, run: str, device: str, turns: Sides = 1) -> Iterat
         distributed: Any = import_module("distributed")
     except ImportError:
         raise InputError("--scheduler needs Dask: install it with pip install distributed.") from None
+    if asked := LOCAL.fullmatch(scheduler):
+        with local_workers(int(asked.group(1) or 0)) as address, connected(address, run, device, turns) as cluster:
+            yield cluster
+        return
     try:
         client = distributed.Client(scheduler, timeout=PATIENCE_S, set_as_default=False)
     except (OSError, ValueError) as error:
@@ -114,6 +172,35 @@ def connected(scheduler: str, run: str, device: str, turns: Sides = 1) -> Iterat
         if not client.nthreads():
             raise InputError(f"The scheduler at '{scheduler}' has no workers: start some with dask worker {scheduler}.")
         yield Cluster(client, str(Path(run).resolve()), device, turns)
+
+
+@contextmanager
+def local_workers(count: int = 0) -> Iterator[str]:
+    """Start workers on this machine, each in a process of its own that sees one graphics card; yield the address.
+
+    Parameters
+    ----------
+    count : int
+        0 for as many as there are graphics cards, at least one. More share the cards, or the cores, in turn.
+    """
+    distributed: Any = import_module("distributed")
+    cards = torch.cuda.device_count()
+    count = count or max(1, cards)
+    share = str(max(1, len(os.sched_getaffinity(0)) // count if hasattr(os, "sched_getaffinity") else 1))
+    workers = {
+        number: {
+            "cls": distributed.Nanny,
+            "options": {
+                "nthreads": 1,
+                "memory_limit": 0,  # Dask would count the pages of libraries as well, and end a worker for them
+                "env": {"OMP_NUM_THREADS": share} | ({"CUDA_VISIBLE_DEVICES": str(number % cards)} if cards else {}),
+            },
+        }
+        for number in range(count)
+    }
+    scheduler = {"cls": distributed.Scheduler, "options": {"dashboard": False, "host": "127.0.0.1", "port": 0}}
+    with distributed.SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.ERROR) as cluster:
+        yield str(cluster.scheduler_address)
 
 
 def predict_block(work: Assignment, box: tuple[int, int, int, int]) -> NDArray[np.uint8]:

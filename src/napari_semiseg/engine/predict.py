@@ -51,7 +51,9 @@ class PredictRequest(Config):
     glass: bool = Field(False, description="Look for nuclei on the glass of slides too.")
     overwrite: bool = Field(False, description="Replace results of another run or another image.")
     scheduler: str | None = Field(
-        None, description="Address of a Dask scheduler (tcp://host:8786), whose workers predict the blocks."
+        None,
+        description="Address of a Dask scheduler (tcp://host:8786), whose workers predict the blocks; local to start "
+        "one worker on each graphics card of this machine, local:4 for four.",
     )
 
 
