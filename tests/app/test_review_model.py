@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from napari_semiseg.blocks import Box
-from napari_semiseg.events import BlockDone, Failed, Finished, Run, Started, Stop, Written
+from napari_semiseg.events import BlockDone, Failed, Finished, Focus, Run, Started, Stop, Written
 from napari_semiseg.io.ome_zarr import ResultWriter
 
 
@@ -78,6 +78,37 @@ def test_progress_is_said_and_stop_is_passed_on(trained):
     assert isinstance(trained.sent[-1], Stop)
 
 
+def test_where_one_looks_is_predicted_first_and_told_again_when_the_view_has_moved(trained):
+    review = trained.session.review
+    trained.session.show_box(Box(10, 20, 110, 140))
+    review.request_predict()
+    trained.say(Started("predict", "", 40))
+    review.tick()
+    trained.session.show_box(Box(50, 50, 90, 90))
+    review.tick()  # the view has not rested yet
+    trained.clock.now += 1
+    review.tick()
+    review.tick()
+
+    assert [command.box for command in trained.sent if isinstance(command, Focus)] == [
+        (10, 20, 110, 140),
+        (50, 50, 90, 90),
+    ]
+    assert {command.image for command in trained.sent if isinstance(command, Focus)} == {0}
+
+
+def test_a_result_grows_from_its_first_block_to_its_end(trained):
+    review, seen = trained.session.review, []
+    review.grown.connect(lambda: seen.append(review.growing))
+    review.request_predict()
+    out = Path(asked(trained, "predict")[0].args["out"])
+    trained.say(Started("predict", "", 40))
+    assert review.growing is None
+    trained.say(BlockDone(0, (0, 0, 9, 9), 1, 40), BlockDone(0, (0, 9, 9, 18), 2, 40), Finished("predict", str(out)))
+
+    assert seen == [out, out, None]
+
+
 def test_a_finished_result_is_found_with_its_nuclei_and_sliders(segmented):
     review = segmented.session.review
 
@@ -143,3 +174,21 @@ def test_each_ticked_format_is_written_one_after_the_other(segmented):
         ("csv", "", "'a.csv' is there already: choose another name."),
     ]
     assert not exporting.active
+
+
+def test_nuclei_are_measured_into_a_table_that_holds_until_they_change(segmented):
+    review, seen = segmented.session.review, []
+    review.table_changed.connect(lambda: seen.append(review.table))
+    assert not review.why_not_measure
+    review.measure()
+    (run,) = asked(segmented, "export")
+    table = Path(run.args["out"])
+    assert (run.args["to"], table.name) == ("parquet", review.result.name.replace(".ome.zarr", ".nuclei.parquet"))
+    assert review.measuring
+    assert "still" in review.why_not_measure
+    segmented.say(Written("parquet", str(table), {"nuclei": 3}), Finished("export", str(table)))
+    assert not review.measuring
+    review.look()
+    segmented.settle()
+
+    assert seen == [table, None]

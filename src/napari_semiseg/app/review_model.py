@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 State = Literal["idle", "waiting", "running", "paused", "stopping"]
 
+FOCUS_S = 0.3
+"""Seconds that the view must rest before a running prediction is told to go on there."""
 REST_S = 0.8
 """Seconds that the sliders must rest before the whole result is split as they say."""
 _LIVE_FILES = 4
@@ -94,6 +96,12 @@ class ReviewModel:
         What is in view as the sliders stand, while `result` is not yet split so.
     applying : bool
         Whether the whole result is being split.
+    growing : Path or None
+        The result that is being written, once something of it can be looked at.
+    table : Path or None
+        The measured nuclei of the result, as Parquet.
+    measuring : bool
+        Whether that table is being made.
     """
 
     changed = Signal()
@@ -101,6 +109,10 @@ class ReviewModel:
     result_changed = Signal()
     """There is another result, or it has other nuclei."""
     live_changed = Signal()
+    table_changed = Signal()
+    """The nuclei were measured, or what was measured no longer holds."""
+    grown = Signal()
+    """More of `growing` is on the disk."""
 
     def __init__(self, session: Session, clock: Callable[[], float] = time.monotonic) -> None:
         self.session = session
@@ -110,14 +122,20 @@ class ReviewModel:
         self.nuclei = 0
         self.live: LiveNuclei | None = None
         self.applying = False
+        self.growing: Path | None = None
+        self.table: Path | None = None
+        self.measuring = False
         self.done = self.total = 0
         self.rate = self.eta_s = math.nan
         self._clock = clock
-        self._job = self._split_job = ""
+        self._job = self._split_job = self._table_job = ""
+        self._out: Path | None = None
         self._sources: dict[str, Path] = {}
         self._moved_at: float | None = None
+        self._viewed_at: float | None = None
         self._count = 0
         session.image_changed.connect(self.look)
+        session.visible_changed.connect(self._note_view)
         session.project.closed.connect(self._forget)
         session.training.changed.connect(self.changed)
         session.engine.events["job"].connect(self._on_engine)
@@ -168,6 +186,7 @@ class ReviewModel:
         self.done = self.total = 0
         self.rate = self.eta_s = math.nan
         self._moved_at = None
+        self._out = out
         self._set("waiting")
 
     def set_split(self, **values: float | int | None) -> None:
@@ -180,6 +199,32 @@ class ReviewModel:
         if self.result is not None and not self.active and not self.session.project.read_only:
             self._moved_at = self._clock()
             self._split_view()
+
+    @property
+    def why_not_measure(self) -> str:
+        """Why nothing can be measured, in words; "" if it can."""
+        if self.result is None or self.active:
+            return "Segment first: there are no nuclei to measure yet."
+        if self.session.project.read_only:
+            return "The project is open read-only, so no table can be written into it."
+        if self.pending or self.measuring:
+            return "The nuclei are still being made or measured."
+        job = self.session.engine.job
+        return "" if job is None else "The engine is at work: measure when it has ended."
+
+    def measure(self) -> None:
+        """Measure all nuclei of the result, into a table beside it. Does nothing where `why_not_measure` says why."""
+        if self.why_not_measure or self.result is None:
+            return
+        out = self.result.with_name(self.result.name.removesuffix(".ome.zarr") + ".nuclei.parquet")
+        args = {"source": str(self.result), "to": "parquet", "out": str(out), "overwrite": True}
+        try:
+            self._table_job = self.session.engine.run("export", args)
+        except InputError as error:
+            self.session.tell(str(error), "error")
+            return
+        self.measuring = True
+        self.changed.emit()
 
     def pause(self) -> None:
         """Hold, or go on if it holds."""
@@ -214,7 +259,11 @@ class ReviewModel:
         self.session.background.submit(work, done, self._fail)
 
     def tick(self) -> None:
-        """Have the whole result split once the sliders rest. Called a few times a second."""
+        """Tell the engine where one looks, and have the result split once the sliders rest.
+
+        Called a few times a second.
+        """
+        self._tell_view()
         rests = self._moved_at is not None and self._clock() - self._moved_at >= REST_S
         if not rests or self.result is None or self.session.engine.job is not None:
             return
@@ -234,6 +283,8 @@ class ReviewModel:
         """Take note of an event of the engine."""
         if job and job == self._job:
             self._note_prediction(event)
+        elif job and job == self._table_job:
+            self._note_table(event)
         elif job and job in (self._split_job, *self._sources):
             self._note_split(job, event)
 
@@ -276,12 +327,16 @@ class ReviewModel:
         match event:
             case Started(_, _, total, _):
                 self.total = total
+                self._viewed_at = -math.inf
                 self._set("stopping" if self.state == "stopping" else "running")
             case BlockDone(_, _, done, total, rate, eta_s):
                 self.done, self.total, self.rate, self.eta_s = done, total, rate, eta_s
+                self.growing = self._out
+                self.grown.emit()
                 self.changed.emit()
             case Progressed(_, done, total, rate, eta_s):
                 self.done, self.total, self.rate, self.eta_s = done, total, rate, eta_s
+                self.grown.emit()
                 self.changed.emit()
             case Paused():
                 self._set("paused")
@@ -292,8 +347,43 @@ class ReviewModel:
             case Finished() | Failed():
                 self._job = ""
                 self.state = "idle"
+                self._grow_no_more()
                 self.look()
                 self.changed.emit()
+
+    def _note_table(self, event: Event) -> None:
+        match event:
+            case Written("parquet", path, _):
+                self.table = Path(path)
+                self.table_changed.emit()
+            case Warned(message):
+                self.session.tell(message, "warning")
+            case Finished() | Failed():
+                self._table_job = ""
+                self.measuring = False
+                self.changed.emit()
+
+    def _drop_table(self) -> None:
+        if self.table is not None:
+            self.table = None
+            self.table_changed.emit()
+
+    def _note_view(self) -> None:
+        self._viewed_at = self._clock()
+
+    def _tell_view(self) -> None:
+        box = self.session.visible_box
+        if self._viewed_at is None or self._clock() - self._viewed_at < FOCUS_S:
+            return
+        if self.state in ("running", "paused") and box is not None and box.area:
+            self.session.engine.focus(0, (box.y0, box.x0, box.y1, box.x1))  # its only image
+        self._viewed_at = None
+
+    def _grow_no_more(self) -> None:
+        self._out = None
+        if self.growing is not None:
+            self.growing = None
+            self.grown.emit()
 
     def _note_split(self, job: str, event: Event) -> None:
         match event:
@@ -315,6 +405,7 @@ class ReviewModel:
 
     def _applied(self) -> None:
         self.applying = False
+        self._drop_table()
         if self._moved_at is None:
             self._drop_live()
         self.result_changed.emit()
@@ -338,6 +429,7 @@ class ReviewModel:
 
     def _take(self, result: Path | None, facts: Mapping[str, Any]) -> None:
         self.result = result
+        self._drop_table()
         self.nuclei = int(facts.get("nuclei", 0))
         split = facts.get("split", {})
         known = {name: split[name] for name in ("threshold", "strength", "min_area") if name in split}
@@ -355,9 +447,10 @@ class ReviewModel:
     def _forget(self) -> None:
         if self.active:
             self.session.engine.stop()
-        self._job = self._split_job = ""
-        self._sources, self._moved_at, self.applying = {}, None, False
+        self._job = self._split_job = self._table_job = ""
+        self._sources, self._moved_at, self.applying, self.measuring = {}, None, False, False
         self.state = "idle"
+        self._grow_no_more()
         self._drop_live()
         self._take(None, {})
 
@@ -367,7 +460,12 @@ class ReviewModel:
             return
         if lost.id == self._job:
             self._job = ""
+            self._grow_no_more()
             self._set("idle")
+        elif lost.id == self._table_job:
+            self._table_job = ""
+            self.measuring = False
+            self.changed.emit()
         elif lost.id == self._split_job:
             self._split_job = ""
             self.applying = False

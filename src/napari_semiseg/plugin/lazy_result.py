@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from napari_semiseg.blocks import Box
+from napari_semiseg.errors import InputError
 from napari_semiseg.io.ome_zarr import Result
 
 
@@ -46,6 +47,17 @@ class LazyLevel:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[:, :], dtype)
+
+
+class GrowingLevel(LazyLevel):
+    """A level of a result that is being written: what is not there yet, or no longer, is 0."""
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        """Read as `LazyLevel` does."""
+        try:
+            return super().__getitem__(key)
+        except InputError:  # taken away, or begun anew, while it is looked at
+            return np.broadcast_to(self.dtype.type(0), self.shape)[key].copy()
 
 
 def _span(part: Any, side: int) -> tuple[int, int, Any]:

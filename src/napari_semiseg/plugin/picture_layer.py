@@ -12,6 +12,10 @@ from napari_semiseg.io.images import Image as Picture
 
 WHOLE_PIXELS = 64_000_000
 """Up to this size an image is read at once."""
+LARGEST_COARSE = 8192
+"""Longer side, in pixels, of the finest level that is made for an image that has only one."""
+SMALLEST_COARSE = 2048
+"""A level no longer than this needs none below it; it fits into a texture of any graphics card."""
 
 
 @dataclass(frozen=True)
@@ -24,19 +28,38 @@ class Shown:
     place: dict[str, Any]
 
 
-def picture_layer(picture: Picture) -> Shown:
-    """Prepare an image for display. Reads it if it is small: not for the GUI thread.
+def picture_layer(picture: Picture, whole: int = WHOLE_PIXELS) -> Shown:
+    """Prepare an image for display. Reads it if it is small, or has one level only: not for the GUI thread.
 
     Values are those that everything else of this package sees: 0 to 255.
+
+    Parameters
+    ----------
+    picture : Image
+    whole : int
+        Pixels up to which it is read at once.
     """
     place: dict[str, Any] = {"axis_labels": ("y", "x")}
     if picture.mpp is not None:
         place |= {"scale": (picture.mpp, picture.mpp), "units": ("um", "um"), "translate": picture.translation}
-    if picture.shape[0] * picture.shape[1] <= WHOLE_PIXELS:
-        whole = picture.read(Box.whole(picture.shape))
-        return Shown(whole[..., 0] if picture.gray else whole, not picture.gray, False, place)
-    levels = [Level(picture, level) for level in range(len(picture.levels))]
-    return Shown(levels if len(levels) > 1 else levels[0], not picture.gray, len(levels) > 1, place)
+    if picture.shape[0] * picture.shape[1] <= whole:
+        pixels = picture.read(Box.whole(picture.shape))
+        return Shown(pixels[..., 0] if picture.gray else pixels, not picture.gray, False, place)
+    levels: list[Any] = [Level(picture, level) for level in range(len(picture.levels))]
+    if len(levels) == 1:
+        levels += _coarse_levels(picture)
+    return Shown(levels, not picture.gray, True, place)
+
+
+def _coarse_levels(picture: Picture) -> list[np.ndarray]:
+    """Make the levels that an image has not got: no card can show it as one texture, and no memory hold it all."""
+    levels = [picture.overview(min(LARGEST_COARSE, max(picture.shape) // 4))]
+    while max(levels[-1].shape) > SMALLEST_COARSE:
+        fine = levels[-1]
+        padded = np.pad(fine, ((0, -fine.shape[0] % 4), (0, -fine.shape[1] % 4), (0, 0)), mode="edge")
+        squares = padded.reshape(padded.shape[0] // 4, 4, padded.shape[1] // 4, 4, 3)
+        levels.append(np.rint(squares.mean((1, 3), dtype=np.float32)).astype(np.uint8))
+    return [level[..., 0] for level in levels] if picture.gray else levels
 
 
 class Level:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import CyclicLabelColormap
 from numpy.typing import NDArray
@@ -20,9 +23,10 @@ from napari_semiseg.app.session import Session
 from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
 from napari_semiseg.io.ome_zarr import Result
+from napari_semiseg.io.parquet import read_parquet
 from napari_semiseg.plugin.confidence_layer import confidence_colormap, doubt_colormap
 from napari_semiseg.plugin.layers import KEY, hide, insert, put
-from napari_semiseg.plugin.lazy_result import LazyLevel
+from napari_semiseg.plugin.lazy_result import GrowingLevel, LazyLevel
 from napari_semiseg.plugin.slide_view import SlideView
 
 WHOLE_PIXELS = 36_000_000
@@ -31,6 +35,10 @@ ONE_LEVEL = 4_000_000
 """Up to this many pixels one level is enough."""
 NUCLEI_COLORS = ("#ffe600", "#00e0ff", "#ff5fd2", "#8dff6b")
 """Of neighboring nuclei: none is a color of stained tissue or of its empty ground, so that every contour is seen."""
+MOST_ROWS = 200_000
+"""Nuclei up to which the table is given to napari, which looks through all rows in the window's own process."""
+GROW_S = 2.0
+"""Seconds between two looks at a result that is being written."""
 _LOOK_MS = 60
 
 Picture = Literal["", "confidence", "doubt"]
@@ -65,14 +73,18 @@ class ResultLayers(QObject):
         self.nuclei: Labels | None = None
         self.confidence: Image | None = None
         self.live: Labels | None = None
+        self.growing: Labels | None = None
         self.doubtful: list[Place] = []
         self.picture: Picture = ""
         self._live_box: Box | None = None
         self._first = True
+        self._grown_at = -GROW_S
         self._loader = Background("results")
         review = session.review
         review.result_changed.connect(self._on_result)
         review.live_changed.connect(self._on_live)
+        review.grown.connect(self._on_grown)
+        review.table_changed.connect(self._on_table)
         session.project.closed.connect(self.clear)
         session.training.run_changed.connect(self._on_run)
         view.changed.connect(self._place)
@@ -97,7 +109,7 @@ class ResultLayers(QObject):
 
     def clear(self) -> None:
         """Take the layers away."""
-        for name in ("nuclei", "confidence", "live"):
+        for name in ("nuclei", "confidence", "live", "growing"):
             self._remove(name)
         self.doubtful = []
         self._first = True
@@ -111,6 +123,8 @@ class ResultLayers(QObject):
         review = self.session.review
         review.result_changed.disconnect(self._on_result, missing_ok=True)
         review.live_changed.disconnect(self._on_live, missing_ok=True)
+        review.grown.disconnect(self._on_grown, missing_ok=True)
+        review.table_changed.disconnect(self._on_table, missing_ok=True)
         self.session.project.closed.disconnect(self.clear, missing_ok=True)
         self.session.training.run_changed.disconnect(self._on_run, missing_ok=True)
         self.view.changed.disconnect(self._place, missing_ok=True)
@@ -205,6 +219,52 @@ class ResultLayers(QObject):
         if self.nuclei is not None:
             self.nuclei.visible = False
 
+    # ---- what is being written ----
+
+    def _on_grown(self) -> None:
+        """Show what there is of a result that grows, as contours at all levels, and look again every few seconds."""
+        path = self.session.review.growing
+        if path is None:
+            self._remove("growing")
+            if self.nuclei is not None:
+                self.nuclei.visible = True
+            return
+        if time.monotonic() - self._grown_at < GROW_S:
+            return
+        self._grown_at = time.monotonic()
+        if self.growing is not None:
+            self.growing.refresh(thumbnail=False, highlight=False, extent=False)
+        else:
+            self._loader.submit(
+                lambda: growing_levels(path), lambda levels: self._show_growing(path, levels), self._fail
+            )
+
+    def _show_growing(self, path: Path, levels: list[Any]) -> None:
+        if not levels or self.growing is not None or path != self.session.review.growing or not self.view.placement:
+            return
+        self.growing = self._add_nuclei(levels, "Nuclei (being found)", self.view.placement.at())
+        hide(self.viewer, "proposal")
+        if self.nuclei is not None:  # those of the result before
+            self.nuclei.visible = False
+
+    # ---- what was measured ----
+
+    def _on_table(self) -> None:
+        path = self.session.review.table
+        if path is not None:
+            self._loader.submit(lambda: read_features(path), partial(self._show_features, path), self._fail)
+        elif self.nuclei is not None:
+            self.nuclei.features = pd.DataFrame()
+
+    def _show_features(self, path: Path, rows: pd.DataFrame) -> None:
+        if path != self.session.review.table or self.nuclei is None:
+            return
+        if len(rows) <= MOST_ROWS:
+            self.nuclei.features = rows
+            self.session.tell(f"{len(rows):,} nuclei are measured: napari's Features table widget shows them.")
+        else:
+            self.session.tell(f"{len(rows):,} nuclei are measured; that many are a table for other programs: {path}")
+
     # ---- inner ----
 
     def _tag(self, role: str) -> dict[str, Any]:
@@ -235,7 +295,7 @@ class ResultLayers(QObject):
     def _place(self) -> None:
         if self.view.placement is None or self.session.image_index is None:
             return
-        for layer in (self.nuclei, self.confidence):
+        for layer in (self.nuclei, self.confidence, self.growing):
             if layer is not None:
                 put(layer, self.view.placement.at())
         if self.live is not None and self._live_box is not None:
@@ -247,7 +307,7 @@ class ResultLayers(QObject):
             self.confidence.visible = False
 
     def _on_removed(self, event: Any) -> None:
-        for name in ("nuclei", "confidence", "live"):
+        for name in ("nuclei", "confidence", "live", "growing"):
             layer = getattr(self, name)
             if layer is not None and layer not in self.viewer.layers:
                 setattr(self, name, None)
@@ -279,6 +339,28 @@ def read_result(path: Path) -> Shown:
     coarse = next((level for level, shape in enumerate(shapes) if max(shape) <= 2048), len(shapes) - 1)
     overview = result.nucleus_confidence(Box.whole(shapes[coarse]), coarse)
     return Shown(path, nuclei, confidence, doubtful_places(overview, 2**coarse))
+
+
+def read_features(path: Path) -> pd.DataFrame:
+    """Read a table of nuclei as napari wants it: ``index`` holds the labels."""
+    _, columns = read_parquet(path)
+    rows = pd.DataFrame(columns).rename(columns={"label": "index"}).sort_values("index", ignore_index=True)
+    if "class" in rows:
+        rows["class"] = rows["class"].astype("category")
+    return rows
+
+
+def growing_levels(path: Path) -> list[GrowingLevel]:
+    """Open the nuclei of a result that is being written; an empty list while there are none. Not for the GUI thread."""
+    try:
+        result = Result.open(path)
+    except InputError:
+        return []  # between two results, or before the first
+    if "nuclei" not in result.kinds:
+        return []
+    shapes = result.levels
+    wanted = range(1 if shapes[0][0] * shapes[0][1] <= ONE_LEVEL else len(shapes))
+    return [GrowingLevel(result, "nuclei", level) for level in wanted]
 
 
 def nuclei_colormap() -> CyclicLabelColormap:

@@ -133,7 +133,13 @@ class ReviewPanel(QWidget):
         self.strength.valueChanged.connect(lambda value: self.model.set_split(strength=round(float(value), 3)))
         self.min_area.valueChanged.connect(lambda value: self.model.set_split(min_area=int(value)))
         self.count = ElidedLabel()
-        column.addWidget(self.count)
+        self.measure = plain_button("Measure", "")
+        self.measure.clicked.connect(self.model.measure)
+        line = QHBoxLayout()
+        line.setSpacing(2)
+        line.addWidget(self.count, 1)
+        line.addWidget(self.measure)
+        column.addLayout(line)
         column.addLayout(grid)
         column.addLayout(self._make_doubt())
         return self.result_box
@@ -198,7 +204,10 @@ class ReviewPanel(QWidget):
         self.pause.setEnabled(model.state in ("running", "paused"))
         self.stop.setEnabled(model.state != "stopping")
         self.result_box.setVisible(model.result is not None and not model.active)
-        busy = " · splitting…" if model.applying else ""
+        busy = " · splitting…" if model.applying else " · measuring…" if model.measuring else ""
+        why_not_measure = model.why_not_measure
+        self.measure.setEnabled(not why_not_measure)
+        self.measure.setToolTip(why_not_measure or "Measure every nucleus into a table beside the result and in napari")
         self.count.setText(f"{model.count_words}{busy}")
         self._show_places()
         summary = model.time_words if model.active else model.count_words

@@ -1,0 +1,85 @@
+"""A result that is looked at while it is being written."""
+
+import numpy as np
+import pytest
+
+from napari_semiseg.blocks import Box
+from napari_semiseg.io.nucleus import Place
+from napari_semiseg.io.ome_zarr import ResultWriter, discard_result
+from napari_semiseg.io.parquet import write_parquet
+from napari_semiseg.io.table import measure
+from napari_semiseg.plugin import result_layers
+from napari_semiseg.plugin.result_layers import growing_levels
+
+
+@pytest.fixture
+def started(open_dock, tissue, tmp_path):
+    """A project on an image, and a place for its result."""
+    hands = open_dock(tissue, scale=(0.5, 0.5))
+    hands.dock.view.choose_target(tmp_path / "field.semiseg")
+    hands.press(hands.dock.slide_panel.start)
+    hands.wait(lambda: hands.dock.view.started, "starting a project")
+    return hands, tmp_path / "growing.ome.zarr", tissue.shape[:2]
+
+
+def test_nuclei_appear_while_they_are_found_and_make_place_for_the_result(started, monkeypatch):
+    hands, path, shape = started
+    monkeypatch.setattr(result_layers, "GROW_S", 0.0)
+    review, layers = hands.dock.session.review, hands.dock.review_panel.layers
+    half = Box(0, 0, 40, shape[1])
+    review.growing = path
+    review.grown.emit()
+    hands.rest()
+    assert layers.growing is None  # nothing is there yet
+
+    with ResultWriter.create(path, shape, ["nucleus"]) as writer:
+        writer.write_nuclei(half, np.full(half.shape, 7, np.uint32))
+        review.grown.emit()
+        hands.wait(lambda: layers.growing is not None, "the layer")
+        assert layers.growing in hands.viewer.layers
+        assert tuple(layers.growing.scale) == (0.5, 0.5)
+        assert set(np.unique(layers.growing.data[:80, :80])) == {0, 7}
+        assert layers.growing.data[60, 5] == 0
+        rest = Box(40, 0, *shape)
+        writer.write_nuclei(rest, np.full(rest.shape, 9, np.uint32))
+        review.grown.emit()
+        assert layers.growing.data[60, 5] == 9
+
+    discard_result(path)
+    assert not np.asarray(layers.growing.data).any()  # canceled: nothing fails while the layer is still there
+    review.growing = None
+    review.grown.emit()
+    assert layers.growing is None
+    assert not [layer for layer in hands.viewer.layers if "being found" in layer.name]
+
+
+def test_every_level_of_a_growing_result_can_be_looked_at(tmp_path):
+    path = tmp_path / "large.ome.zarr"
+    shape = (2500, 2100)
+    assert growing_levels(path) == []
+    with ResultWriter.create(path, shape, ["nucleus"]) as writer:
+        cell = Box(0, 0, 2048, 2048)
+        writer.write_levels("nuclei", cell, np.full(cell.shape, 3, np.uint32))
+        levels = growing_levels(path)
+
+        assert [level.shape for level in levels] == [(2500, 2100), (1250, 1050), (625, 525), (313, 263)]
+        for number, level in enumerate(levels):
+            assert level[100, 100] == 3
+            assert level[level.shape[0] - 1, 5] == 0, number
+
+
+def test_measured_nuclei_are_features_of_their_layer(started, tmp_path):
+    hands, _, shape = started
+    layers = hands.dock.review_panel.layers
+    labels = np.zeros(shape, np.uint32)
+    labels[10:20, 10:30], labels[50:60, 50:60] = 4, 9
+    write_parquet(tmp_path / "x.parquet", [measure(labels, mpp=0.5)], Place())
+    layers.nuclei = layers._add_nuclei([labels], "Nuclei", {})
+    hands.dock.session.review.table = tmp_path / "x.parquet"
+    hands.dock.session.review.table_changed.emit()
+    hands.wait(lambda: len(layers.nuclei.features), "the features")
+
+    rows = layers.nuclei.features
+    assert rows["index"].tolist() == [4, 9]
+    assert rows["area_um2"].tolist() == [50, 25]
+    assert "area_um2: 50," in layers.nuclei.get_status((12, 12), world=False)["value"]
