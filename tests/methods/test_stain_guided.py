@@ -11,7 +11,8 @@ from torch import Tensor
 
 from napari_semiseg.data.batch import IGNORE, Batch
 from napari_semiseg.methods._base import Task
-from napari_semiseg.methods.stain_guided import StainGuided, StainGuidedConfig, nucleus_or_not
+from napari_semiseg.methods.stain_guided import StainGuided, StainGuidedConfig
+from napari_semiseg.nn.two_opinions import with_second_opinion
 
 Networks = Callable[..., Callable]
 Batches = Callable[..., Batch]
@@ -37,7 +38,7 @@ def test_its_terms_are_the_equations(new_network: Networks, make_batch: Batches)
     valid[:, :8] = False
     loss = one.losses(replace(batch, guide_u=guide, strong_u=(strong,), valid_u=valid), step=3)["stain"]
 
-    probs = one.net(strong).softmax(1)[0]
+    probs = one.net.opinions(strong)[1].softmax(1)[0]
     terms = []
     for y in range(8, 64):
         for x in range(64):
@@ -55,17 +56,33 @@ def test_its_terms_are_the_equations(new_network: Networks, make_batch: Batches)
         assert torch.allclose(ours, theirs, rtol=1e-9, atol=1e-15)
 
 
-def test_where_there_are_labels_the_stain_falls_silent(new_network: Networks, make_batch: Batches) -> None:
-    one, batch = method(new_network, fade=0.5), make_batch()
-    at = {step: one.losses(batch, step) for step in (0, 25, 50)}
+def test_without_labels_the_stain_alone_predicts(new_network: Networks, make_batch: Batches) -> None:
+    one, batch = method(new_network), make_batch(labeled=False)
+    assert set(one.losses(batch, 0)) == {"stain"}
+    one.after_step(0)
+    assert one.predictor().share == 1.0
 
-    assert at[25]["stain"].item() == pytest.approx(at[0]["stain"].item() / 2, rel=0.2)
-    assert set(at[50]) == {"sup"}
+
+def test_from_the_first_labels_on_they_have_their_say(new_network: Networks, make_batch: Batches) -> None:
+    one = method(new_network, stain_share=0.25)
+    one.losses(make_batch(labeled=False), 0)
+    one.after_step(0)
+    assert set(one.losses(make_batch(), 1)) == {"sup", "stain"}
+    one.after_step(1)
+    assert one.predictor().share == 0.25
+    assert one.net.share == 0.25
 
 
-def test_where_there_are_none_it_does_not(new_network: Networks, make_batch: Batches) -> None:
-    one, batch = method(new_network, fade=0.5), make_batch(labeled=False)
-    assert one.losses(batch, 100)["stain"].item() > 0
+def test_labels_teach_one_classifier_and_the_stain_the_other(new_network: Networks, make_batch: Batches) -> None:
+    one = method(new_network)
+    losses = one.losses(make_batch(), 0)
+    own, second = one.net.network.head.weight, one.net.second.weight
+
+    assert torch.autograd.grad(losses["sup"], second, retain_graph=True, allow_unused=True)[0] is None or not (
+        torch.autograd.grad(losses["sup"], second, retain_graph=True)[0].any()
+    )
+    assert torch.autograd.grad(losses["stain"], second, retain_graph=True)[0].any()
+    assert not torch.autograd.grad(losses["stain"], own, retain_graph=True)[0].any()
 
 
 def test_in_doubt_nothing_is_learned(new_network: Networks, make_batch: Batches) -> None:
@@ -78,11 +95,20 @@ def test_in_doubt_nothing_is_learned(new_network: Networks, make_batch: Batches)
     assert one.counters()["sure of stain"] == 0.0
 
 
-def test_of_several_classes_the_stain_teaches_their_sum() -> None:
-    logits = torch.randn(2, 5, 4, 4, dtype=torch.float64)
-    probs, two = logits.softmax(1), nucleus_or_not(logits).softmax(1)
-    assert torch.allclose(two[:, 0], probs[:, 0])
-    assert torch.allclose(two[:, 1], probs[:, 1:].sum(1))
+def test_the_answer_is_the_mean_of_both_in_logits_and_classes_are_those_of_the_labels(
+    new_network: Networks,
+) -> None:
+    network = with_second_opinion(new_network(5)()).double().eval()
+    network.share.fill_(0.3)
+    image = torch.rand(1, 3, 16, 16, dtype=torch.float64)
+    features = network.features(image)
+    own, second = network.network.logits_on_grid(features).softmax(1), network.second(features).softmax(1)
+    answer = network.logits_on_grid(features).softmax(1)
+
+    nucleus = own[:, 1:].sum(1)
+    z = 0.7 * (nucleus / own[:, 0]).log() + 0.3 * (second[:, 1] / second[:, 0]).log()
+    assert torch.allclose(answer[:, 1:].sum(1), z.sigmoid(), atol=1e-5)
+    assert torch.allclose(answer[:, 1:] / answer[:, 1:].sum(1, keepdim=True), own[:, 1:] / nucleus[:, None], atol=1e-5)
 
 
 def test_labels_that_are_all_ignored_teach_nothing(new_network: Networks, make_batch: Batches) -> None:

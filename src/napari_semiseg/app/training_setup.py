@@ -121,10 +121,8 @@ class TrainingSetup:
 
     @property
     def method_name(self) -> str:
-        """The method that a run would use: with ``auto``, the one that fits the labels there are."""
-        if self.method != "auto":
-            return self.method
-        return "supervised" if self.labeled_tiles else "stain_guided"
+        """The method that a run would use."""
+        return "stain_guided" if self.method == "auto" else self.method
 
     @property
     def words(self) -> str:

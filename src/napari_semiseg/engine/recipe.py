@@ -171,7 +171,7 @@ def prepare(request: TrainRequest) -> Recipe:
     """
     data = read_training_data(request)
     device = choose_device(request.device)
-    kind = find_method(_method_name(request, data))
+    kind = find_method(_method_name(request))
     if kind.labels == "unused" or not data.labeled:
         _forget_labels(data)
     if kind.labels == "needed" and not data.labeled:
@@ -340,10 +340,8 @@ def _sampler(choices: Choices, data: TrainingData, views: Views, guides: StainGu
     return Sampler(data, views, choices.sampler, choices.seed, guides, scaled=scaled)
 
 
-def _method_name(request: TrainRequest, data: TrainingData) -> str:
-    if request.method != "auto":
-        return request.method
-    return "supervised" if data.labeled else "stain_guided"  # why: docs/decisions/choosing-the-method.md
+def _method_name(request: TrainRequest) -> str:
+    return "stain_guided" if request.method == "auto" else request.method  # docs/decisions/choosing-the-method.md
 
 
 def _forget_labels(data: TrainingData) -> None:

@@ -1,24 +1,26 @@
-"""The stain as a weak label: what one click trains where nobody has painted. Ours.
+"""The stain as a weak label beside the painted cells: what one click trains, with few labels and with none. Ours.
 
-    L = CE(f(x), y) + w_d Dice(f(x), y)                               over the labeled pixels
-      + w_g a(t) 1/|K| Σ_{i ∈ K} CE(f(s(u))_i, 1[g_i > h])            over the sure pixels of unlabeled crops
+    L = CE(a(f(x)), y) + w_d Dice(a(f(x)), y)                         over the labeled pixels
+      + w_g 1/|K| Σ_{i ∈ K} CE(b(f(s(u)))_i, 1[g_i > h])              over the sure pixels of unlabeled crops
 
-    K = {i : g_i < l or g_i > h},        a(t) = max(0, 1 - t / (T φ)) with labels, 1 without
+    K = {i : g_i < l or g_i > h},      prediction = (1 - ρ) a + ρ b in logits; b alone where there is no label
 
+f      a network's features; a its classifier, taught by labels; b a second one, taught by the stain
 g      how far a pixel lies beyond the threshold on the stain of its surroundings (`postprocess.stain_guide`), in
        standard deviations of its image's density
 l, h   below l background, above h nucleus, between them nothing is learned
 s(u)   an unlabeled crop in other colors
-φ      share of the run over which the stain falls silent, where there are labels
+ρ      how much the second classifier counts (`nn.two_opinions`)
 
 A threshold on the stain segments most nuclei, and errs where shape would tell: dark stroma, pale nuclei, rims. A
-network that is taught by many such crops averages the errors out; painted cells then say where the stain is wrong.
-Between l and h lie the rims, which a threshold puts too far outside: h is above it.
+network that is taught by many such crops averages the errors out. One that is taught by a few painted cells errs
+elsewhere, on slides unlike theirs. Both on the same features, and their mean, err less than either. Between l and h lie
+the rims, which a threshold puts too far outside: h is above it.
 
 The parts are known ones: N. Otsu's threshold (1979) on the hematoxylin of A. C. Ruifrok and D. A. Johnston (2001), made
-local; a noisy map as label with its doubtful pixels left out.
+local; a noisy map as label with its doubtful pixels left out; the mean of two classifiers.
 
-With several classes the stain tells nucleus from background only: K teaches the sum of the classes.
+With several classes the stain tells nucleus from background only, and the labels alone tell the classes apart.
 """
 
 from __future__ import annotations
@@ -37,19 +39,23 @@ from napari_semiseg.losses.dice import soft_dice
 from napari_semiseg.methods._base import Method, MethodConfig, Task, share_of, valid_pixels
 from napari_semiseg.nn.ema import ema_decay, ema_update
 from napari_semiseg.nn.network import Network
+from napari_semiseg.nn.two_opinions import with_second_opinion
 
 
 class StainGuidedConfig(MethodConfig):
     """Options of `StainGuided`."""
 
     weight_dice: float = Field(0.0, ge=0, le=10, description="Weight of the soft Dice term of the labels.")
-    weight_guide: float = Field(0.5, ge=0, le=100, description="Weight of what the stain says, at the start.")
+    weight_guide: float = Field(1.0, gt=0, le=100, description="Weight of what the stain says.")
     background_below: float = Field(
         0.0, ge=-4, le=4, description="Background is what lies below this, in standard deviations beyond the threshold."
     )
     nucleus_above: float = Field(0.34, ge=-4, le=4, description="Nucleus is what lies above this, in the same unit.")
-    fade: float = Field(
-        0.7, gt=0, le=1, description="Share of a run over which the stain falls silent, where there are labels."
+    stain_share: float = Field(
+        0.35,
+        ge=0,
+        le=1,
+        description="How much the stain's classifier counts beside that of the labels.",
     )
     ema_decay: float = Field(
         0.99, ge=0, lt=1, description="Memory of the averaged weights, per step; 0 keeps no average."
@@ -68,35 +74,35 @@ class StainGuided(Method):
     views: ClassVar[Views] = Views(labeled=True, weak=True, strong=1, guide=True)
     labels: ClassVar[Literal["needed", "used", "unused"]] = "used"
 
+    labeled: Tensor
+
     def __init__(self, new_network: Callable[[], Network], task: Task, config: StainGuidedConfig) -> None:
         super().__init__(new_network, task, config)
         self.config = config
-        self.net = new_network()
+        self.net = with_second_opinion(new_network())
+        self.net.share.fill_(1.0)
         self.average = deepcopy(self.net).requires_grad_(False) if config.ema_decay else None
+        self.register_buffer("labeled", torch.tensor(False))
         self._counters: dict[str, float] = {}
+        self._saw_labels = False
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor] | None:
         """Return the terms of the labels, and that of the stain."""
-        self._counters = {}
-        weight = self._weight(step, labeled=batch.image_l is not None)
-        strong = batch.strong_u[0] if batch.strong_u and weight else None
+        self._counters, self._saw_labels = {}, batch.image_l is not None
+        strong = batch.strong_u[0] if batch.strong_u else None
         images = [image for image in (batch.image_l, strong) if image is not None]
         if not images:
             return None
-        logits = self.net(torch.cat(images))
+        own, second = self.net.opinions(torch.cat(images))
         losses: dict[str, Tensor] = {}
         if batch.image_l is not None and batch.label_l is not None:
-            said, logits = logits[: len(batch.image_l)], logits[len(batch.image_l) :]
-            losses["sup"] = cross_entropy(said, batch.label_l)
+            own, second = own[: len(batch.image_l)], second[len(batch.image_l) :]
+            losses["sup"] = cross_entropy(own, batch.label_l)
             if self.config.weight_dice:
-                losses["dice"] = self.config.weight_dice * soft_dice(said, batch.label_l)
+                losses["dice"] = self.config.weight_dice * soft_dice(own, batch.label_l)
         if strong is not None:
-            losses["stain"] = weight * cross_entropy(nucleus_or_not(logits), self._guided(batch))
+            losses["stain"] = self.config.weight_guide * cross_entropy(second, self._guided(batch))
         return losses
-
-    def _weight(self, step: int, *, labeled: bool) -> float:
-        done = step / self.task.steps
-        return self.config.weight_guide * (max(0.0, 1 - done / self.config.fade) if labeled else 1.0)
 
     def _guided(self, batch: Batch) -> Tensor:
         """Return what the stain says, (B, H, W): 0, 1, or `IGNORE` where it is in doubt."""
@@ -114,9 +120,13 @@ class StainGuided(Method):
         return label
 
     def after_step(self, step: int) -> None:
-        """Move the averaged weights."""
+        """Move the averaged weights; let the labels have their say from the first of them on."""
+        if self._saw_labels and not self.labeled:
+            self.labeled.fill_(True)
+            self.net.share.fill_(self.config.stain_share)
         if self.average is not None:
             ema_update(self.average, self.net, ema_decay(step, self.config.ema_decay))
+            self.average.share.copy_(self.net.share)
 
     def predictor(self) -> nn.Module:
         """Return the averaged network."""
@@ -125,8 +135,3 @@ class StainGuided(Method):
     def counters(self) -> dict[str, float]:
         """Return the shares of pixels that the stain is sure of, and of nuclei among all."""
         return self._counters
-
-
-def nucleus_or_not(logits: Tensor) -> Tensor:
-    """Return logits of background and of any nucleus, (B, 2, H, W), of those of all classes, (B, C, H, W)."""
-    return torch.stack([logits[:, 0], logits[:, 1:].logsumexp(1)], 1)

@@ -42,11 +42,18 @@ class StainUNet(SmallUNet, PerImage):
 
     def for_image(self, parts: Sequence[NDArray[np.uint8]], look: NDArray[np.uint8], *, gray: bool) -> nn.Module:
         """See `PerImage`."""
-        return _AtImage(self, find_scale(parts, look, gray=gray))
+        return AtImage(self, find_scale(parts, look, gray=gray))
 
 
-class _AtImage(nn.Module):
-    """The network, told on what scale to read one image."""
+class AtImage(nn.Module):
+    """A network that is shown the stain, told on what scale to read one image.
+
+    Parameters
+    ----------
+    network : nn.Module
+        (B, 4, H, W) → logits (B, classes, H, W).
+    scale : StainScale
+    """
 
     def __init__(self, network: nn.Module, scale: StainScale) -> None:
         super().__init__()
@@ -54,6 +61,7 @@ class _AtImage(nn.Module):
         self.scale = scale
 
     def forward(self, image: Tensor) -> Tensor:
+        """Return logits, (B, classes, H, W), of parts (B, 3, H, W) of the image."""
         logits: Tensor = self.network(torch.cat([image, self.scale.channel(image)], 1))
         return logits
 
