@@ -64,7 +64,6 @@ def test_without_any_label_the_method_that_needs_none_is_chosen(bench):
 def test_with_a_complete_tile_few_labels_are_learned_from(bench):
     bench.complete_tile(0, 0)
 
-    assert bench.session.training.setup.method_name == "supervised"
     assert bench.session.training.setup.words == "auto · few labels · CPU"
 
 

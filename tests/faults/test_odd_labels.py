@@ -96,7 +96,7 @@ def test_a_class_map_that_uses_the_number_for_ignored_pixels_is_refused(ask: Ask
         next(train(ask(classes=str(fields / "classes"))))
 
 
-@pytest.mark.parametrize(("method", "taken"), [("auto", "supervised"), ("cdcl", "cdcl")])
+@pytest.mark.parametrize(("method", "taken"), [("auto", "stain_guided"), ("cdcl", "cdcl")])
 def test_with_every_tile_labeled_there_is_still_something_to_learn_from(ask: Ask, method: str, taken: str) -> None:
     events = finite_run(ask(method=method, labeled="8", network="small_unet"))
 
