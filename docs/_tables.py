@@ -24,6 +24,9 @@ REQUESTS = {
     "predict": "engine.predict:PredictRequest",
     "split": "engine.split:SplitRequest",
     "propose": "engine.propose:ProposeRequest",
+    "doubtful": "engine.review:DoubtfulRequest",
+    "compare": "engine.review:CompareRequest",
+    "region": "engine.review:RegionRequest",
     "suggest": "engine.suggest:SuggestRequest",
     "export": "engine.export:ExportRequest",
     "demo": "engine.demo:DemoRequest",
@@ -117,9 +120,9 @@ def empty_cases() -> str:
 
 def keys() -> str:
     """List the keys of a layer of annotation."""
-    from napari_semiseg.plugin.keys import KEYS
+    from napari_semiseg.plugin.keys import ACTIONS
 
-    return _table(("key", "what it does"), [(f"`{key}`", text) for key, text in KEYS.items()])
+    return _table(("key", "what it does"), [(f"`{action.key.replace('-', '+')}`", action.does) for action in ACTIONS])
 
 
 def results(method: str) -> str:

@@ -15,6 +15,7 @@ IMAGES = Path(__file__).parents[1] / "images"
 NAMES = {
     "1-slide": "slide",
     "2-tiles": "tiles",
+    "2-correct": "correct",
     "2-suggested": "suggested",
     "3-training": "dock",
     "4-review": "review",

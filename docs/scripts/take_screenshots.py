@@ -18,8 +18,11 @@ from typing import Any
 
 import napari
 import numpy as np
-from qtpy.QtWidgets import QApplication
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication, QWidget
 
+from napari_semiseg.app.painting import PROPOSED_FROM
 from napari_semiseg.plugin.widgets.dock import NucleiDock
 from napari_semiseg.samples import immunohistochemistry, immunohistochemistry_tiles
 
@@ -74,6 +77,17 @@ class Photographer:
         camera.center = (0.0, *self.dock.view.placement.to_world(y, x))
         camera.zoom = self.viewer.canvas.size[0] / pixels / float(np.mean(self.dock.view.placement.scale))
 
+    @property
+    def canvas(self) -> QWidget:
+        """The canvas of napari."""
+        return next(w for w in self.dock.window().findChildren(QWidget) if type(w).__name__ == "CanvasBackendDesktop")
+
+    def point(self, y: float, x: float) -> QPoint:
+        """Return where a pixel of the image lies on the canvas."""
+        camera = self.viewer.scene.camera
+        offset = (np.array(self.dock.view.placement.to_world(y, x)) - np.array(camera.center)[-2:]) * camera.zoom
+        return QPoint(round(self.canvas.width() / 2 + offset[1]), round(self.canvas.height() / 2 + offset[0]))
+
     def roles(self, *roles: str) -> list[Any]:
         """List our layers of some roles."""
         return [layer for layer in self.viewer.layers if layer.metadata.get("napari_semiseg", {}).get("role") in roles]
@@ -109,7 +123,9 @@ def show_slide_and_tiles(eye: Photographer, project: Path) -> None:
     eye.unfold("Tiles", "Train")
     eye.look_at(400, 300, 220)
     eye.shoot("2-tiles")
-    dock.tiles.layer(added.id).data_setitem(np.nonzero(tiles[-1].instances), 0)
+    show_correcting(eye)
+    layer = dock.tiles.layer(added.id)
+    layer.data_setitem(np.nonzero(layer.data), 0)
     paint(dock, added.id, tiles[-1].instances)
     dock.session.project.set_status(added.id, "complete")
     wait(2)
@@ -118,6 +134,30 @@ def show_slide_and_tiles(eye: Photographer, project: Path) -> None:
     eye.look_at(256, 256, 500)
     eye.shoot("2-suggested")
     dock.suggestions.drop()
+
+
+def show_correcting(eye: Photographer) -> None:
+    """Proposed nuclei in a tile, while a line is drawn across the largest of them."""
+    dock = eye.dock
+    tile = dock.session.project.tile(dock.session.project.selected)
+    dock.tiles_panel.from_proposal.click()
+    need(60, lambda: dock.tiles.correcting, "the proposed nuclei")
+    labels = dock.tiles.layer(tile.id).data
+    numbers, areas = np.unique(labels[labels >= PROPOSED_FROM], return_counts=True)
+    rows, columns = np.nonzero(labels == numbers[np.argmax(areas)])
+    y, x = rows.mean() + tile.box.y0, columns.mean() + tile.box.x0
+    eye.unfold("Tiles")
+    eye.look_at(y, x, 120)
+    wait(1.5)
+    end = eye.point(y + 25, x)
+    QTest.mousePress(eye.canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, eye.point(y - 25, x))
+    for step in range(-20, 26, 5):
+        QTest.mouseMove(eye.canvas, eye.point(y + step, x))
+        wait(0.03)
+    eye.shoot("2-correct")
+    QTest.mouseRelease(eye.canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, end)
+    dock.tiles.correct(False)
+    wait(0.5)
 
 
 def show_training(eye: Photographer, steps: int) -> None:

@@ -104,11 +104,16 @@ class Skipped(Event):
     reason: str
 
 
+REGION = "dice of "
+"""What comes before the name of a region among the scores of a run."""
+
+
 @dataclass(frozen=True)
 class Validated(Event):
     """The predictor was scored on the validation tiles of this run.
 
-    `scores` also holds the threshold's own Dice (`threshold_dice`).
+    `scores` holds the mean Dice (`dice`), the threshold's own (`threshold_dice`), and that of each region under
+    `REGION` and its name.
     """
 
     step: int
@@ -274,6 +279,30 @@ class Focus(Command):
 
     image: int
     box: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class ProposeNuclei(Command):
+    """Find the nuclei of a rectangle (as in `Focus`) with the network as it is now.
+
+    A training answers between two steps with `Written`, what="nuclei": the ``.npy`` file `path`, uint32 (h, w).
+    """
+
+    image: int
+    box: tuple[int, int, int, int]
+    path: str
+
+
+@dataclass(frozen=True)
+class SuggestTiles(Command):
+    """Find places for tiles of `side` pixels in image `image`, by the doubt of the network as it is now.
+
+    A training of a project answers between two steps with `Suggested`.
+    """
+
+    image: int
+    side: int
+    n: int
 
 
 def _subclasses(base: type[Any]) -> dict[str, type[Any]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from napari_semiseg.engine.judge import FEWEST_JUDGES, VALIDATIONS, pace, threshold_dice, validation_dice
+from napari_semiseg.engine.judge import FEWEST_JUDGES, VALIDATIONS, dice_of_regions, pace, threshold_dice
 from napari_semiseg.engine.recipe import prepare
 from napari_semiseg.engine.requests import TrainRequest
 
@@ -44,7 +44,7 @@ def test_only_the_regions_that_judge_are_looked_at(
 
     monkeypatch.setattr("napari_semiseg.engine.judge._dice", noted)
 
-    assert validation_dice(recipe) == 0.5
+    assert set(dice_of_regions(recipe).values()) == {0.5}
     assert looked == [region.name for region in recipe.data.validation[:2]]
     assert len(recipe.data.validation) == 6
     assert threshold_dice(recipe) > 0.9

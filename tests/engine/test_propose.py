@@ -31,6 +31,31 @@ def tissue(tmp_path):
     return path
 
 
+def test_the_nuclei_of_a_rectangle_are_split_as_those_of_the_image_around_it(tissue, tmp_path):
+    _, whole, _ = proposed(tissue, tmp_path / "out")
+    _, labels, facts = proposed(tissue, tmp_path / "out", box=[100, 50, 200, 150])
+    np.testing.assert_array_equal(labels > 0, whole[100:200, 50:150] > 0)
+    assert facts["nuclei"] == len(np.unique(labels)) - 1
+    pairs = np.unique(np.stack([labels[labels > 0], whole[100:200, 50:150][labels > 0]]), axis=1)
+    assert pairs.shape[1] == facts["nuclei"]  # one to one
+
+
+def test_a_trained_run_proposes_the_nuclei_of_a_rectangle(tissue, tmp_path):
+    from napari_semiseg.engine.requests import TrainRequest
+    from napari_semiseg.engine.train import train
+
+    request = TrainRequest(images=[str(tissue)], out=str(tmp_path / "run"), method="hematoxylin_threshold", steps=1)
+    list(train(request))
+    args = {"image": str(tissue), "out": str(tmp_path / "out"), "run": str(tmp_path / "run")}
+    events = list(propose_from_args({**args, "box": [100, 50, 200, 150]}, Control()))
+    (written,) = [event for event in events if isinstance(event, Written)]
+    labels = np.load(written.path)
+    assert labels.shape == (100, 100)
+    assert written.facts["nuclei"] == len(np.unique(labels)) - 1 > 5
+    with pytest.raises(InputError, match="name one"):
+        list(propose_from_args(args, Control()))
+
+
 def test_a_field_is_proposed_whole_by_its_own_threshold(tissue, tmp_path):
     mask, expected = threshold.propose(immunohistochemistry())
     confidence, labels, facts = proposed(tissue, tmp_path / "out")

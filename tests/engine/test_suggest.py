@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from napari_semiseg.engine.suggest import SuggestRequest, suggest
+from napari_semiseg.engine.requests import TrainRequest
+from napari_semiseg.engine.suggest import SHORTLIST, SuggestRequest, candidates, newest_model, ranked, suggest
+from napari_semiseg.engine.train import train
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import Finished, Suggested
+from napari_semiseg.io.images import open_image
 from napari_semiseg.project.folder import ProjectFolder
 
 GLASS, TISSUE = (245, 245, 245), (190, 120, 180)
@@ -36,6 +41,42 @@ def inside(box, island):
     return max(0, min(box[2], island[2]) - max(box[0], island[0])) * max(
         0, min(box[3], island[3]) - max(box[1], island[1])
     )
+
+
+def test_places_where_a_network_doubts_come_first_and_it_is_said(tmp_path):
+    source = slide(tmp_path, (0, 0, 800, 800), tiles=[(0, 0, 100, 100)])
+    project = ProjectFolder.open(source, read_only=True)
+    image = open_image(project.source_path(0), mpp=0.5)
+    found = [candidates(image, 0, 100)]
+    looked = []
+
+    def doubt(index, box):
+        looked.append(box)
+        return 0.6 if box.y0 >= 400 else 0.01
+
+    tiles = ranked(project, found, 4, doubt)
+    assert len(looked) == SHORTLIST
+    assert all(tile["box"][0] >= 400 for tile in tiles)
+    assert all(tile["reason"].startswith("the network is very unsure here (0.60 bit a pixel); ") for tile in tiles)
+    unlike = [tile["unlike"] for tile in tiles]
+    assert unlike == sorted(unlike, reverse=True)
+    assert [tile["box"] for tile in ranked(project, found, 4, None)] != [tile["box"] for tile in tiles]
+
+
+def test_the_newest_run_that_can_predict_is_asked(tmp_path, monkeypatch):
+    source = slide(tmp_path, (0, 0, 800, 800))
+    with ProjectFolder.open(source) as folder:
+        old, broken = folder.new_run_dir(), folder.new_run_dir()
+        image = folder.source_path(0)
+    request = TrainRequest(images=[image], out=str(old), method="hematoxylin_threshold", steps=1)
+    list(train(request))
+    project = ProjectFolder.open(source, read_only=True)
+    assert newest_model(project, Path(source)) == old
+    assert not any((broken / "checkpoints").glob("*"))
+
+    tiles = suggested(source, n=3)
+    assert all("the network is" in tile["reason"] for tile in tiles)
+    assert all("the network is" not in tile["reason"] for tile in suggested(source, n=3, doubt=False))
 
 
 def test_tiles_lie_on_tissue_and_spread_over_all_of_it(tmp_path):

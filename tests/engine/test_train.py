@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 from napari_semiseg.engine.checkpoint import RunFolder
@@ -26,6 +27,7 @@ from napari_semiseg.events import (
     Pause,
     Paused,
     PreviewWritten,
+    ProposeNuclei,
     Resume,
     Resumed,
     Saved,
@@ -35,6 +37,7 @@ from napari_semiseg.events import (
     Stop,
     Validated,
     Warned,
+    Written,
 )
 from napari_semiseg.methods._registry import find_method
 
@@ -220,7 +223,7 @@ def test_the_best_model_stays_the_best_when_an_older_checkpoint_is_taken_up(
 
     scores = iter([0.5, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3])
     monkeypatch.setattr("napari_semiseg.engine.train.take_step", breaking)
-    monkeypatch.setattr("napari_semiseg.engine.train.validation_dice", lambda recipe: next(scores))
+    monkeypatch.setattr("napari_semiseg.engine.train.dice_of_regions", lambda recipe: {"cell": next(scores)})
     control = Control()
     request = quick_request(steps=8)
     for event in train(request, control):
@@ -232,6 +235,19 @@ def test_the_best_model_stays_the_best_when_an_older_checkpoint_is_taken_up(
     assert last.facts["best_step"] == 2
     assert last.facts["dice"] == 0.9
     assert max(Path(request.out).glob("checkpoints/best-*.safetensors")).stem == "best-0000002"
+
+
+def test_an_image_that_changed_since_a_run_broke_off_is_said(quick_request: Ask, small_dataset: Path) -> None:
+    control = Control()
+    for event in train(quick_request(steps=6), control):
+        if isinstance(event, StepDone):
+            control.send(Stop())
+    image = next((small_dataset / "images").iterdir())
+    pixels = tifffile.imread(image)
+    tifffile.imwrite(image, pixels[::-1].copy(), photometric="rgb")
+    said = [event.message for event in train(quick_request(resume=True)) if isinstance(event, Warned)]
+
+    assert any(image.name in message and "has changed since this run began" in message for message in said)
 
 
 def test_a_confidence_map_is_written_for_the_rectangle_in_focus(quick_request: Ask) -> None:
@@ -248,6 +264,23 @@ def test_a_confidence_map_is_written_for_the_rectangle_in_focus(quick_request: A
     assert shown[-1].box == (0, 0, 128, 128)
 
 
+def test_a_running_training_proposes_the_nuclei_of_a_rectangle(quick_request: Ask, tmp_path: Path) -> None:
+    control = Control()
+    found: list[Written] = []
+    for event in train(quick_request(steps=60), control):
+        if isinstance(event, StepDone) and event.step == 0:
+            control.send(ProposeNuclei(9, (0, 0, 8, 8), str(tmp_path / "none.npy")))
+        if isinstance(event, Warned) and "image 9" in event.message:
+            control.send(ProposeNuclei(1, (10, 20, 90, 200), str(tmp_path / "nuclei.npy")))
+        found += [event] if isinstance(event, Written) else []
+
+    (written,) = found
+    labels = np.load(written.path, allow_pickle=False)
+    assert written.facts["box"] == [10, 20, 90, 128]
+    assert labels.shape == (80, 108)
+    assert len(np.unique(labels[labels > 0])) == written.facts["nuclei"]
+
+
 def test_validation_cells_are_judged_beside_the_threshold_and_the_best_is_marked(quick_request: Ask) -> None:
     scores = [event for event in train(quick_request(steps=30)) if isinstance(event, Validated)]
 
@@ -255,6 +288,9 @@ def test_validation_cells_are_judged_beside_the_threshold_and_the_best_is_marked
     assert all(0 <= event.scores["dice"] <= 1 for event in scores)
     assert scores[0].scores["threshold_dice"] > 0.9  # these nuclei are purple on pink
     assert max(event.scores["dice"] for event in scores) > 0.7
+    for event in scores:
+        each = [score for name, score in event.scores.items() if name.startswith("dice of ")]
+        assert np.mean(each) == pytest.approx(event.scores["dice"])
 
 
 def test_with_fewer_than_four_cells_a_run_says_that_it_cannot_judge_itself(quick_request: Ask) -> None:

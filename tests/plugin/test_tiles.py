@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from qtpy.QtCore import Qt
 
 from napari_semiseg.app.painting import BACKGROUND_ID
 from napari_semiseg.plugin.layers import of_role, role
@@ -163,6 +164,50 @@ def test_a_tile_can_be_completed_removed_and_brought_back(started):
     started.wait(lambda: started.dock.tiles.layer(tile_id), "the tile's return")
     assert (started.dock.tiles.layer(tile_id).data == 1).any()
     assert started.project.tile(tile_id).status == "complete"
+
+
+def test_a_mark_is_taken_back_with_one_click(started):
+    tile_id = add_tile(started, 200, 200)
+    started.stroke([(120, 120), (125, 125)])
+    labels = np.zeros((512, 512), np.int32)
+    labels[200:220, 200:220] = 1
+    started.dock.tiles.take_over(labels, (0, 0))
+    before = started.dock.tiles.layer(tile_id).data.copy()
+    started.saved()
+    started.press(started.dock.tiles_panel.complete)
+    (_, undo) = started.dock.session.notice.actions[0]
+    undo()
+
+    assert started.project.tile(tile_id).status == "sparse"
+    np.testing.assert_array_equal(started.dock.tiles.layer(tile_id).data, before)
+
+
+def test_the_table_says_all_of_a_tile_is_sorted_by_a_click_and_led_through_by_keys(started):
+    panel = started.dock.tiles_panel
+    for y, strokes in ((100, 1), (260, 3), (420, 2)):
+        add_tile(started, y, 200)
+        for stroke in range(strokes):
+            started.stroke([(y - 10, 100 + 60 * stroke), (y, 110 + 60 * stroke)])
+        started.saved()
+    started.press(panel.complete)
+    started.dock.session.training.record.regions = {"t0003": 0.812}
+    panel.as_table.setChecked(True)
+    texts = [[panel.table.item(row, column).text() for column in range(5)] for row in range(3)]
+    assert [row[:4] for row in texts] == [
+        ["t0001", "sparse", "1", "–"],
+        ["t0002", "sparse", "3", "–"],
+        ["t0003", "complete", "2", "0.81"],
+    ]
+    assert "2 drawn, 0 accepted" in panel.table.item(2, 2).toolTip()
+    assert not panel.strip.isVisible()
+
+    panel.table.sortByColumn(2, Qt.SortOrder.DescendingOrder)
+    assert panel.table.order() == ["t0002", "t0003", "t0001"]
+    panel.table.setCurrentCell(0, 0)
+    assert started.project.selected == "t0002"
+    started.dock.tiles.step_to(1)
+    assert started.project.selected == "t0003"
+    assert panel.table.currentRow() == 1
 
 
 def test_selecting_another_tile_keeps_both_undo_histories(started):

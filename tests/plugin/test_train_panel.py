@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QLabel
 
+from napari_semiseg.app.painting import BACKGROUND_ID
 from napari_semiseg.blocks import Box
+from napari_semiseg.engine.review import CompareRequest, compare
 from napari_semiseg.events import (
     Described,
     Finished,
+    Focus,
     Pause,
     PreviewWritten,
     Ready,
@@ -23,9 +26,12 @@ from napari_semiseg.events import (
     Validated,
     Warned,
     Written,
+    encode,
 )
-from napari_semiseg.io.ome_zarr import ResultWriter
+from napari_semiseg.io.ome_zarr import Result, ResultWriter
 from napari_semiseg.plugin.layers import of_role
+from napari_semiseg.project.folder import ProjectFolder
+from napari_semiseg.project.tile_annotation import ACCEPTED_FROM
 
 _CROP = {"type": "object", "properties": {"crop": {"type": "integer", "default": 160, "minimum": 32, "maximum": 512}}}
 DESCRIPTION = {
@@ -127,7 +133,8 @@ def test_pause_and_stop_are_asked_for_and_say_what_they_do(started):
     started.press(panel.pause)
     started.press(panel.stop)
 
-    assert [type(command) for command in started.sent[-2:]] == [Pause, Stop]
+    asked = [type(command) for command in started.sent if not isinstance(command, Focus)]
+    assert asked[-2:] == [Pause, Stop]
     assert not panel.stop.isEnabled()
 
 
@@ -177,6 +184,46 @@ def test_the_confidence_holds_still_while_a_stroke_is_drawn(started):
 
     confidence.strokes.drawing = False
     started.wait(lambda: int(confidence.layer.data[0, 0]) == 200, "the map after the stroke")
+
+
+def test_deleting_the_image_while_a_training_runs_ends_nothing(started):
+    begin(started)
+    started.viewer.layers.remove("field")
+    started.rest(0.1)
+    say(started, StepDone(5, {"sup": 1.0}), preview(started, 6, 100))
+    started.rest(0.3)
+
+    assert started.dock.session.training.state == "running"
+    assert started.dock.session.training.record.step == 6
+    assert started.project.folder is not None
+
+
+@pytest.mark.parametrize("change", ["rename", "swap", "shape", "dtype", "remove"])
+def test_whatever_is_done_to_a_layer_of_labels_the_run_is_told_of_sound_ones(started, change):
+    tile = started.project.add_tile(0, center=(200, 200), side=100)
+    layer = started.dock.tiles.layer(tile.id)
+    layer.data_setitem((np.arange(10, 20), np.arange(10, 20)), 1)
+    started.saved()
+    begin(started)
+    match change:
+        case "rename":
+            layer.name = "mine"
+            layer.data_setitem((np.arange(30, 40), np.arange(30, 40)), 2)
+        case "swap":
+            layer.data = np.where(np.eye(100), 3, 0).astype(np.uint16)
+        case "shape":
+            layer.data = np.zeros((7, 9), np.uint16)
+        case "dtype":
+            layer.data = layer.data.astype(bool)
+        case "remove":
+            started.viewer.layers.remove(layer)
+    started.rest(0.3)
+    started.saved()
+
+    found = ProjectFolder.open(started.project.path, read_only=True).annotation(tile.id).instance
+    expected = {"rename": 20, "swap": 100}.get(change, 10)
+    assert np.count_nonzero(found) == expected
+    assert started.dock.session.training.active
 
 
 def test_a_stroke_is_known_while_the_mouse_is_pressed_in_a_labels_layer(started):
@@ -270,6 +317,116 @@ def test_a_slider_shows_the_new_nuclei_of_what_is_in_view(segmented, tmp_path):
     np.testing.assert_array_equal(layer.data[90:130, 90:130] > 0, np.eye(40, dtype=bool))
     assert layer.data[210, 110] == 2
     assert segmented.dock.review_panel.count.text().startswith("1 nucleus in view")
+
+
+def test_nuclei_are_judged_one_by_one_and_each_word_is_a_label(segmented, tmp_path):
+    panel = segmented.dock.review_panel
+    segmented.press(panel.begin_nuclei)
+    run = [command for command in segmented.sent if isinstance(command, Run)][-1]
+    assert run.verb == "doubtful"
+    table = [[2, 0.9, 209.5, 109.5, 200, 100, 220, 120], [1, 0.4, 109.5, 109.5, 100, 100, 120, 120]]
+    np.save(tmp_path / "table.npy", np.array(table))
+    say(segmented, Written("doubtful", str(tmp_path / "table.npy")), Finished("doubtful"))
+    segmented.wait(lambda: panel.nuclei.current, "the nuclei")
+    np.testing.assert_allclose(segmented.viewer.scene.camera.center[-2:], (209.5, 109.5))
+    assert panel.nuclei_words.text().startswith("1 of 2 · doubt 0.90 bit")
+
+    segmented.press(panel.accept)
+    segmented.wait(lambda: segmented.project.tiles, "a tile around it")
+    (tile,) = segmented.project.tiles
+    layer = segmented.dock.tiles.layer(tile.id)
+    assert (layer.data == ACCEPTED_FROM).sum() == 400
+    assert segmented.project.selected == ""  # the view stays with the nuclei
+    press = {str(key): call for key, call in of_role(segmented.viewer, "nuclei")[0].keymap.items()}
+    press["D"](None)
+    segmented.wait(lambda: (layer.data == BACKGROUND_ID).sum() == 400, "the rejected nucleus as background")
+    assert panel.nuclei_words.text().endswith("1 accepted, 1 rejected")
+    assert len(segmented.project.tiles) == 1
+    segmented.saved()
+    assert segmented.project.counts[tile.id] == 1
+
+
+def test_a_region_is_drawn_measured_and_copied(segmented, qapp):
+    panel = segmented.dock.review_panel
+    segmented.press(panel.draw_region)
+    (layer,) = of_role(segmented.viewer, "region")
+    assert layer.mode == "add_polygon_lasso"
+    layer.add_polygons([np.array([[90, 90], [90, 130], [130, 130], [130, 90]])])
+    segmented.rest(0.1)
+    run = [command for command in segmented.sent if isinstance(command, Run)][-1]
+    assert run.verb == "region"
+    assert run.args["polygon"][2] == [130.0, 130.0]
+    facts = {"nuclei": 1, "area_px": 1600, "area_mm2": 0.0004, "per_mm2": 2500.0, "positive": 1, "positive_fraction": 1}
+    say(segmented, Written("region", run.args["source"], facts), Finished("region"))
+
+    assert not panel.draw_region.isChecked()
+    assert panel.figures.text() == "1 nucleus · 0.0004 mm² · 2,500 per mm² · 100 % positive (1)"
+    segmented.press(panel.copy)
+    assert qapp.clipboard().text() == panel.figures.text()
+
+
+def test_another_run_is_compared_in_colors_and_by_turns(segmented, tmp_path):
+    panel, project = segmented.dock.review_panel, segmented.project.folder
+    path = segmented.dock.session.training.record.path
+    (path / "run.json").write_text("{}")
+    said = [Started("train", str(path), 100, {"method": "csl"}), StepDone(9, {"sup": 1.0})]
+    (path / "events.jsonl").write_text("".join(f"{encode(event)}\n" for event in said))
+    panel.comparison.look()
+    segmented.wait(lambda: panel.comparison.runs, "the runs")
+    assert "10 steps" in panel.runs.actions()[0].text()
+    (run,) = panel.comparison.runs
+    assert run.path == segmented.dock.session.training.record.path
+    panel.runs.actions()[0].trigger()
+    asked = [command for command in segmented.sent if isinstance(command, Run)][-1]
+    assert (asked.verb, asked.args["run"]) == ("predict", str(run.path))
+    other = np.zeros((512, 512), np.uint32)
+    other[110:130, 100:120] = 1
+    whole = Box(0, 0, 512, 512)
+    with ResultWriter.create(asked.args["out"], (512, 512), ["nucleus"]) as writer:
+        writer.write_confidence(whole, (other > 0).astype(np.uint8)[None] * 255)
+        writer.write_nuclei(whole, other)
+        writer.finish()
+    say(segmented, Finished("predict", asked.args["out"]))
+    asked = [command for command in segmented.sent if isinstance(command, Run)][-1]
+    assert (asked.verb, asked.args["b"]) == ("compare", str(panel.comparison.other))
+    say(segmented, *compare(CompareRequest(a=asked.args["a"], b=asked.args["b"], out=asked.args["out"])))
+    segmented.wait(lambda: of_role(segmented.viewer, "difference"), "the difference")
+
+    (difference,) = of_role(segmented.viewer, "difference")
+    assert difference.data[[105, 115, 125], 110].tolist() == [1, 2, 3]
+    assert "agree by Dice 0.33" in panel.difference.text()
+    segmented.press(panel.flip)
+    (nuclei,), (others,) = of_role(segmented.viewer, "nuclei"), of_role(segmented.viewer, "other")
+    assert (nuclei.visible, others.visible) == (False, True)
+    segmented.press(panel.flip)
+    assert (nuclei.visible, others.visible) == (True, False)
+    assert Result.open(project.prediction_path(0)).complete  # the result in view is left alone
+
+
+def test_the_accuracy_is_said_with_what_it_is_worth(segmented):
+    panel, record = segmented.dock.review_panel, segmented.dock.session.training.record
+    assert panel.accuracy.text().startswith("Nobody can say how good this is")
+    record.note(Validated(10, {"dice": 0.81, "threshold_dice": 0.7, "dice of t0004": 0.8, "dice of t0008": 0.82}, True))
+    panel.comparison.changed.emit()
+    assert panel.accuracy.text().startswith("Dice 0.81, and 0.68 to 0.94 would fit too (2 tiles set aside)")
+
+
+def test_the_model_is_used_on_the_next_image(segmented, tmp_path):
+    panel = segmented.dock.review_panel
+    segmented.press(panel.onward)
+    assert "no further image" in segmented.dock.session.notice.sentence
+    segmented.project.folder.add_array(np.full((64, 64, 3), 200, np.uint8), "next", None)
+    segmented.press(panel.onward)
+    segmented.wait(lambda: segmented.dock.session.image_index == 1, "the next image")
+    engine, path = segmented.dock.session.engine, segmented.project.folder.source_path(1)
+
+    def asked() -> bool:
+        if engine.job is not None and engine.job.verb == "propose":  # what an image gets as soon as it is in view
+            say(segmented, Finished("propose"))
+        return any(isinstance(command, Run) and command.args.get("images") == [path] for command in segmented.sent)
+
+    segmented.wait(asked, "the segmentation")
+    assert segmented.dock.session.review.active
 
 
 def test_peek_hides_our_layers_for_as_long_as_it_is_held(segmented):

@@ -64,7 +64,8 @@ def test_a_project_is_started_painted_closed_and_opened_again(open_window, tissu
     assert len(hands.project.tiles) == 2
     hands.press(dock.tiles_panel.from_proposal)
     hands.saved()
-    assert hands.project.counts[hands.project.selected] > 10
+    assert hands.project.tallies[hands.project.selected].proposed > 10
+    assert hands.project.counts[hands.project.selected] == 0
 
     painted = {tile.id: dock.tiles.layer(tile.id).data.copy() for tile in hands.project.tiles}
     path = hands.project.path
@@ -199,8 +200,10 @@ def paint_two_tiles(hands) -> None:
         hands.stroke([(y + 40, x + 30), (y + 44, x + 30)])
         hands.press(panel.from_proposal)
         hands.saved()
-        assert hands.project.counts[hands.project.selected] > 5
+        assert hands.project.tallies[hands.project.selected].proposed > 5
         hands.press(panel.complete)
+        hands.saved()
+        assert hands.project.counts[hands.project.selected] > 7
     assert panel.summary.startswith("2 complete")
 
 
@@ -295,7 +298,7 @@ until(lambda: dock.view.started)
 tile = dock.session.project.add_tile(0, center=(250, 250))
 dock.tiles.layer(tile.id).paint((50, 50), 1)
 dock.tiles_panel.from_proposal.click()
-until(lambda: dock.session.project.counts[tile.id] > 3)
+until(lambda: (found := dock.session.project.tallies.get(tile.id)) and found.proposed > 3)
 heavy = {"torch", "segmentation_models_pytorch", "timm"} & set(sys.modules)
 watch = dock.supervisor.watch
 viewer.close()

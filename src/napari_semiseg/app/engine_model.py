@@ -23,12 +23,14 @@ from napari_semiseg.events import (
     LabelsChanged,
     Pause,
     Paused,
+    ProposeNuclei,
     Ready,
     Resume,
     Resumed,
     Run,
     Started,
     Stop,
+    SuggestTiles,
 )
 
 Status = Literal["starting", "ready", "busy", "paused", "stopping", "idle-ended", "failed"]
@@ -90,6 +92,9 @@ _NOUNS = {
     "suggest": "suggestion of tiles",
     "split": "splitting of nuclei",
     "propose": "proposal",
+    "doubtful": "search for doubtful nuclei",
+    "compare": "comparison",
+    "region": "measurement of a region",
     "export": "export",
 }
 
@@ -154,7 +159,7 @@ class EngineModel:
         Parameters
         ----------
         verb : str
-            ``train``, ``predict``, ``suggest``, ``split``, ``propose`` or ``export``.
+            One of those of `engine.serve`.
         args : mapping
             That verb's options.
         when_busy : {"refuse", "wait"}
@@ -237,6 +242,16 @@ class EngineModel:
         """Tell the job which rectangle is looked at: y0, x0, y1, x1 in level-0 pixels of an image."""
         if self.job:
             self.commanded.emit(Focus(image, box))
+
+    def propose(self, image: int, box: tuple[int, int, int, int], path: str) -> None:
+        """Ask the training for the nuclei of a rectangle (as in `focus`), to be written into a file (.npy)."""
+        if self.job:
+            self.commanded.emit(ProposeNuclei(image, box, path))
+
+    def suggest(self, image: int, side: int, n: int) -> None:
+        """Ask the training for places for tiles of `side` pixels, where its network is in doubt."""
+        if self.job:
+            self.commanded.emit(SuggestTiles(image, side, n))
 
     def restart(self) -> None:
         """End the child, and its job with it, and start a new one: for a job that no longer answers."""

@@ -2,7 +2,8 @@
 
 A person paints in a single layer of whole numbers, so that undo is one history. Every nucleus has a number of its
 own, and paint that says "this is background" has the number `BACKGROUND_ID`. Which class a number is of stands in a
-table beside it.
+table beside it. How a nucleus came about is told by its number alone, so that undo covers that too: drawn ones have
+small numbers, those from `ACCEPTED_FROM` on were proposed and accepted, those from `PROPOSED_FROM` on await a word.
 """
 
 from __future__ import annotations
@@ -13,10 +14,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_semiseg.project.tile_annotation import BACKGROUND, UNPAINTED, TileAnnotation
+from napari_semiseg.errors import InputError
+from napari_semiseg.project.tile_annotation import (
+    ACCEPTED_FROM,
+    ACCEPTED_TO,
+    BACKGROUND,
+    PROPOSED,
+    UNPAINTED,
+    TileAnnotation,
+)
 
 BACKGROUND_ID = 65_535
 """Number, in the layer, of paint that says background: the largest that napari can give a color of its own."""
+
+PROPOSED_FROM = ACCEPTED_TO
+"""Numbers from here on, below `BACKGROUND_ID`, are nuclei that were proposed and not accepted yet."""
 
 LAYER_DTYPE = np.uint16
 """Type of the layer. A nucleus has a number below `BACKGROUND_ID`; on disk it is 32 bits."""
@@ -36,22 +48,29 @@ def to_layer(annotation: TileAnnotation) -> tuple[NDArray[np.uint16], dict[int, 
     -------
     labels : array, (h, w), uint16
         0 nothing, `BACKGROUND_ID` background, any other number a nucleus. The caller's own. Nuclei keep their numbers,
-        unless one is too large: then they are numbered again from 1, in the same order.
+        unless one is too large: then they are numbered again from 1, in the same order. Proposed ones are numbered
+        from `PROPOSED_FROM` on.
     class_of : dict of int to int
         Class, as on disk (2 and up), of every nucleus. Where its pixels disagree the largest class counts.
+
+    Raises
+    ------
+    InputError
+        If there are more nuclei than numbers.
     """
     ids, places = np.unique(annotation.instance, return_inverse=True)
-    if ids[-1] >= BACKGROUND_ID:
-        ids = np.arange(ids.size, dtype=np.uint32) + (0 if ids[0] == 0 else 1)
     places = places.reshape(annotation.shape)
-    labels = ids.astype(LAYER_DTYPE)[places]
-    painted = (labels > 0) & (annotation.classes > BACKGROUND)
+    proposed = np.zeros(ids.size, bool)
+    proposed[places[(annotation.classes == PROPOSED) & (annotation.instance > 0)]] = True
+    numbers = _numbers(ids, proposed)
+    labels = numbers.astype(LAYER_DTYPE)[places]
+    painted = (labels > 0) & (annotation.classes > BACKGROUND) & (annotation.classes != PROPOSED)
     largest = np.full(ids.size, FIRST_CLASS, np.uint8)
     found = np.zeros(ids.size, np.uint8)
     np.maximum.at(found, places[painted], annotation.classes[painted])
     largest[found > 0] = found[found > 0]
     labels[(labels == 0) & (annotation.classes == BACKGROUND)] = BACKGROUND_ID
-    return labels, {int(i): int(c) for i, c in zip(ids, largest, strict=True) if i > 0}
+    return labels, {int(i): int(c) for i, c in zip(numbers, largest, strict=True) if i > 0}
 
 
 def from_layer(labels: NDArray[Any], class_of: Mapping[int, int]) -> TileAnnotation:
@@ -61,6 +80,7 @@ def from_layer(labels: NDArray[Any], class_of: Mapping[int, int]) -> TileAnnotat
     ----------
     labels : array, (h, w), integer
         As `to_layer` gives it. Numbers that no brush paints, below 0 or above `BACKGROUND_ID`, count as nothing.
+        Those from `PROPOSED_FROM` on have the class `PROPOSED`, whatever `class_of` says.
     class_of : mapping of int to int
         A nucleus that is missing here is of the first class.
 
@@ -72,13 +92,57 @@ def from_layer(labels: NDArray[Any], class_of: Mapping[int, int]) -> TileAnnotat
     background = labels == BACKGROUND_ID
     instance = np.where(background | (labels < 0) | (labels > BACKGROUND_ID), 0, labels).astype(np.uint32)
     ids, places = np.unique(instance, return_inverse=True)
-    kinds = np.array([class_of.get(int(i), FIRST_CLASS) if i else UNPAINTED for i in ids], np.uint8)
+    kinds = np.array([_kind(int(i), class_of) for i in ids], np.uint8)
     classes = kinds[places].reshape(labels.shape)
     classes[background] = BACKGROUND
     return TileAnnotation(instance, classes)
 
 
 def next_id(labels: NDArray[Any]) -> int:
-    """Return a number that no nucleus of this tile has."""
-    nuclei = labels[(labels > 0) & (labels < BACKGROUND_ID)]
-    return int(nuclei.max(initial=0)) + 1
+    """Return a number that no drawn nucleus of this tile has."""
+    return int(_free(labels, 1, ACCEPTED_FROM, 1)[0])
+
+
+def accepted_numbers(labels: NDArray[Any], count: int) -> NDArray[np.int64]:
+    """Return some numbers that no accepted nucleus of this tile has."""
+    return _free(labels, ACCEPTED_FROM, ACCEPTED_TO, count)
+
+
+def proposed_numbers(labels: NDArray[Any], count: int) -> NDArray[np.int64]:
+    """Return some numbers that no proposed nucleus of this tile has."""
+    return _free(labels, PROPOSED_FROM, BACKGROUND_ID, count)
+
+
+def is_proposed(number: int) -> bool:
+    """Whether a number is that of a nucleus that nobody has accepted yet."""
+    return PROPOSED_FROM <= number < BACKGROUND_ID
+
+
+def _free(labels: NDArray[Any], start: int, stop: int, count: int) -> NDArray[np.int64]:
+    """Return numbers in a range that no pixel has: those after the largest, as long as there are enough."""
+    largest = int(labels.max(initial=start - 1, where=(labels >= start) & (labels < stop)))
+    if largest + count < stop:
+        return np.arange(largest + 1, largest + 1 + count)
+    free = np.setdiff1d(np.arange(start, stop), labels)[:count]
+    if free.size < count:
+        raise InputError("This tile holds as many nuclei as can be told apart: go on in a smaller tile.")
+    return free
+
+
+def _kind(number: int, class_of: Mapping[int, int]) -> int:
+    if number == 0:
+        return UNPAINTED
+    return PROPOSED if is_proposed(number) else class_of.get(number, FIRST_CLASS)
+
+
+def _numbers(ids: NDArray[np.uint32], proposed: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the number in the layer of each id."""
+    numbers = ids.astype(np.int64)
+    told = (numbers > 0) & ~proposed
+    if numbers[told].max(initial=0) >= PROPOSED_FROM:
+        numbers[told] = np.arange(1, np.count_nonzero(told) + 1)
+    if (numbers[proposed] < PROPOSED_FROM).any() or numbers[proposed].max(initial=0) >= BACKGROUND_ID:
+        numbers[proposed] = np.arange(PROPOSED_FROM, PROPOSED_FROM + np.count_nonzero(proposed))
+    if np.count_nonzero(told) >= PROPOSED_FROM or np.count_nonzero(proposed) > BACKGROUND_ID - PROPOSED_FROM:
+        raise InputError("A tile holds more nuclei than can be told apart when painting: divide it into smaller tiles.")
+    return numbers

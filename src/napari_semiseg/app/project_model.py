@@ -19,7 +19,7 @@ from napari_semiseg.project.autosave import Autosave
 from napari_semiseg.project.folder import OpenedImage, ProjectFolder
 from napari_semiseg.project.lock import LockHeld
 from napari_semiseg.project.schema import ClassSpec, ImageSource, Role, Status, Tile
-from napari_semiseg.project.tile_annotation import TileAnnotation
+from napari_semiseg.project.tile_annotation import Tally, TileAnnotation
 from napari_semiseg.project.tiles import validation_tiles
 
 TILE_SIDE = 250
@@ -35,7 +35,9 @@ class ProjectModel:
     selected : str
         Id of the tile that is being painted, or "".
     counts : dict of str to int
-        Nuclei by tile.
+        Nuclei by tile: those that were drawn or accepted.
+    tallies : dict of str to Tally
+        How they came about, and how many proposed ones await a word.
     painted : dict of str to bool
         Whether anything at all is painted in a tile.
     """
@@ -61,6 +63,7 @@ class ProjectModel:
         self.folder: ProjectFolder | None = None
         self.selected = ""
         self.counts: dict[str, int] = {}
+        self.tallies: dict[str, Tally] = {}
         self.painted: dict[str, bool] = {}
         self._saver = Background("annotation counts")
         self._failure = ""
@@ -173,7 +176,7 @@ class ProjectModel:
         self._saver.deliver()
         folder, self.folder = self.folder, None
         done = folder.close() and done
-        self.selected, self.counts, self.painted = "", {}, {}
+        self.selected, self.counts, self.tallies, self.painted = "", {}, {}, {}
         self._failure, self._saved_at, self._autosave = "", None, None
         self.closed.emit()
         return done
@@ -222,9 +225,15 @@ class ProjectModel:
     # ---- tiles ----
 
     def add_tile(
-        self, image: int, *, center: tuple[float, float] | None = None, box: Box | None = None, side: int = TILE_SIDE
+        self,
+        image: int,
+        *,
+        center: tuple[float, float] | None = None,
+        box: Box | None = None,
+        side: int = TILE_SIDE,
+        select: bool = True,
     ) -> Tile:
-        """Add a tile and select it.
+        """Add a tile and, as long as nobody asks for something else, select it.
 
         Parameters
         ----------
@@ -236,6 +245,7 @@ class ProjectModel:
             The tile itself, in place of `center`.
         side : int
             In pixels.
+        select : bool
 
         Raises
         ------
@@ -250,7 +260,8 @@ class ProjectModel:
         tile = folder.add_tile(image, box)
         self.counts[tile.id], self.painted[tile.id] = 0, False
         self.tiles_changed.emit()
-        self.select(tile.id)
+        if select:
+            self.select(tile.id)
         return tile
 
     def select(self, tile_id: str) -> None:
@@ -277,6 +288,7 @@ class ProjectModel:
         others = [tile.id for tile in self.tiles if tile.id != tile_id]
         folder.remove_tile(tile_id)
         self.counts.pop(tile_id, None)
+        self.tallies.pop(tile_id, None)
         self.painted.pop(tile_id, None)
         if self.selected == tile_id:
             self.selected = others[-1] if others else ""
@@ -310,7 +322,7 @@ class ProjectModel:
 
     def note_annotation(self, tile_id: str, annotation: TileAnnotation) -> None:
         """Take note of what was read from the disk: its nuclei are counted."""
-        self._note_count(tile_id, annotation.nuclei, bool(annotation.instance.any() or annotation.classes.any()))
+        self._note_count(tile_id, annotation.tally, bool(annotation.instance.any() or annotation.classes.any()))
 
     def submit(self, tile_id: str, labels: NDArray[Any], class_of: Mapping[int, int]) -> None:
         """Hand over what is painted in a tile now, to be saved within two seconds. Takes microseconds.
@@ -327,12 +339,12 @@ class ProjectModel:
         if autosave is None:
             raise InputError("The project is open read-only, so nothing that you paint is saved.")
 
-        def save() -> tuple[int, bool]:
+        def save() -> tuple[Tally, bool]:
             annotation = from_layer(labels, class_of)
             autosave.submit(tile_id, instance=annotation.instance, classes=annotation.classes)
-            return annotation.nuclei, bool(np.any(labels))
+            return annotation.tally, bool(np.any(labels))
 
-        def done(found: tuple[int, bool]) -> None:
+        def done(found: tuple[Tally, bool]) -> None:
             if self.folder is folder and self.tile(tile_id):
                 self._note_count(tile_id, *found)
                 self._follow_paint(tile_id, found[1])
@@ -367,9 +379,9 @@ class ProjectModel:
             return "saved"
         return f"saved {age_text(time.monotonic() - self._saved_at)}"
 
-    def _note_count(self, tile_id: str, nuclei: int, painted: bool) -> None:
-        changed = (self.counts.get(tile_id), self.painted.get(tile_id)) != (nuclei, painted)
-        self.counts[tile_id] = nuclei
+    def _note_count(self, tile_id: str, tally: Tally, painted: bool) -> None:
+        changed = (self.tallies.get(tile_id), self.painted.get(tile_id)) != (tally, painted)
+        self.counts[tile_id], self.tallies[tile_id] = tally.nuclei, tally
         self.painted[tile_id] = painted
         if changed:
             self.tiles_changed.emit()

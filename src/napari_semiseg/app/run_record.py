@@ -13,6 +13,7 @@ from napari_semiseg.app.curves import Curve
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import (
     MAX_EVENT,
+    REGION,
     Event,
     Failed,
     Finished,
@@ -65,6 +66,8 @@ class RunRecord:
         Scores on the validation tiles, of the predictor and of the threshold that needs no training.
     best_step : int
         Step of the best score, -1 without any.
+    regions : dict of str to float
+        Its Dice on each validation tile.
     previews : dict of int to list of Preview
         By image, in order of steps.
     warnings : list of str
@@ -82,6 +85,7 @@ class RunRecord:
     dice: Curve = field(default_factory=Curve)
     threshold_dice: Curve = field(default_factory=Curve)
     best_step: int = -1
+    regions: dict[str, float] = field(default_factory=dict)
     rate: float = math.nan
     eta_s: float = math.nan
     counters: dict[str, float] = field(default_factory=dict)
@@ -107,6 +111,10 @@ class RunRecord:
                 self.dice.add(step, scores.get("dice", math.nan))
                 self.threshold_dice.add(step, scores.get("threshold_dice", math.nan))
                 self.best_step = step if best else self.best_step
+                if best:
+                    self.regions = {
+                        name.removeprefix(REGION): score for name, score in scores.items() if name.startswith(REGION)
+                    }
             case PreviewWritten(step, path, image, box, downsample):
                 self._note_preview(Preview(step, Path(path), image, box, downsample))
             case LabelsRead():

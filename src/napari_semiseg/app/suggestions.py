@@ -45,6 +45,7 @@ class Suggestions:
         self._rest: list[Suggestion] = []
         session.project.closed.connect(self.drop)
         session.image_changed.connect(self.drop)
+        session.engine.received.connect(self._hear_training)
 
     @property
     def left(self) -> int:
@@ -62,6 +63,11 @@ class Suggestions:
         if project.path is None or self.session.image_index is None or self.waiting:
             return
         self.waiting = True
+        training = self.session.training
+        if training.state in ("running", "paused") and training.record.step > 0:  # its network knows best, and is busy
+            self.session.engine.suggest(self.session.image_index, side, COUNT)
+            self.changed.emit()
+            return
         args = {"source": str(project.path), "n": COUNT, "image": self.session.image_index, "side": side}
         self.session.ask("suggest", args, self._hear)
         self.changed.emit()
@@ -94,6 +100,11 @@ class Suggestions:
     def end(self) -> None:
         """Hear nothing more."""
         self.session.drop_errands("suggest")
+        self.session.engine.received.disconnect(self._hear_training, missing_ok=True)
+
+    def _hear_training(self, job: str, event: Event) -> None:
+        if self.waiting and job == self.session.training.job and isinstance(event, Suggested | Finished | Failed):
+            self._hear(event)
 
     def _hear(self, event: Event) -> None:
         match event:

@@ -41,7 +41,7 @@ ACTIVE: tuple[State, ...] = ("waiting", "running", "paused", "stopping")
 
 QUIET_S = 1.0
 """Seconds without a change after which the run is told of new labels."""
-LABELS_EVERY_S = 4.0
+LABELS_EVERY_S = 3.0
 """While somebody paints on and on, the run is told this often."""
 FOCUS_S = 0.4
 """Seconds that the view must rest before the run is told what is looked at."""

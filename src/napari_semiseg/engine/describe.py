@@ -23,6 +23,9 @@ REQUESTS = {
     "suggest": "napari_semiseg.engine.suggest:SuggestRequest",
     "split": "napari_semiseg.engine.split:SplitRequest",
     "propose": "napari_semiseg.engine.propose:ProposeRequest",
+    "doubtful": "napari_semiseg.engine.review:DoubtfulRequest",
+    "compare": "napari_semiseg.engine.review:CompareRequest",
+    "region": "napari_semiseg.engine.review:RegionRequest",
     "export": "napari_semiseg.engine.export_job:ExportRequest",
 }
 """Where the options of each verb are declared."""

@@ -68,9 +68,9 @@ def seconds_per_region(recipe: Recipe) -> float:
     return time.perf_counter() - begun
 
 
-def validation_dice(recipe: Recipe) -> float:
-    """Return the mean over the regions that judge of the foreground Dice of the predictor at threshold 0.5."""
-    return float(np.mean([_dice(recipe, region) for region in _judges(recipe)]))
+def dice_of_regions(recipe: Recipe) -> dict[str, float]:
+    """Return, by the name of each region that judges, the foreground Dice of the predictor at threshold 0.5."""
+    return {region.name: _dice(recipe, region) for region in _judges(recipe)}
 
 
 def threshold_dice(recipe: Recipe) -> float:

@@ -8,13 +8,19 @@ import time
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from napari_semiseg import atomic
 from napari_semiseg.blocks import Box
 from napari_semiseg.engine.infer import confidence_map
+from napari_semiseg.engine.npy import write_npy
+from napari_semiseg.engine.propose import nuclei_of
 from napari_semiseg.engine.recipe import Recipe
-from napari_semiseg.events import PreviewWritten
+from napari_semiseg.errors import InputError
+from napari_semiseg.events import PreviewWritten, Written
+from napari_semiseg.postprocess.instances import smallest_area
+from napari_semiseg.postprocess.merge import SplitRule
 
 FIRST_STEP = 20
 """Steps before the first map: one that fewer have shaped says nothing."""
@@ -81,6 +87,34 @@ class Previewer:
         cost = time.monotonic() - begun
         self._next = time.monotonic() + max(1.0, cost * (1 / SHARE - 1))
         return PreviewWritten(step + 1, str(path), self.image, (box.y0, box.x0, box.y1, box.x1), downsample)
+
+    def propose(self, index: int, box: Box, path: str, predictor: nn.Module) -> Written:
+        """Write the nuclei of a rectangle, at full size.
+
+        Raises
+        ------
+        InputError
+            If there is no such place, or the file cannot be written.
+        """
+        if not 0 <= index < len(self.recipe.data.images):
+            raise InputError(f"The training knows no image {index}: train again to have nuclei proposed there.")
+        image = self.recipe.data.images[index]
+
+        def confidence(part: Box) -> NDArray[np.uint8]:
+            return confidence_map(
+                predictor,
+                image,
+                part,
+                device=self.recipe.device,
+                divisor=predictor.divisor,  # type: ignore[arg-type]
+                reach=predictor.reach,  # type: ignore[arg-type]
+                scale=self.recipe.data.scales[index],
+            )
+
+        rule = SplitRule(min_area=smallest_area(image.mpp), mpp=image.mpp)
+        inside, labels = nuclei_of(confidence, box, image.shape, rule)
+        write_npy(path, labels)
+        return Written("nuclei", path, {"box": list(inside), "nuclei": int(np.count_nonzero(np.unique(labels)))})
 
     def _labeled(self) -> Box | None:
         """Return a region of the image that is labeled: where to look on a slide that nobody looks at."""

@@ -1,8 +1,12 @@
-"""Nuclei before any training, from a threshold: there as soon as an image is open. Free of torch."""
+"""Nuclei to begin with: from a threshold, there as soon as an image is open, or of a rectangle from a trained run.
+
+Free of torch, unless a run is named.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,8 @@ from napari_semiseg.engine.typical import LARGEST, typical_of
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import Event, Finished, Started, Written
 from napari_semiseg.io.images import Image, open_image
+from napari_semiseg.io.rescale import scale_of
+from napari_semiseg.postprocess.classes import any_nucleus
 from napari_semiseg.postprocess.instances import smallest_area
 from napari_semiseg.postprocess.merge import SplitRule
 from napari_semiseg.postprocess.threshold import REACH, Threshold, find_stain, find_threshold
@@ -32,10 +38,12 @@ class ProposeRequest(Config):
     """A proposal of nuclei by threshold."""
 
     image: str = Field(min_length=1, description="The image.")
+    run: str = Field("", description="A trained run that finds the nuclei, instead of the threshold; needs `box`.")
     out: str = Field(min_length=1, description="Folder for confidence.npy and nuclei.npy.")
     box: tuple[int, int, int, int] | None = Field(
         None, description="The rectangle (y0, x0, y1, x1) in pixels; without it the image, or a part of a large one."
     )
+    device: str = Field("auto", description="Where a run computes: auto, cpu, cuda, cuda:N or mps.")
     mpp: float | None = Field(None, gt=0.01, lt=100, description="Pixel size of the image, in µm.")
     strength: float = Field(0.5, ge=0, le=1, description="How readily touching nuclei are parted: 0 never, 1 always.")
     min_area: int | None = Field(
@@ -72,19 +80,89 @@ def propose(request: ProposeRequest) -> Iterator[Event]:
     yield Started("propose")
     image = open_image(request.image, mpp=request.mpp)
     box = _rectangle(image, request.box)
-    found = _threshold(image)
-    confidence = _confidence(image, box, found)
     rule = SplitRule(0.5, request.strength, request.min_area or smallest_area(image.mpp), image.mpp)
-    labels = rule.apply(confidence)
     out = Path(request.out)
     out.mkdir(parents=True, exist_ok=True)
+    if request.run:
+        yield _of_run(request, image, box, rule)
+        yield Finished("propose", str(out))
+        return
+    found = _threshold(image)
+    confidence = _confidence(image, box, found)
     facts = {"box": list(box), "downsample": 1, "stain": found.stain, "threshold": found.value}
+    if request.box is None:
+        labels = rule.apply(confidence)
+    else:
+        _, labels = nuclei_of(lambda part: _confidence(image, part, found)[None], box, image.shape, rule)
     write_npy(out / "confidence.npy", confidence)
     yield Written("confidence", str(out / "confidence.npy"), facts)
     write_npy(out / "nuclei.npy", labels)
-    facts = {**facts, "nuclei": int(labels.max(initial=0))}
+    facts = {**facts, "nuclei": int(np.count_nonzero(np.unique(labels)))}
     yield Written("nuclei", str(out / "nuclei.npy"), facts)
     yield Finished("propose", str(out), facts=facts)
+
+
+def nuclei_of(
+    confidence: Callable[[Box], NDArray[np.uint8]], box: Box, shape: tuple[int, int], rule: SplitRule
+) -> tuple[Box, NDArray[np.uint32]]:
+    """Split the nuclei of a rectangle as they would be split in the whole image; those on its border are cut there.
+
+    Parameters
+    ----------
+    confidence : callable
+        The map of a rectangle, uint8 (classes, h, w).
+    box : Box
+    shape : tuple of int
+        Rows and columns of the image.
+    rule : SplitRule
+
+    Returns
+    -------
+    box : Box
+        The part of the rectangle inside the image.
+    labels : ndarray, uint32
+        Its nuclei, numbered with gaps.
+
+    Raises
+    ------
+    InputError
+        If nothing of the rectangle lies in the image.
+    """
+    whole = Box.whole(shape)
+    box = box.intersect(whole)
+    if not box.area:
+        raise InputError("The rectangle does not lie in the image: choose one that does.")
+    seen = box.grown(rule.halo).intersect(whole)
+    labels = rule.apply(any_nucleus(confidence(seen)))
+    return box, labels[box.shifted(-seen.y0, -seen.x0).slices]
+
+
+def _of_run(request: ProposeRequest, image: Image, box: Box, rule: SplitRule) -> Written:
+    if request.box is None:
+        raise InputError("A run proposes the nuclei of a rectangle: name one, or predict the image.")
+    from napari_semiseg.engine.devices import choose_device
+    from napari_semiseg.engine.infer import confidence_map
+    from napari_semiseg.engine.predictor import load_predictor
+
+    found = load_predictor(Path(request.run), choose_device(request.device))
+
+    def confidence(part: Box) -> NDArray[np.uint8]:
+        return confidence_map(
+            found.network,
+            image,
+            part,
+            device=found.device,
+            divisor=found.divisor,
+            reach=found.reach,
+            scale=scale_of(image, found.mpp),
+        )
+
+    box, labels = nuclei_of(confidence, box, image.shape, replace(rule, threshold=found.threshold))
+    path = Path(request.out) / "nuclei.npy"
+    write_npy(path, labels)
+    return Written(
+        "nuclei", str(path), {"box": list(box), "downsample": 1, "nuclei": int(np.count_nonzero(np.unique(labels)))}
+    )
 
 
 def _rectangle(image: Image, asked: tuple[int, int, int, int] | None) -> Box:

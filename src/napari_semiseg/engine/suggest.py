@@ -3,12 +3,14 @@
 Greedy k-centers over places and looks: every suggestion is the candidate that is farthest from all tiles and from the
 suggestions before it, as in O. Sener, S. Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set
 Approach", ICLR 2018, Algorithm 1. Their features come from a network; ours are the place and the mean color, so that
-there is something to suggest before anything was trained.
+there is something to suggest before anything was trained. Where there is a network, it looks at the places that are
+most unlike what is labeled, and they are ranked by that unlikeness times its doubt: only those few are read at full
+size, so that a slide may have any size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,8 @@ from napari_semiseg.engine.control import Control
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import Cancel, Event, Finished, Progressed, Started, Stop, Suggested
 from napari_semiseg.io.images import Image, open_image
+from napari_semiseg.io.rescale import scale_of
+from napari_semiseg.postprocess.classes import any_nucleus
 from napari_semiseg.postprocess.threshold import density, find_stain
 from napari_semiseg.postprocess.tissue import find_tissue
 from napari_semiseg.project.folder import ProjectFolder
@@ -38,7 +42,16 @@ LEAST_TISSUE = 0.25
 LOOKS = 1.0
 """Weight of a difference in color (0 to 1 per channel) against a distance (1 is the longer side of the image)."""
 
+SHORTLIST = 24
+"""Places that a network looks at, at least."""
+
+FARTHEST = 2.0
+"""Distance of features that counts as the largest."""
+
 _MOST_CANDIDATES = 40_000
+
+Doubt = Callable[[int, Box], float]
+"""Mean entropy, in bits, of the confidence of a rectangle of an image (by its index in the project)."""
 
 
 class SuggestRequest(Config):
@@ -48,6 +61,8 @@ class SuggestRequest(Config):
     n: int = Field(8, ge=1, le=1000, description="How many tiles to suggest.")
     side: int = Field(250, ge=8, le=4096, description="Side of a tile, in pixels.")
     image: int | None = Field(None, ge=0, description="Index of the image to stay on; all images by default.")
+    doubt: bool = Field(True, description="Whether the newest run, where there is one, says where it is in doubt.")
+    device: str = Field("auto", description="Where that run computes: auto, cpu, cuda, cuda:N or mps.")
 
 
 @dataclass(frozen=True)
@@ -107,9 +122,71 @@ def suggest(request: SuggestRequest, control: Control | None = None) -> Iterator
         image = open_image(project.source_path(index), mpp=project.images[index].mpp)
         found.append(candidates(image, index, request.side))
         yield Progressed("looking at images", done, len(indices))
-    mpp = {index: project.images[index].mpp for index in indices}
-    yield Suggested(choose(found, [(tile.image, tile.box) for tile in project.tiles], request.n, mpp))
+    run = newest_model(project, Path(request.source)) if request.doubt else None
+    doubt = None if run is None else doubt_of_run(project, run, request.device)
+    yield Suggested(ranked(project, found, request.n, doubt))
     yield Finished("suggest")
+
+
+def ranked(project: ProjectFolder, found: Sequence[Candidates], n: int, doubt: Doubt | None) -> list[dict[str, Any]]:
+    """Choose tiles by how unlike they are to what is labeled and, with a network, by how much it doubts there.
+
+    Parameters
+    ----------
+    project : ProjectFolder
+    found : sequence of Candidates
+    n : int
+    doubt : callable or None
+
+    Returns
+    -------
+    list of dict
+        As `choose`; with a network also `doubt`, in bits.
+    """
+    mpp = {one.image: project.images[one.image].mpp for one in found}
+    tiles = [(tile.image, tile.box) for tile in project.tiles]
+    if doubt is None:
+        return choose(found, tiles, n, mpp)
+    places = choose(found, tiles, max(SHORTLIST, n), mpp)
+    for place in places:
+        place["doubt"] = doubt(place["image"], Box(*place["box"]))
+    places.sort(key=lambda place: -place["unlike"] * place["doubt"])
+    largest = max((place["doubt"] for place in places), default=0.0)
+    for place in places:
+        place["reason"] = f"{_doubt_words(place['doubt'], largest)}; {place['reason']}"
+    return places[:n]
+
+
+def newest_model(project: ProjectFolder, source: Path) -> Path | None:
+    """Return the run that was named, or else the newest of a project; None where none can predict."""
+    runs = [source] if (source / "run.json").is_file() else sorted(project.runs_dir.glob("*/"), reverse=True)
+    return next((run for run in runs if any((run / "checkpoints").glob("best-*.safetensors"))), None)
+
+
+def doubt_of_run(project: ProjectFolder, run: Path, device: str) -> Doubt:
+    """Return the doubt of a trained run."""
+    from napari_semiseg.engine.devices import choose_device
+    from napari_semiseg.engine.predictor import load_predictor
+
+    found = load_predictor(run, choose_device(device))
+
+    def doubt(index: int, box: Box) -> float:
+        image = open_image(project.source_path(index), mpp=project.images[index].mpp)
+        return mean_doubt(found.network, image, box, found.device, found.divisor, found.reach, found.mpp)
+
+    return doubt
+
+
+def mean_doubt(
+    network: Any, image: Image, box: Box, device: Any, divisor: int, reach: int | None, mpp: float | None
+) -> float:
+    """Return the mean entropy of the confidence of a rectangle, in bits."""
+    from napari_semiseg.engine.infer import confidence_map
+
+    scale = scale_of(image, mpp)
+    confidence = confidence_map(network, image, box, device=device, divisor=divisor, reach=reach, scale=scale)
+    share = np.clip(any_nucleus(confidence) / 255, 1e-6, 1 - 1e-6)
+    return float(np.mean(-share * np.log2(share) - (1 - share) * np.log2(1 - share)))
 
 
 def candidates(image: Image, index: int, side: int) -> Candidates:
@@ -152,7 +229,8 @@ def choose(
     Returns
     -------
     list of dict
-        Best first, each with `image`, `box` (y0, x0, y1, x1) and `reason`.
+        Best first, each with `image`, `box` (y0, x0, y1, x1), `reason`, and how `unlike` it is to all tiles and to the
+        suggestions before it (a distance of features; `FARTHEST` where there is nothing to be unlike to).
     """
     images = np.concatenate([np.full(len(one.boxes), one.image) for one in found])
     boxes = np.concatenate([one.boxes for one in found])
@@ -175,11 +253,17 @@ def choose(
         best = int(np.argmax(np.where(free, worth, -np.inf)))
         image, box = int(images[best]), boxes[best]
         reason = _reason(box, image, taken, float(tissue[best]), float(stain[best]), mpp.get(image))
-        chosen.append({"image": image, "box": [int(side) for side in box], "reason": reason})
+        unlike = float(min(distance[best], FARTHEST))
+        chosen.append({"image": image, "box": [int(side) for side in box], "reason": reason, "unlike": unlike})
         taken.append((image, box))
         free &= ~_overlaps(images, boxes, image, box)
         distance = np.minimum(distance, np.linalg.norm(features - features[best], axis=1))
     return chosen
+
+
+def _doubt_words(doubt: float, largest: float) -> str:
+    how = "very unsure" if doubt >= 0.75 * largest else "unsure" if doubt >= 0.4 * largest else "fairly sure"
+    return f"the network is {how} here ({doubt:.2f} bit a pixel)"
 
 
 def _reason(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import platform
 import shutil
+import statistics
 import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,14 +22,16 @@ from napari_semiseg.data.sampler import SamplerConfig
 from napari_semiseg.data.sources import regions_digest
 from napari_semiseg.engine.checkpoint import RunFolder, Snapshot
 from napari_semiseg.engine.control import Control
-from napari_semiseg.engine.judge import threshold_dice, validation_dice
+from napari_semiseg.engine.judge import dice_of_regions, threshold_dice
 from napari_semiseg.engine.learning_data import read_project
 from napari_semiseg.engine.memory import out_of_memory
 from napari_semiseg.engine.preview import FIRST_STEP, Previewer
 from napari_semiseg.engine.recipe import Choices, Recipe, prepare, rebuild, take_step
 from napari_semiseg.engine.requests import TrainRequest
+from napari_semiseg.engine.suggest import candidates, mean_doubt, ranked
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import (
+    REGION,
     Cancel,
     Command,
     Event,
@@ -38,6 +41,7 @@ from napari_semiseg.events import (
     LabelsRead,
     Pause,
     Paused,
+    ProposeNuclei,
     Resume,
     Resumed,
     Saved,
@@ -45,10 +49,13 @@ from napari_semiseg.events import (
     Started,
     StepDone,
     Stop,
+    Suggested,
+    SuggestTiles,
     Validated,
     Warned,
 )
 from napari_semiseg.io.claims import Claim
+from napari_semiseg.project.folder import ProjectFolder
 
 REPORT_SECONDS = 0.2
 SAVE_SECONDS = 20.0
@@ -258,8 +265,45 @@ class _Loop:
                 self.previewer.focus(image, Box(*box))
             case LabelsChanged():
                 yield from self._read_labels()
+            case ProposeNuclei(image, box, path):
+                yield from self._proposed(image, Box(*box), path, step)
+            case SuggestTiles(image, side, n):
+                yield from self._suggested(image, side, n, step)
             case Pause():
                 yield from self._held(step)
+
+    def _proposed(self, image: int, box: Box, path: str, step: int) -> Iterator[Event]:
+        if not self.recipe.method.ready_to_predict(step):
+            yield Warned("The network cannot propose nuclei yet: ask again in a moment.")
+            return
+        try:
+            yield self.previewer.propose(image, box, path, self.recipe.method.predictor())
+        except InputError as error:
+            yield Warned(str(error))
+
+    def _suggested(self, index: int, side: int, n: int, step: int) -> Iterator[Event]:
+        """Suggest tiles; as long as the network cannot predict, by their looks alone."""
+        recipe = self.recipe
+        if not self.request.project or not 0 <= index < len(recipe.data.images):
+            return
+        predictor = recipe.method.predictor() if recipe.method.ready_to_predict(step) else None
+
+        def doubt(image: int, box: Box) -> float:
+            assert predictor is not None
+            source = recipe.data.images[image]
+            return mean_doubt(
+                predictor,
+                source,
+                box,
+                recipe.device,
+                predictor.divisor,  # type: ignore[arg-type]
+                predictor.reach,  # type: ignore[arg-type]
+                recipe.data.mpp,
+            )
+
+        project = ProjectFolder.open(self.request.project, read_only=True)
+        found = [candidates(recipe.data.images[index], index, side)]
+        yield Suggested(ranked(project, found, n, None if predictor is None else doubt))
 
     def _held(self, step: int) -> Iterator[Event]:
         """Hold until the run is to go on, or to end; the time does not count."""
@@ -372,12 +416,14 @@ class _Loop:
             yield self.previewer.write(step, self.recipe.method.predictor())
 
     def _validated(self, done: int) -> Validated:
-        dice = validation_dice(self.recipe)
+        each = dice_of_regions(self.recipe)
+        dice = statistics.fmean(each.values())
         best = dice > self.guard.best_dice
         if best:
             self.guard.best_dice, self.guard.best_step = dice, done
             self._save_model(done)
-        return Validated(done, {"dice": dice, "threshold_dice": self.threshold_dice}, best)
+        scores = {"dice": dice, "threshold_dice": self.threshold_dice}
+        return Validated(done, scores | {f"{REGION}{name}": score for name, score in each.items()}, best)
 
     def _save(self, done: int) -> Saved:
         path = self.run.save(self.recipe.method, self.recipe.optimizers, Snapshot(done, self.guard.state()))

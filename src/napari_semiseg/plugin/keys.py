@@ -1,43 +1,142 @@
 """Keys of the layers that a person paints in.
 
-Bound on our own layers only, so that they mean something exactly where they are useful, and taken back with them.
+Bound on our own layers only, so that they mean something exactly where they are useful, and taken back with them. Which
+key does what is chosen on this plugin's page of napari's preferences (`configurations` in the manifest).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, KeysView, Mapping
+from dataclasses import dataclass
 from typing import Any
+from weakref import ref
 
-from napari_semiseg.project.tile_annotation import BACKGROUND
-
-KEYS = {
-    "n": "begin a new nucleus with the next stroke",
-    "m": "the same (napari's key for it)",
-    "b": "paint background, or nuclei again",
-    "Shift-C": "mark the tile complete, or sparse again",
-}
-"""What each key does, for tooltips and the guide."""
+from napari.settings import get_plugin_settings
+from napari.utils.key_bindings import coerce_keybinding
+from psygnal import Signal
 
 
-def bind(layer: Any, tiles: Any) -> None:
-    """Give a tile's layer its keys; `tiles` is the `TileLayers` it belongs to."""
+@dataclass(frozen=True)
+class Action:
+    """Something that a key does.
 
-    def new(_: Any) -> None:
-        tiles.next_nucleus()
+    Attributes
+    ----------
+    name : str
+        As in the manifest.
+    key : str
+        The usual one.
+    does : str
+        In words, for tooltips and the guide.
+    """
 
-    def background(_: Any) -> None:
-        tiles.choose_pen(BACKGROUND + 1 if tiles.pen == BACKGROUND else BACKGROUND)
-
-    def complete(_: Any) -> None:
-        project = tiles.session.project
-        tile = project.tile(project.selected)
-        if tile:
-            project.set_status(tile.id, "sparse" if tile.status == "complete" else "complete")
-
-    for key, call in zip(KEYS, (new, new, background, complete), strict=True):
-        layer.bind_key(key, call, overwrite=True)
+    name: str
+    key: str
+    does: str
 
 
-def unbind(layer: Any) -> None:
-    """Take the keys back."""
-    for key in KEYS:
-        layer.bind_key(key, None, overwrite=True)
+ACTIONS = (
+    Action("next_tile", "N", "go to the next tile"),
+    Action("previous_tile", "P", "go to the tile before"),
+    Action("complete", "Shift-C", "accept what is still proposed and mark the tile complete, or sparse again"),
+    Action("propose", "G", "get proposed nuclei into the tile, to be corrected"),
+    Action("correct", "C", "correct nuclei by gestures, or paint again"),
+    Action("accept", "A", "accept the proposed nucleus below the mouse"),
+    Action("delete", "D", "delete the nucleus below the mouse"),
+    Action("new_nucleus", "M", "begin a new nucleus with the next stroke"),
+    Action("background", "B", "paint background, or nuclei again"),
+    Action("suggest", "S", "go to the next place worth a tile; once more to add it"),
+    Action("peek", "J", "see the image alone, for as long as it is held"),
+)
+
+Calls = Mapping[str, Callable[[Any], object]]
+
+
+class Keys:
+    """Which key does what, and the layers that have them.
+
+    Keys that mean nothing to napari, and a second one that is taken already, are left at what they usually are.
+    """
+
+    changed = Signal()
+    """Some key is another one."""
+
+    def __init__(self) -> None:
+        self._settings = _settings()
+        self._bound: list[tuple[ref[Any], KeysView[str], Calls]] = []
+        self._keys = _chosen(self._settings)
+        if self._settings is not None:
+            self._settings.events.connect(self._renew)
+
+    def of(self, name: str) -> str:
+        """Return the key of an action, as people write it: "Shift+C"."""
+        return self._keys[name].replace("-", "+")
+
+    @property
+    def words(self) -> str:
+        """What every key does, a line each."""
+        return "\n".join(f"{self.of(action.name)}: {action.does}" for action in ACTIONS)
+
+    def bind(self, layer: Any, calls: Calls) -> None:
+        """Give a layer its keys; each is called with the layer. The layer is not kept alive."""
+        layer = getattr(layer, "__wrapped__", layer)
+        self._bound = [entry for entry in self._bound if entry[0]() not in (None, layer) or entry[1] != calls.keys()]
+        self._bound.append((ref(layer), calls.keys(), calls))
+        for name, call in calls.items():
+            layer.bind_key(self._keys[name], call, overwrite=True)
+
+    def end(self) -> None:
+        """Take all keys back."""
+        if self._settings is not None:
+            self._settings.events.disconnect(self._renew)
+            self._settings = None
+        self._release()
+        self._bound.clear()
+
+    def _release(self) -> None:
+        for layer, calls in self._living():
+            for name in calls:
+                layer.bind_key(self._keys[name], None, overwrite=True)
+
+    def _living(self) -> list[tuple[Any, Calls]]:
+        return [(layer, calls) for entry, _, calls in self._bound if (layer := entry()) is not None]
+
+    def _renew(self, event: Any = None) -> None:
+        chosen = _chosen(self._settings)
+        if chosen == self._keys:
+            return
+        self._release()
+        self._keys = chosen
+        for layer, calls in self._living():
+            for name, call in calls.items():
+                layer.bind_key(chosen[name], call, overwrite=True)
+        self.changed.emit()
+
+
+def _settings() -> Any:
+    """Return our page of the preferences; None where napari does not know this plugin, as in a script."""
+    try:
+        return get_plugin_settings("napari-semiseg").keys
+    except (KeyError, AttributeError):
+        return None
+
+
+def _chosen(settings: Any) -> dict[str, str]:
+    """Return the key of each action."""
+    keys: dict[str, str] = {}
+    for action in ACTIONS:
+        wanted = str(getattr(settings, action.name, "") or action.key)
+        keys[action.name] = wanted if _is_key(wanted) and _told_apart(wanted, keys) else action.key
+    return keys
+
+
+def _is_key(text: str) -> bool:
+    try:
+        binding = coerce_keybinding(text)
+    except (ValueError, IndexError):
+        return False
+    return len(binding.parts) == 1 and bool(str(binding))
+
+
+def _told_apart(key: str, others: Mapping[str, str]) -> bool:
+    return all(coerce_keybinding(key) != coerce_keybinding(other) for other in others.values())

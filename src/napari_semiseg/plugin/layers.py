@@ -1,7 +1,7 @@
 """Our layers and the image they belong to: how they are told from others, and where they lie.
 
-A layer is ours by ``layer.metadata["napari_semiseg"]``, never by its name. Roles: ``image`` (only where we opened it),
-``proposal``, ``confidence``, ``nuclei``, ``tiles``, ``suggestion``, ``annotation``; from bottom to top in that order.
+A layer is ours by ``layer.metadata["napari_semiseg"]``, never by its name. The roles are those of `ORDER`, from bottom
+to top; ``image`` only where we opened it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,19 @@ from napari_semiseg.app.slide import MPP_RANGE, Slide, examine
 from napari_semiseg.blocks import Box
 
 KEY = "napari_semiseg"
-ORDER = ("image", "proposal", "confidence", "nuclei", "tiles", "suggestion", "annotation")
+ORDER = (
+    "image",
+    "proposal",
+    "confidence",
+    "difference",
+    "nuclei",
+    "other",
+    "tiles",
+    "suggestion",
+    "annotation",
+    "region",
+    "gesture",
+)
 
 
 def tag(layer: Any) -> Mapping[str, Any]:

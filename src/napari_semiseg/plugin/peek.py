@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from napari_semiseg.plugin.keys import Keys
 from napari_semiseg.plugin.layers import role
-
-KEY_NAME = "j"
 
 
 class Peek:
     """Hides every layer of ours while `begin` holds, and brings back those that were visible with `finish`.
 
-    The key is bound on our own layers as they come, never on the viewer, and taken back with `end`.
+    The key is bound on our own layers as they come, never on the viewer.
     """
 
-    def __init__(self, viewer: Any) -> None:
-        self._viewer = viewer
+    def __init__(self, viewer: Any, keys: Keys) -> None:
+        self._viewer, self._keys = viewer, keys
         self._hidden: list[Any] = []
         viewer.layers.events.inserted.connect(self._on_inserted)
         for layer in viewer.layers:
@@ -43,19 +42,16 @@ class Peek:
             layer.visible = True
 
     def end(self) -> None:
-        """Show them again, and take the key back."""
+        """Show them again; the owner of the keys takes them back."""
         self.finish()
         self._viewer.layers.events.inserted.disconnect(self._on_inserted)
-        for layer in self._viewer.layers:
-            if role(layer):
-                layer.bind_key(KEY_NAME, None, overwrite=True)
 
     def _on_inserted(self, event: Any) -> None:
         self._bind(event.value)
 
     def _bind(self, layer: Any) -> None:
         if role(layer):
-            layer.bind_key(KEY_NAME, self._hold, overwrite=True)
+            self._keys.bind(layer, {"peek": self._hold})
 
     def _hold(self, _: Any) -> Iterator[None]:
         self.begin()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,10 +11,12 @@ from napari.layers import Labels, LayerLock, Shapes
 from napari.utils.colormaps import DirectLabelColormap
 from psygnal import Signal
 
-from napari_semiseg.app.painting import BACKGROUND_ID, FIRST_CLASS, next_id, to_layer
+from napari_semiseg.app import corrections
+from napari_semiseg.app.corrections import Correction
+from napari_semiseg.app.painting import BACKGROUND_ID, FIRST_CLASS, is_proposed, next_id, proposed_numbers, to_layer
 from napari_semiseg.app.session import Session
+from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
-from napari_semiseg.plugin import keys
 from napari_semiseg.plugin.layers import KEY, Placement, insert, put, role, tag
 from napari_semiseg.project.schema import Tile
 from napari_semiseg.project.tile_annotation import BACKGROUND, TileAnnotation
@@ -22,6 +25,7 @@ STATUS_COLORS = {"empty": "#f0e442", "sparse": "#56b4e9", "complete": "#009e73",
 """Okabe and Ito's colors, which the color-blind tell apart."""
 
 BACKGROUND_COLOR = "#9a9a9a"
+PROPOSED_COLOR = "#ffffff"
 BRUSH = 8
 _SHADES = (0.0, 0.35, -0.25)  # neighbors of one class differ in lightness
 
@@ -34,6 +38,7 @@ class _Painted:
     class_of: dict[int, int]
     saved: np.ndarray
     unsaved_classes: bool = False
+    opacity: float | None = None  # what somebody chose for painting, while contours are opaque
     colored: set[int] = field(default_factory=set)
 
 
@@ -41,7 +46,8 @@ class TileLayers:
     """Keeps one labels layer for each tile of the image in view.
 
     Painting is saved by comparing layers with what was saved last, whatever changed them. Numbers are given by
-    themselves: a stroke that begins on a nucleus goes on with it, any other one begins a new one.
+    themselves: a stroke that begins on a nucleus goes on with it, any other one begins a new one. While nuclei are
+    corrected, the mouse makes gestures (`plugin/corrector.py`) in the place of strokes.
 
     Parameters
     ----------
@@ -50,6 +56,9 @@ class TileLayers:
     """
 
     pen_changed = Signal()
+    correcting_changed = Signal()
+    added = Signal(object)
+    """A tile that can be painted in has a layer."""
 
     def __init__(self, session: Session, viewer: Any) -> None:
         self.session = session
@@ -57,13 +66,15 @@ class TileLayers:
         self.placement: Placement | None = None
         self.pen = FIRST_CLASS
         self._each_new = True
+        self._correcting = False
+        self.order: Callable[[], list[str]] = list  # in which tiles are gone through, where somebody sorted them
         self._force_new = self._encircling = False
         self._tiles: dict[str, _Painted] = {}
         self._loading: set[str] = set()
         self._lost: list[Any] = []
         self._outlines: Shapes | None = None
         self._outlined: object = None
-        self._removing = False
+        self._removing = self._adding = False
         self._ended = False
         project = session.project
         project.tiles_changed.connect(self._arrange)
@@ -92,9 +103,111 @@ class TileLayers:
         painted = self._tiles.get(tile_id)
         return (painted.layer.data, painted.class_of) if painted else None
 
+    @property
+    def correcting(self) -> bool:
+        """Whether the mouse makes gestures that correct nuclei."""
+        return self._correcting
+
+    def correct(self, on: bool) -> None:
+        """Begin to correct nuclei by gestures, or paint again."""
+        if on == self._correcting:
+            return
+        self._correcting = on
+        painted = self._tiles.get(self.session.project.selected)
+        if painted and painted.layer.editable:
+            self._make_ready(painted)
+        self.correcting_changed.emit()
+
+    def apply(self, tile_id: str, correction: Correction | None) -> bool:
+        """Write a correction into a tile's layer, with one entry in its undo history; whether there was one."""
+        painted = self._tiles.get(tile_id)
+        if painted is None or correction is None or not painted.layer.editable:
+            return False
+        kind = self.pen if self.pen > BACKGROUND else FIRST_CLASS
+        nuclei = (correction.numbers > 0) & (correction.numbers < BACKGROUND_ID)
+        for number in np.unique(correction.numbers[nuclei]).tolist():
+            painted.class_of[number] = painted.class_of.get(correction.heirs.get(number, 0), kind)
+        self._color(painted)
+        painted.layer.data_setitem(correction.where, correction.numbers.astype(painted.layer.data.dtype))
+        return True
+
+    def correct_at_cursor(self, gesture: Callable[[np.ndarray, int], Correction | None]) -> bool:
+        """Correct the nucleus below the mouse; whether there was one for that."""
+        painted = self._tiles.get(self.session.project.selected)
+        if painted is None:
+            return False
+        y, x = np.rint(painted.layer.world_to_data(self.viewer.cursor.position)[-2:]).astype(int)
+        data = painted.layer.data
+        number = int(data[y, x]) if 0 <= y < data.shape[0] and 0 <= x < data.shape[1] else 0
+        return self.apply(self.session.project.selected, gesture(data, number))
+
+    def decide(self, tile_id: str, box: Box, mask: np.ndarray, accepted: bool) -> None:
+        """Write a word on a nucleus of the result into a tile; see `corrections.decide`.
+
+        Parameters
+        ----------
+        tile_id : str
+        box : Box
+            In pixels of the tile; may reach outside.
+        mask : array, (h, w) of `box`, bool
+        accepted : bool
+        """
+        painted = self._tiles.get(tile_id)
+        if painted is None:
+            return
+        inside = box.intersect(Box.whole(painted.layer.data.shape))
+        whole = np.zeros(painted.layer.data.shape, bool)
+        whole[inside.slices] = mask[inside.shifted(-box.y0, -box.x0).slices]
+        self.apply(tile_id, corrections.decide(painted.layer.data, whole, accepted))
+
+    def complete(self) -> Callable[[], None] | None:
+        """Mark the selected tile complete, which accepts what is still proposed in it; or sparse again.
+
+        Returns
+        -------
+        callable or None
+            What takes that back; None where nothing was done.
+
+        Raises
+        ------
+        InputError
+            If that cannot be written.
+        """
+        project = self.session.project
+        tile = project.tile(project.selected)
+        painted = self._tiles.get(project.selected)
+        if tile is None or tile.status == "excluded":
+            return None
+        accepted = None
+        if tile.status != "complete" and painted is not None:
+            accepted = corrections.accept_all(painted.layer.data)
+            before = accepted and accepted.reversed(painted.layer.data)
+            self.apply(tile.id, accepted)
+            self.tick()
+        project.set_status(tile.id, "sparse" if tile.status == "complete" else "complete")
+
+        def take_back() -> None:
+            if accepted is not None:
+                self.apply(tile.id, before)
+                self.tick()
+            project.set_status(tile.id, tile.status)
+
+        return take_back
+
+    def step_to(self, by: int) -> str:
+        """Select the next tile of the image in view, or with -1 the one before; return its id."""
+        project = self.session.project
+        ids = self.order() or [tile.id for tile in project.tiles if tile.image == self.session.image_index]
+        if not ids:
+            return ""
+        place = ids.index(project.selected) + by if project.selected in ids else 0
+        project.select(ids[place % len(ids)])
+        return project.selected
+
     def choose_pen(self, kind: int) -> None:
         """Paint nuclei of a class from now on, or background; a nucleus that is picked gets that class."""
         self.pen = kind
+        self.correct(False)
         painted = self._tiles.get(self.session.project.selected)
         if painted:
             if painted.layer.mode == "pick":
@@ -122,7 +235,9 @@ class TileLayers:
         self._each_new = value
 
     def take_over(self, labels: np.ndarray, origin: tuple[int, int]) -> int:
-        """Paint proposed nuclei into the selected tile where nothing is painted; undo takes it back.
+        """Put proposed nuclei into the selected tile where nothing is painted; undo takes it back.
+
+        They count for nothing until they are accepted, one by one or all with `complete`.
 
         Parameters
         ----------
@@ -134,7 +249,7 @@ class TileLayers:
         Returns
         -------
         int
-            How many nuclei were painted.
+            How many nuclei were put there.
 
         Raises
         ------
@@ -146,19 +261,13 @@ class TileLayers:
         if tile is None or painted is None:
             raise InputError("No tile is selected: click on one, or add one.")
         part = np.asarray(labels[tile.box.shifted(-origin[0], -origin[1]).slices])
-        ids, numbered = np.unique(part, return_inverse=True)
-        numbered = numbered.reshape(part.shape) + (0 if ids[0] == 0 else 1)
-        free = (painted.layer.data == 0) & (numbered > 0)
-        if not free.any():
+        where = np.nonzero((painted.layer.data == 0) & (part > 0))
+        if not where[0].size:
             raise InputError("Nothing is proposed where this tile is still unpainted: paint by hand.")
-        first = next_id(painted.layer.data)
-        kind = self.pen if self.pen > BACKGROUND else FIRST_CLASS
-        taken = np.unique(numbered[free])
-        painted.class_of.update({int(number) + first - 1: kind for number in taken})
-        self._color(painted)
-        where = np.nonzero(free)
-        painted.layer.data_setitem(where, (numbered[where] + first - 1).astype(painted.layer.data.dtype))
-        return int(taken.size)
+        ids, places = np.unique(part[where], return_inverse=True)
+        self.apply(tile.id, Correction("draw", where, proposed_numbers(painted.layer.data, ids.size)[places]))
+        self.correct(True)
+        return int(ids.size)
 
     def tick(self) -> None:
         """Hand over what changed since the last call. The dock calls it about once a second."""
@@ -245,14 +354,18 @@ class TileLayers:
         layer.locked = LayerLock.DELETION
         painted = self._tiles[tile.id] = _Painted(layer, class_of, labels.copy())
         self._color(painted)
-        insert(self.viewer, layer)
+        self._adding = True  # a new layer is the active one for a moment: nobody has chosen its tile by that
+        try:
+            insert(self.viewer, layer)
+        finally:
+            self._adding = False
         if project.read_only:
             layer.editable = False
         else:
             layer.mouse_drag_callbacks.insert(0, self._begin_stroke)
             layer.events.mode.connect(self._on_mode)
             layer.events.paint.connect(self._on_painted)
-            keys.bind(layer, self)
+            self.added.emit(layer)
         if tile.id == project.selected:
             self._select(tile.id)
 
@@ -261,18 +374,32 @@ class TileLayers:
         for other, painted in self._tiles.items():
             if other != tile_id:
                 painted.layer.contour = 1
+                self._show_opaque(painted, False)
                 if painted.layer.editable:
                     painted.layer.mode = "pan_zoom"
         painted = self._tiles.get(tile_id)
         if painted and not self.session.project.read_only:
-            painted.layer.contour = 0
             painted.layer.visible = True
             self.viewer.layers.selection.active = painted.layer
-            painted.layer.mode = "paint"
-            self._take_number(painted, new=True)
+            self._make_ready(painted)
         elif painted:
             self.viewer.layers.selection.active = painted.layer
         self._outline([tile for tile in self.session.project.tiles if tile.image == self.session.image_index])
+
+    def _make_ready(self, painted: _Painted) -> None:
+        """Give a tile's layer the brush, or make it ready for gestures: then nuclei are contours, to be judged."""
+        painted.layer.contour = 1 if self._correcting else 0
+        self._show_opaque(painted, self._correcting)
+        painted.layer.mode = "pan_zoom" if self._correcting else "paint"
+        if not self._correcting:
+            self._take_number(painted, new=True)
+
+    def _show_opaque(self, painted: _Painted, opaque: bool) -> None:
+        """Make a tile's contours opaque, or give the layer back the opacity that it had."""
+        if opaque and painted.opacity is None:
+            painted.opacity, painted.layer.opacity = float(painted.layer.opacity), 1.0
+        elif not opaque and painted.opacity is not None:
+            painted.layer.opacity, painted.opacity = painted.opacity, None
 
     def _outline(self, tiles: list[Tile]) -> None:
         """Draw a rectangle around every tile, in the color of its status."""
@@ -335,7 +462,8 @@ class TileLayers:
         }
         for number, kind in painted.class_of.items():
             color = colors[min(kind - FIRST_CLASS, len(colors) - 1)]
-            table[number] = _shade(color, _SHADES[number % len(_SHADES)])
+            proposed = is_proposed(number)
+            table[number] = _shade(PROPOSED_COLOR, 0) if proposed else _shade(color, _SHADES[number % len(_SHADES)])
         painted.layer.colormap = DirectLabelColormap(color_dict=table)
 
     def _reclassify(self, painted: _Painted, number: int, kind: int) -> None:
@@ -361,6 +489,9 @@ class TileLayers:
         y, x = (round(float(value)) for value in layer.world_to_data(event.position)[-2:])
         inside = 0 <= y < layer.data.shape[0] and 0 <= x < layer.data.shape[1]
         under = int(layer.data[y, x]) if inside else 0
+        if is_proposed(under):  # who paints on it means that it is one
+            self.apply(str(tag(layer).get("tile")), _taken(layer.data, under))
+            under = int(layer.data[y, x])
         if 0 < under < BACKGROUND_ID and not self._force_new:
             layer.selected_label = under
         elif self._force_new or (self._each_new and layer.mode == "paint"):
@@ -380,6 +511,12 @@ class TileLayers:
     def _on_mode(self, event: Any) -> None:
         """Keep neighbors from being painted over, but let the eraser erase all of them."""
         event.source.preserve_labels = event.source.mode in ("paint", "polygon")
+        chosen = self.layer(self.session.project.selected)
+        if self._correcting and event.source.mode != "pan_zoom" and event.source == chosen:
+            self._correcting = False  # napari's own button was pressed: the mode is what it says
+            chosen.contour = 0
+            self._show_opaque(self._tiles[self.session.project.selected], False)
+            self.correcting_changed.emit()
 
     def _on_painted(self, event: Any = None) -> None:
         self._encircling = False
@@ -427,7 +564,7 @@ class TileLayers:
     def _on_active(self, event: Any) -> None:
         """Follow the layer list: whoever selects a tile's layer there selects the tile."""
         active = self.viewer.layers.selection.active
-        if active is not None and role(active) == "annotation":
+        if active is not None and role(active) == "annotation" and not self._adding:
             tile_id = str(tag(active).get("tile", ""))
             if tile_id in self._tiles and tile_id != self.session.project.selected:
                 self.session.project.select(tile_id)
@@ -436,12 +573,18 @@ class TileLayers:
         self._removing = True
         try:
             for layer in layers:
-                keys.unbind(layer)
                 if layer in self.viewer.layers:
                     layer.locked = LayerLock.NONE
                     self.viewer.layers.remove(layer)
         finally:
             self._removing = False
+
+
+def _taken(labels: np.ndarray, number: int) -> Correction:
+    """Make a proposed nucleus a drawn one."""
+    where = np.nonzero(labels == number)
+    new = next_id(labels)
+    return Correction("redraw", where, np.full(where[0].size, new), {new: number})
 
 
 def _edge(tile: Tile) -> float:

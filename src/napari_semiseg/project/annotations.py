@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
 from napari_semiseg.project.schema import ImageSource, Tile
-from napari_semiseg.project.tile_annotation import BACKGROUND, MAX_CLASS, UNPAINTED, TileAnnotation
+from napari_semiseg.project.tile_annotation import BACKGROUND, MAX_CLASS, PROPOSED, UNPAINTED, TileAnnotation
 from napari_semiseg.project.tile_files import load
 from napari_semiseg.project.tiles import overlapping, validation_tiles
 
@@ -80,7 +80,8 @@ def training_labels(tile: Tile, annotation: TileAnnotation, *, classes: int | No
         Its status says what unpainted pixels are: ignored in a sparse tile, background in a complete one. In an empty
         or excluded one everything is ignored.
     annotation : TileAnnotation, (h, w)
-        Where a pixel has a class, the class counts; a nucleus without one is of the first class.
+        Where a pixel has a class, the class counts; a nucleus without one is of the first class. What is proposed
+        and was not accepted is ignored, also in a complete tile.
     classes : int, optional
         Number of classes of nuclei, to check against.
 
@@ -97,8 +98,8 @@ def training_labels(tile: Tile, annotation: TileAnnotation, *, classes: int | No
     if annotation.shape != tile.box.shape:
         raise InputError(f"The annotation of tile {tile.id} has another size than the tile: draw the tile again.")
     largest = MAX_CLASS if classes is None else classes + 1
-    if int(annotation.classes.max(initial=0)) > largest:
-        found = int(annotation.classes.max())
+    found = int(annotation.classes.max(initial=0, where=annotation.classes != PROPOSED))
+    if found > largest:
         raise InputError(
             f"Tile {tile.id} holds class {found}, which the project does not have: add the class or paint it over."
         )
@@ -107,6 +108,7 @@ def training_labels(tile: Tile, annotation: TileAnnotation, *, classes: int | No
     unpainted = _IGNORE if tile.status == "sparse" else 0
     of_class = np.arange(256, dtype=np.int16) - BACKGROUND
     of_class[UNPAINTED] = unpainted
+    of_class[PROPOSED] = _IGNORE
     labels = of_class.astype(np.uint8)[annotation.classes]
     labels[(annotation.classes == UNPAINTED) & (annotation.instance > 0)] = 1
     return labels

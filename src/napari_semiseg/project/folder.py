@@ -35,7 +35,7 @@ from napari_semiseg.project.schema import (
     dump_project,
 )
 from napari_semiseg.project.stored_array import write_array
-from napari_semiseg.project.tile_annotation import BACKGROUND, MAX_TILE_PIXELS, TileAnnotation
+from napari_semiseg.project.tile_annotation import BACKGROUND, MAX_TILE_PIXELS, PROPOSED, TileAnnotation
 
 
 class OpenedImage(Protocol):
@@ -422,7 +422,8 @@ class ProjectFolder:
         with self._mutex:
             if len(classes) < len(self.classes):
                 for tile in self.tiles:
-                    used = int(self.annotation(tile.id).classes.max(initial=0)) - BACKGROUND
+                    painted = self.annotation(tile.id).classes
+                    used = int(painted.max(initial=0, where=painted != PROPOSED)) - BACKGROUND
                     if used > len(classes):
                         raise InputError(
                             f"The class {self.classes[used - 1].name!r} is painted in tile "

@@ -16,14 +16,44 @@ UNPAINTED = 0
 BACKGROUND = 1
 """Class of a pixel painted as background; the classes of nuclei follow from 2."""
 
+PROPOSED = 254
+"""Class of a nucleus that was proposed and that nobody has accepted: it is kept, and nothing is learned from it."""
+
 MAX_CLASS = 254
 """Largest class on disk. 255 means "ignore" in tensors and is refused here."""
+
+ACCEPTED_FROM, ACCEPTED_TO = 30_000, 45_000
+"""Ids, the last one excluded, of nuclei that were proposed and accepted; a nucleus of any other id was drawn."""
 
 MAX_INSTANCE = 2**31 - 1
 """Largest id of a nucleus: what a signed 32-bit layer can hold too."""
 
 MAX_TILE_PIXELS = 2**24
 """Largest tile: 4096 x 4096. Painting on more is slow, and a tile is meant to be finished by a person."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How the nuclei of a tile came about.
+
+    Attributes
+    ----------
+    drawn : int
+        Painted by hand, or corrected.
+    accepted : int
+        Proposed, and accepted.
+    proposed : int
+        Proposed, and neither accepted nor deleted.
+    """
+
+    drawn: int = 0
+    accepted: int = 0
+    proposed: int = 0
+
+    @property
+    def nuclei(self) -> int:
+        """Those that count."""
+        return self.drawn + self.accepted
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +65,8 @@ class TileAnnotation:
     instance : array, (h, w), uint32
         Ids of nuclei; 0 where none is painted.
     classes : array, (h, w), uint8
-        0 unpainted, 1 background, 2 and up the project's classes in their order. A nucleus whose class is unpainted
-        is one of the first class.
+        0 unpainted, 1 background, 2 and up the project's classes in their order, `PROPOSED` where nobody has said yet
+        whether there is a nucleus. A nucleus whose class is unpainted is one of the first class.
     """
 
     instance: NDArray[np.uint32]
@@ -79,8 +109,16 @@ class TileAnnotation:
 
     @property
     def nuclei(self) -> int:
-        """Number of distinct nuclei."""
-        return int(np.count_nonzero(np.unique(self.instance)))
+        """Number of distinct nuclei that were drawn or accepted."""
+        return self.tally.nuclei
+
+    @property
+    def tally(self) -> Tally:
+        """How many nuclei were drawn, accepted as proposed, or not decided on yet."""
+        ids = np.unique(np.where(self.classes == PROPOSED, 0, self.instance))
+        accepted = int(np.count_nonzero((ids >= ACCEPTED_FROM) & (ids < ACCEPTED_TO)))
+        proposed = np.unique(self.instance[self.classes == PROPOSED])
+        return Tally(int(np.count_nonzero(ids)) - accepted, accepted, int(np.count_nonzero(proposed)))
 
     def copy(self) -> TileAnnotation:
         """Return a copy that shares nothing."""

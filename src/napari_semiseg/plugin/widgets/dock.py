@@ -15,6 +15,9 @@ from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QMenu, QScrollArea, QToo
 from napari_semiseg.app.engine_watch import EngineWatch
 from napari_semiseg.app.session import Session
 from napari_semiseg.app.suggestions import Suggestions
+from napari_semiseg.app.tile_proposals import TileProposals
+from napari_semiseg.plugin.corrector import Corrector
+from napari_semiseg.plugin.keys import Keys
 from napari_semiseg.plugin.layers import visible_box
 from napari_semiseg.plugin.proposal import Proposal
 from napari_semiseg.plugin.slide_view import SlideView
@@ -54,8 +57,11 @@ class NucleiDock(QWidget):
         self.viewer = napari_viewer
         self.session = Session()
         self.view = SlideView(self.session, napari_viewer)
+        self.keys = Keys()
         self.tiles = TileLayers(self.session, napari_viewer)
+        self.corrector = Corrector(napari_viewer, self.tiles)
         self.suggestions = Suggestions(self.session)
+        self.proposals = TileProposals(self.session)
         self.proposal = Proposal(self.session, napari_viewer, self.view)
         self.suggestion_layer = SuggestionLayer(self.session, napari_viewer, self.view, self.suggestions)
         self.supervisor = Supervisor(self.session.engine, self, watch=watch)
@@ -85,9 +91,11 @@ class NucleiDock(QWidget):
         self.menu_button = plain_button("☰", "Open or close a project")
         self.menu_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self.slide_panel = SlidePanel(self.session, self.viewer, self.view)
-        self.tiles_panel = TilesPanel(self.session, self.viewer, self.view, self.tiles, self.suggestions)
+        self.tiles_panel = TilesPanel(
+            self.session, self.viewer, self.view, self.tiles, self.suggestions, self.proposals, self.keys
+        )
         self.train_panel = TrainPanel(self.session, self.viewer, self.view)
-        self.review_panel = ReviewPanel(self.session, self.viewer, self.view)
+        self.review_panel = ReviewPanel(self.session, self.viewer, self.view, self.tiles, self.keys)
         self.export_panel = ExportPanel(self.session, self.viewer, self.view)
         self.menu_button.setMenu(self._make_menu())
         head = QHBoxLayout()
@@ -157,10 +165,13 @@ class NucleiDock(QWidget):
         self._save_timer.start(SAVE_MS)
         owners = [
             self.tiles,
+            self.corrector,
+            self.keys,
             self.view,
             self.proposal,
             self.suggestion_layer,
             self.suggestions,
+            self.proposals,
             self.tiles_panel.tool,
             self.train_panel,
             self.review_panel,

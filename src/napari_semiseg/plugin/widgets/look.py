@@ -62,6 +62,8 @@ def style_sheet(theme_name: str) -> str:
     QToolButton::menu-indicator {{ image: none; width: 0; }}
     QListWidget#semisegStrip {{ background: transparent; border: none; }}
     QListWidget#semisegStrip::item {{ padding: 0; margin: 0; border-radius: 4px; color: {c["text"]}; }}
+    QTableWidget#semisegTable {{ background: transparent; border: none; }}
+    QTableWidget#semisegTable::item:selected {{ background: {accent}; color: {accent_text}; }}
     QListWidget#semisegStrip::item:selected {{ background: {accent}; }}
     #semisegMessage {{ background: {c["foreground"]}; border-radius: 4px; border-left: 3px solid {c["highlight"]}; }}
     #semisegMessage[level="info"] {{ border-left: 3px solid {accent}; }}

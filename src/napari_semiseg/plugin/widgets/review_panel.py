@@ -10,6 +10,7 @@ from qtpy.QtWidgets import (
     QGridLayout,
     QHBoxLayout,
     QLabel,
+    QMenu,
     QProgressBar,
     QPushButton,
     QToolButton,
@@ -18,11 +19,20 @@ from qtpy.QtWidgets import (
 )
 from superqt import QLabeledDoubleSlider, QLabeledSlider
 
+from napari_semiseg.app.accuracy import accuracy_words
+from napari_semiseg.app.comparison import Comparison
+from napari_semiseg.app.nuclei_review import NucleiReview
 from napari_semiseg.app.session import Session
 from napari_semiseg.app.words import count
-from napari_semiseg.plugin.peek import KEY_NAME, Peek
+from napari_semiseg.plugin.comparison_layers import ComparisonLayers
+from napari_semiseg.plugin.keys import Keys
+from napari_semiseg.plugin.layers import role
+from napari_semiseg.plugin.nucleus_mark import NucleusMark
+from napari_semiseg.plugin.peek import Peek
+from napari_semiseg.plugin.region_tool import RegionTool
 from napari_semiseg.plugin.result_layers import Picture, ResultLayers
 from napari_semiseg.plugin.slide_view import SlideView
+from napari_semiseg.plugin.tile_layers import TileLayers
 from napari_semiseg.plugin.widgets.look import main_button, plain_button
 from napari_semiseg.plugin.widgets.step import ElidedLabel
 
@@ -42,17 +52,36 @@ class ReviewPanel(QWidget):
     session : Session
     viewer : napari viewer
     view : SlideView
+    tiles : TileLayers
+        Where words on nuclei are written down.
+    keys : Keys
     """
 
     changed = Signal()
 
-    def __init__(self, session: Session, viewer: Any, view: SlideView, parent: QWidget | None = None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        viewer: Any,
+        view: SlideView,
+        tiles: TileLayers,
+        keys: Keys,
+        parent: QWidget | None = None,
+    ) -> None:
         super().__init__(parent)
-        self.session, self.viewer = session, viewer
+        self.session, self.viewer, self.keys = session, viewer, keys
         self.model = session.review
         self.summary, self.done = "", False
         self.layers = ResultLayers(session, viewer, view, self)
-        self.peek = Peek(viewer)
+        self.peek = Peek(viewer, keys)
+        self.tiles = tiles
+        self.nuclei = NucleiReview(session)
+        self.mark = NucleusMark(session, viewer, view)
+        self.region = RegionTool(session, viewer, view)
+        self.view = view
+        self.comparison = Comparison(session)
+        self.comparison_layers = ComparisonLayers(session, viewer, view, self.comparison)
+        self._onward: int | None = None
         self._place = -1
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -70,14 +99,31 @@ class ReviewPanel(QWidget):
         self.model.changed.connect(self._show)
         self.model.split_changed.connect(self._show_split)
         self.model.result_changed.connect(self._first_place)
+        self.nuclei.changed.connect(self._show_nuclei)
+        self.region.changed.connect(self._show_region)
+        self.comparison.changed.connect(self._show_comparison)
+        self.model.result_changed.connect(self.comparison.look)
+        session.image_changed.connect(self._arrived)
+        viewer.layers.events.inserted.connect(self._give_keys)
         self._show_split()
         self._show()
+        self._show_nuclei()
+        self._show_region()
+        self._show_comparison()
 
     def end(self) -> None:
         """Let go of the viewer and of the model."""
         self.model.changed.disconnect(self._show, missing_ok=True)
         self.model.split_changed.disconnect(self._show_split, missing_ok=True)
         self.model.result_changed.disconnect(self._first_place, missing_ok=True)
+        self.viewer.layers.events.inserted.disconnect(self._give_keys)
+        self.nuclei.end()
+        self.mark.end()
+        self.region.end()
+        self.model.result_changed.disconnect(self.comparison.look, missing_ok=True)
+        self.session.image_changed.disconnect(self._arrived, missing_ok=True)
+        self.comparison_layers.end()
+        self.comparison.end()
         self.layers.end()
         self.peek.end()
 
@@ -142,6 +188,9 @@ class ReviewPanel(QWidget):
         column.addLayout(line)
         column.addLayout(grid)
         column.addLayout(self._make_doubt())
+        column.addWidget(self._make_nuclei())
+        column.addLayout(self._make_region())
+        column.addWidget(self._make_comparison())
         return self.result_box
 
     def _make_doubt(self) -> QVBoxLayout:
@@ -153,7 +202,7 @@ class ReviewPanel(QWidget):
         self.next.setToolTip("Go to the next place where the network is unsure, the most doubtful first")
         self.next.clicked.connect(self._next_place)
         self.look = plain_button(
-            "Peek", f"Hold to see the image alone; with a layer of ours selected, hold {KEY_NAME.upper()}"
+            "Peek", f"Hold to see the image alone; with a layer of ours selected, hold {self.keys.of('peek')}"
         )
         self.look.pressed.connect(self.peek.begin)
         self.look.released.connect(self.peek.finish)
@@ -168,7 +217,142 @@ class ReviewPanel(QWidget):
         both.addLayout(second)
         return both
 
+    def _make_nuclei(self) -> QWidget:
+        """Make what goes through the nuclei one by one."""
+        self.begin_nuclei = QPushButton("Nuclei by doubt")
+        self.begin_nuclei.setToolTip("Go through the nuclei, the most doubtful first: each word becomes a label")
+        self.begin_nuclei.clicked.connect(self.nuclei.ask)
+        self.nuclei_box = QWidget()
+        row = QHBoxLayout(self.nuclei_box)
+        row.setContentsMargins(0, 0, 0, 0)
+        self.accept = QPushButton("✓ Accept")
+        self.reject = QPushButton("✕ Reject")
+        self.back = plain_button("◂", "The one before")
+        self.accept.clicked.connect(partial(self._decide, True))
+        self.reject.clicked.connect(partial(self._decide, False))
+        self.back.clicked.connect(partial(self.nuclei.step, -1))
+        for widget in (self.back, self.accept, self.reject):
+            row.addWidget(widget, 0 if widget is self.back else 1)
+        self.nuclei_words = ElidedLabel()
+        self.nuclei_words.setObjectName("semisegHint")
+        whole = QWidget()
+        column = QVBoxLayout(whole)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(3)
+        for widget in (self.begin_nuclei, self.nuclei_box, self.nuclei_words):
+            column.addWidget(widget)
+        return whole
+
+    def _make_comparison(self) -> QWidget:
+        """Make what compares two runs, and what takes the model to the next image."""
+        self.accuracy = QLabel()
+        self.accuracy.setTextFormat(Qt.TextFormat.PlainText)
+        self.accuracy.setObjectName("semisegReason")
+        self.accuracy.setWordWrap(True)
+        self.compare = QToolButton()
+        self.compare.setText("Compare with ▾")
+        self.compare.setToolTip("Segment this image with another run as well, and see where the two differ")
+        self.compare.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self.runs = QMenu(self)
+        self.compare.setMenu(self.runs)
+        self.flip = QPushButton("A/B")
+        self.flip.setToolTip("Show the nuclei of the other run, or again those of this one")
+        self.flip.setCheckable(True)
+        self.flip.clicked.connect(self.comparison_layers.flip)
+        self.onward = QPushButton("Use on the next image")
+        self.onward.setToolTip("Go to the next image of the project, and segment it with this model")
+        self.onward.clicked.connect(self._next_image)
+        self.difference = QLabel()
+        self.difference.setTextFormat(Qt.TextFormat.PlainText)
+        self.difference.setObjectName("semisegHint")
+        self.difference.setWordWrap(True)
+        row = QHBoxLayout()
+        for widget in (self.compare, self.flip, self.onward):
+            row.addWidget(widget)
+        whole = QWidget()
+        column = QVBoxLayout(whole)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(3)
+        column.addWidget(self.accuracy)
+        column.addLayout(row)
+        column.addWidget(self.difference)
+        return whole
+
+    def _make_region(self) -> QHBoxLayout:
+        self.draw_region = QPushButton("Measure a region")
+        self.draw_region.setToolTip("Draw around it: nuclei, nuclei per mm², and the share that DAB stains")
+        self.draw_region.setCheckable(True)
+        self.draw_region.clicked.connect(self.region.switch)
+        self.copy = plain_button("⧉", "Copy the figures")
+        self.copy.clicked.connect(self.region.copy)
+        self.figures = QLabel()
+        self.figures.setTextFormat(Qt.TextFormat.PlainText)
+        self.figures.setWordWrap(True)
+        row = QHBoxLayout()
+        row.addWidget(self.draw_region)
+        row.addWidget(self.figures, 1)
+        row.addWidget(self.copy)
+        return row
+
     # ---- doing ----
+
+    def _decide(self, accepted: bool, *_: object) -> None:
+        self.nuclei.decide(accepted, self.tiles.decide)
+
+    def _next_image(self) -> None:
+        """Take the model to the next image of the project."""
+        images, index = self.session.project.images, self.session.image_index
+        if index is None or index + 1 >= len(images):
+            self.session.tell("There is no further image in this project: open one and press Start, then Segment.")
+            return
+        self._onward = index + 1
+        self.view.show_image(index + 1)
+
+    def _arrived(self) -> None:
+        if self._onward is not None and self.session.image_index == self._onward:
+            self._onward = None
+            self.model.request_predict()
+
+    def _show_comparison(self) -> None:
+        found = self.comparison
+        self.runs.clear()
+        for run in found.runs:
+            self.runs.addAction(run.words.replace("&", "&&"), partial(found.compare, run.path))
+        self.compare.setEnabled(bool(found.runs) and not found.waiting)
+        self.flip.setVisible(found.difference is not None)
+        self.flip.setChecked(self.comparison_layers.showing_other)
+        self.difference.setText(found.words)
+        self.difference.setVisible(bool(found.words))
+        record = self.session.training.record
+        self.accuracy.setText(accuracy_words(record.regions, record.threshold_dice.last))
+
+    def _give_keys(self, event: Any) -> None:
+        """Bind the keys of the nuclei of a result."""
+        if role(event.value) in ("nuclei", "confidence"):
+            calls = {
+                "accept": lambda _: self._decide(True),
+                "delete": lambda _: self._decide(False),
+                "next_tile": lambda _: self.nuclei.step(1),
+                "previous_tile": lambda _: self.nuclei.step(-1),
+            }
+            self.keys.bind(event.value, calls)
+
+    def _show_nuclei(self) -> None:
+        found = self.nuclei
+        self.begin_nuclei.setText("Looking…" if found.waiting else "Nuclei by doubt")
+        self.begin_nuclei.setEnabled(not found.waiting)
+        self.begin_nuclei.setVisible(found.current is None)
+        self.nuclei_box.setVisible(found.current is not None)
+        self.nuclei_words.setVisible(found.current is not None)
+        self.nuclei_words.setText(found.words)
+        self.accept.setToolTip(f"This is a nucleus; with the layer of nuclei selected: {self.keys.of('accept')}")
+        self.reject.setToolTip(f"There is no nucleus here; with the layer of nuclei selected: {self.keys.of('delete')}")
+        self.mark.show(found.current)
+
+    def _show_region(self) -> None:
+        self.draw_region.setChecked(self.region.drawing)
+        self.figures.setText(self.region.words)
+        self.copy.setVisible(bool(self.region.words))
 
     def _choose_picture(self, picture: Picture, shown: bool) -> None:
         self.layers.show_picture(picture if shown else "")

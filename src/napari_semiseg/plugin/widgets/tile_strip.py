@@ -54,7 +54,7 @@ class TileStrip(QListWidget):
             item = self.item(row)
             item.setToolTip(words.get(tile.id, tile.id))
             item.setData(Qt.ItemDataRole.AccessibleTextRole, words.get(tile.id, tile.id))
-            item.setIcon(self._icon(tile))
+            item.setIcon(self.icon(tile))
             item.setSelected(tile.id == selected)
             if tile.id == selected:
                 self.setCurrentItem(item)
@@ -66,7 +66,7 @@ class TileStrip(QListWidget):
         self._pictures[tile.id] = picture
         for row in range(self.count()):
             if self.item(row).data(Qt.ItemDataRole.UserRole) == tile.id:
-                self.item(row).setIcon(self._icon(tile))
+                self.item(row).setIcon(self.icon(tile))
 
     def pictured(self) -> set[str]:
         """Return the tiles that have a thumbnail."""
@@ -88,7 +88,8 @@ class TileStrip(QListWidget):
         if items:
             self.chosen.emit(items[0].data(Qt.ItemDataRole.UserRole))
 
-    def _icon(self, tile: Tile) -> QIcon:
+    def icon(self, tile: Tile) -> QIcon:
+        """Return a tile's thumbnail with the mark of its state."""
         pixmap = QPixmap(SIDE, SIDE)
         pixmap.fill(Qt.GlobalColor.darkGray)
         painter = QPainter(pixmap)

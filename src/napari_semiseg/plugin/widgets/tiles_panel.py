@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 from qtpy.QtCore import QSize, Qt, QTimer, Signal
+from qtpy.QtGui import QImage, QPixmap
 from qtpy.QtWidgets import (
     QButtonGroup,
     QFrame,
@@ -21,19 +24,23 @@ from qtpy.QtWidgets import (
 )
 from superqt import QFlowLayout
 
+from napari_semiseg.app import corrections
 from napari_semiseg.app.session import Session
 from napari_semiseg.app.suggestions import Suggestions
+from napari_semiseg.app.tile_proposals import TileProposals
+from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
-from napari_semiseg.plugin.keys import KEYS
+from napari_semiseg.plugin.keys import Keys
 from napari_semiseg.plugin.layers import of_role, pixels, tag
 from napari_semiseg.plugin.slide_view import SlideView
 from napari_semiseg.plugin.tile_layers import BACKGROUND_COLOR, TileLayers
 from napari_semiseg.plugin.tile_tool import TileTool
 from napari_semiseg.plugin.widgets.look import dot_icon, main_button, plain_button
-from napari_semiseg.plugin.widgets.step import ElidedLabel
+from napari_semiseg.plugin.widgets.step import ElidedLabel, as_plain_tooltip
 from napari_semiseg.plugin.widgets.tile_strip import TileStrip, thumbnail
+from napari_semiseg.plugin.widgets.tile_table import Row, TileTable
 from napari_semiseg.project.schema import ClassSpec, Tile
-from napari_semiseg.project.tile_annotation import BACKGROUND
+from napari_semiseg.project.tile_annotation import BACKGROUND, Tally
 
 CLASS_COLORS = ("#f0e442", "#56b4e9", "#009e73", "#e69f00", "#0072b2", "#d55e00", "#cc79a7")
 """Okabe and Ito's colors in the order that new classes take them: first those that brown and pink tissue has not."""
@@ -56,6 +63,8 @@ class TilesPanel(QWidget):
     view : SlideView
     layers : TileLayers
     suggestions : Suggestions
+    proposals : TileProposals
+    keys : Keys
     """
 
     changed = Signal()
@@ -67,14 +76,17 @@ class TilesPanel(QWidget):
         view: SlideView,
         layers: TileLayers,
         suggestions: Suggestions,
+        proposals: TileProposals,
+        keys: Keys,
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
         self.session, self.viewer, self.view, self.layers = session, viewer, view, layers
-        self.suggestions = suggestions
+        self.suggestions, self.proposals, self.keys = suggestions, proposals, keys
         self.tool = TileTool(session, viewer, view)
         self.summary, self.done = "", False
         self._stale: set[str] = set()
+        self._regions: dict[str, float] = {}
         self._pens = QButtonGroup(self)
         self._pens.setExclusive(True)
 
@@ -84,6 +96,12 @@ class TilesPanel(QWidget):
         self.reason.setTextFormat(Qt.TextFormat.PlainText)
         self.strip = TileStrip()
         self.strip.chosen.connect(self._choose)
+        self.table = TileTable()
+        self.table.chosen.connect(self._choose)
+        self.as_table = plain_button("☷", "Show the tiles as a table: sort it by a click on a heading")
+        self.as_table.setCheckable(True)
+        self.as_table.toggled.connect(self._show)
+        layers.order = lambda: self.table.order() if self.as_table.isChecked() else []
         self.add = main_button("Add tile", "Click here, then on the image: a small square to paint nuclei in")
         self.add.setCheckable(True)
         self.add.clicked.connect(self.tool.switch)
@@ -98,12 +116,13 @@ class TilesPanel(QWidget):
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self.add, 1)
         row.addWidget(self.suggest)
+        row.addWidget(self.as_table)
         row.addWidget(self.more)
 
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(5)
-        for widget in (self.reason, self.strip):
+        for widget in (self.reason, self.strip, self.table):
             layout.addWidget(widget)
         layout.addLayout(row)
         layout.addWidget(self._make_suggestion())
@@ -112,11 +131,16 @@ class TilesPanel(QWidget):
         project = session.project
         for signal in (project.tiles_changed, project.selected_changed, project.opened, project.closed):
             signal.connect(self._show)
+        session.training.curves_changed.connect(self._show_scores)
         project.classes_changed.connect(self._show_classes)
         project.annotated.connect(self._mark_stale)
         session.image_changed.connect(self._show_image)
         layers.pen_changed.connect(self._show_pen)
         self.tool.changed.connect(self._show_tool)
+        layers.correcting_changed.connect(self._show_pen)
+        layers.added.connect(self._give_keys)
+        proposals.changed.connect(self._show_proposing)
+        keys.changed.connect(self._show_keys)
         suggestions.changed.connect(self._show_suggestion)
         self._timer = QTimer(self)
         self._timer.setInterval(1500)
@@ -125,6 +149,7 @@ class TilesPanel(QWidget):
         self._show_classes()
         self._show()
         self._show_suggestion()
+        self._show_keys()
 
     # ---- parts ----
 
@@ -160,6 +185,8 @@ class TilesPanel(QWidget):
         self.why = QLabel()
         self.why.setTextFormat(Qt.TextFormat.PlainText)
         self.why.setWordWrap(True)
+        self.look = QLabel()
+        self.look.setFixedSize(PICTURE, PICTURE)
         self.take = QPushButton("Add this tile")
         self.take.clicked.connect(self._take_suggestion)
         self.skip = QPushButton("Show another")
@@ -170,7 +197,10 @@ class TilesPanel(QWidget):
         row.addWidget(self.take, 1)
         row.addWidget(self.skip)
         row.addWidget(close)
-        column.addWidget(self.why)
+        seen = QHBoxLayout()
+        seen.addWidget(self.look)
+        seen.addWidget(self.why, 1)
+        column.addLayout(seen)
         column.addLayout(row)
         return self.card
 
@@ -186,10 +216,8 @@ class TilesPanel(QWidget):
         self._pen_row.setHorizontalSpacing(2)
         self._pen_row.setVerticalSpacing(2)
         self.complete = QPushButton("Mark complete")
-        self.complete.setToolTip("Every nucleus of this tile is painted: what is left is background (Shift+C)")
         self.complete.clicked.connect(self._complete)
         self.from_proposal = QPushButton("Start from proposal")
-        self.from_proposal.setToolTip("Paint what is proposed into this tile, to be corrected; undo takes it back")
         self.from_proposal.clicked.connect(self._from_proposal)
         self.tile_more = plain_button("⋯", "More about this tile")
         self.tile_more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
@@ -205,17 +233,23 @@ class TilesPanel(QWidget):
         row.addWidget(self.complete, 1)
         row.addWidget(self.from_proposal, 1)
         row.addWidget(self.tile_more)
-        self.hint = QLabel(
-            "Drag to paint, or right-click and move around a nucleus: back at the start it is filled. "
-            "A stroke on free ground is a new nucleus. N: a new one even there. B: background."
-        )
-        self.hint.setObjectName("semisegHint")
-        self.hint.setWordWrap(True)
-        self.hint.setToolTip("\n".join(f"{key}: {what}" for key, what in KEYS.items()))
+        self.hint, self.key_list = QLabel(), QLabel()
+        for label in (self.hint, self.key_list):
+            label.setObjectName("semisegHint")
+            label.setTextFormat(Qt.TextFormat.PlainText)
+            label.setWordWrap(True)
+        self.show_keys = plain_button("Keys", "Show what each key does; change them in napari's preferences")
+        self.show_keys.setCheckable(True)
+        self.show_keys.toggled.connect(self.key_list.setVisible)
+        self.key_list.setVisible(False)
+        below = QHBoxLayout()
+        below.addWidget(self.hint, 1)
+        below.addWidget(self.show_keys, 0, Qt.AlignmentFlag.AlignTop)
         column.addWidget(self.tile_name)
         column.addWidget(self.pens)
         column.addLayout(row)
-        column.addWidget(self.hint)
+        column.addLayout(below)
+        column.addWidget(self.key_list)
         return self.tile_box
 
     # ---- showing ----
@@ -243,7 +277,10 @@ class TilesPanel(QWidget):
         judges = project.validation
         words = {tile.id: self._words(tile, tile.id in judges) for tile in tiles}
         self.strip.show_tiles(tiles, project.selected, words)
-        self.strip.setVisible(bool(tiles))
+        self.strip.setVisible(bool(tiles) and not self.as_table.isChecked())
+        self.table.setVisible(bool(tiles) and self.as_table.isChecked())
+        self.as_table.setVisible(bool(tiles))
+        self._show_table(tiles, judges)
         tile = project.tile(project.selected)
         self.tile_box.setVisible(tile is not None and not why)
         if tile is not None:
@@ -257,11 +294,42 @@ class TilesPanel(QWidget):
         self._renew_thumbnails()
         self.changed.emit()
 
+    def _show_table(self, tiles: list[Tile], judges: set[str]) -> None:
+        if not self.as_table.isChecked():
+            return
+        training = self.session.training
+        scores = training.record.regions
+        tallies = self.session.project.tallies
+        rows = [
+            Row(
+                tile,
+                tallies.get(tile.id, Tally()),
+                tile.id in judges,
+                scores.get(tile.id, math.nan),
+                training.active and tile.id in training.unseen,
+            )
+            for tile in tiles
+        ]
+        self.table.show_rows(rows, self.session.project.selected, {tile.id: self.strip.icon(tile) for tile in tiles})
+
     def _words(self, tile: Tile, judges: bool) -> str:
         count = self.session.project.counts.get(tile.id, 0)
         nuclei = f"{count} nucleus" if count == 1 else f"{count} nuclei"
+        tally = self.session.project.tallies.get(tile.id)
+        nuclei += f" · {tally.proposed} proposed" if tally and tally.proposed else ""
         note = " · for validation" if judges else ""
         return f"Tile {tile.id} · {tile.status}{note} · {nuclei} — {_STATUS_WORDS[tile.status]}"
+
+    def _show_scores(self) -> None:
+        """Show new scores in the table; curves change far more often."""
+        regions = self.session.training.record.regions
+        if regions is not self._regions:
+            self._regions = regions
+            self._renew_table()
+
+    def _renew_table(self) -> None:
+        if self.session.image_index is not None:
+            self._show_table(self._tiles(), self.session.project.validation)
 
     def _show_image(self) -> None:
         self.strip.forget()
@@ -280,6 +348,7 @@ class TilesPanel(QWidget):
         kinds = [
             (BACKGROUND + 1 + index, spec.name, spec.color) for index, spec in enumerate(self.session.project.classes)
         ]
+        self.correct = None
         for kind, name, color in [*kinds, (BACKGROUND, "background", BACKGROUND_COLOR)]:
             button = QToolButton()
             button.setObjectName("semisegPen")
@@ -297,11 +366,42 @@ class TilesPanel(QWidget):
             button.clicked.connect(lambda _=False, kind=kind: self.layers.choose_pen(kind))
             self._pens.addButton(button)
             self._pen_row.addWidget(button)
+        self.correct = QToolButton()
+        self.correct.setObjectName("semisegPen")
+        self.correct.setCheckable(True)
+        self.correct.setText("correct")
+        self.correct.setProperty("kind", _CORRECTING)
+        self.correct.clicked.connect(lambda: self.layers.correct(True))
+        self._pens.addButton(self.correct)
+        self._pen_row.addWidget(self.correct)
         self._show_pen()
 
     def _show_pen(self) -> None:
+        chosen = _CORRECTING if self.layers.correcting else self.layers.pen
         for button in self._pens.buttons():
-            button.setChecked(button.property("kind") == self.layers.pen)
+            button.setChecked(button.property("kind") == chosen)
+        self.hint.setText(_GESTURES if self.layers.correcting else _STROKES)
+        self._show_keys()
+
+    def _show_keys(self) -> None:
+        key = self.keys.of
+        self.key_list.setText(self.keys.words)
+        self.hint.setToolTip(as_plain_tooltip(self.keys.words))
+        self.complete.setToolTip(
+            "Every nucleus of this tile is there: what is proposed is accepted, the rest is background "
+            f"({key('complete')})"
+        )
+        self.from_proposal.setToolTip(
+            "Get nuclei from the network, or before there is one from the threshold. They count once they are "
+            f"accepted, one by one or all with “Mark complete” ({key('propose')})"
+        )
+        self.correct.setToolTip(f"Accept, delete, cut, join, redraw nuclei, each with one gesture ({key('correct')})")
+        self.suggest.setToolTip(f"Show the place that would teach the most, with the reason ({key('suggest')})")
+
+    def _show_proposing(self) -> None:
+        waiting = bool(self.proposals.waiting)
+        self.from_proposal.setText("Looking…" if waiting else "Start from proposal")
+        self.from_proposal.setEnabled(not waiting)
 
     def _show_suggestion(self) -> None:
         found = self.suggestions
@@ -313,6 +413,23 @@ class TilesPanel(QWidget):
             self.skip.setVisible(found.left > 0)
             y0, x0, y1, x1 = found.current.box
             self.viewer.scene.camera.center = (0, *self.view.placement.to_world((y0 + y1) / 2, (x0 + x1) / 2))
+            self._draw_suggestion(found.current.box)
+
+    def _draw_suggestion(self, box: Box) -> None:
+        """Draw the thumbnail of the place on offer, in the background: it may have to be read from a slide."""
+        self.look.clear()
+        layer = self.view.layer
+
+        def show(picture: Any) -> None:
+            if self.suggestions.current is not None and self.suggestions.current.box == box:
+                height, width = picture.shape[:2]
+                image = QImage(picture.data, width, height, 3 * width, QImage.Format.Format_RGB888)
+                self.look.setPixmap(QPixmap.fromImage(image.scaled(PICTURE, PICTURE)))
+
+        def failed(error: Exception) -> None:
+            self.session.tell(f"The suggested place cannot be drawn: {error}", "warning")
+
+        self.session.background.submit(lambda: thumbnail(pixels(layer, box), None, "#000000"), show, failed)
 
     def _renew_thumbnails(self) -> None:
         """Draw the thumbnails of what was painted, in the background, a few at a time."""
@@ -335,9 +452,13 @@ class TilesPanel(QWidget):
 
         self.session.background.submit(
             lambda: thumbnail(pixels(layer, tile.box), labels, color),
-            lambda picture: self.strip.set_picture(tile, picture),
+            lambda picture: self._set_picture(tile, picture),
             failed,
         )
+
+    def _set_picture(self, tile: Tile, picture: Any) -> None:
+        self.strip.set_picture(tile, picture)
+        self._renew_table()
 
     def _mark_stale(self, tile_id: str) -> None:
         self._stale.add(tile_id)
@@ -350,6 +471,23 @@ class TilesPanel(QWidget):
         except InputError as error:
             self.session.tell(str(error), "warning")
 
+    def _give_keys(self, layer: Any) -> None:
+        """Bind the keys of a tile that can be painted in."""
+        tiles = self.layers
+        calls = {
+            "next_tile": lambda: self._choose(tiles.step_to(1)),
+            "previous_tile": lambda: self._choose(tiles.step_to(-1)),
+            "complete": self._complete,
+            "propose": self._from_proposal,
+            "correct": lambda: tiles.correct(not tiles.correcting),
+            "accept": lambda: tiles.correct_at_cursor(corrections.accept),
+            "delete": lambda: tiles.correct_at_cursor(corrections.delete),
+            "new_nucleus": tiles.next_nucleus,
+            "background": lambda: tiles.choose_pen(BACKGROUND + 1 if tiles.pen == BACKGROUND else BACKGROUND),
+            "suggest": lambda: self._take_suggestion() if self.suggestions.current else self._suggest(),
+        }
+        self.keys.bind(layer, {name: _ignoring(call) for name, call in calls.items()})
+
     def _choose(self, tile_id: str) -> None:
         self.session.project.select(tile_id)
         tile = self.session.project.tile(tile_id)
@@ -360,8 +498,17 @@ class TilesPanel(QWidget):
     def _complete(self) -> None:
         project = self.session.project
         tile = project.tile(project.selected)
-        if tile is not None:
-            self._try(project.set_status, tile.id, "sparse" if tile.status == "complete" else "complete")
+        try:
+            take_back = self.layers.complete()
+        except InputError as error:
+            self.session.tell(str(error), "warning")
+            return
+        if take_back is not None:
+            now = project.tile(tile.id)
+            self.session.tell(
+                f"Tile {tile.id} is {now.status}: {_STATUS_WORDS[now.status]}.",
+                actions=(("Undo", lambda: self._try(take_back)),),
+            )
 
     def _exclude(self) -> None:
         project = self.session.project
@@ -416,18 +563,24 @@ class TilesPanel(QWidget):
         self._try(self.suggestions.take)
 
     def _from_proposal(self) -> None:
+        """Take what is shown already, or ask the engine."""
         tile = self.session.project.tile(self.session.project.selected)
-        for layer in reversed([*of_role(self.viewer, "proposal"), *of_role(self.viewer, "nuclei")]):
+        if tile is None or self.proposals.waiting:
+            return
+        training = self.session.training
+        shown = () if training.active else ("nuclei",) if training.run is not None else ("proposal",)
+        for layer in (layer for role in shown for layer in of_role(self.viewer, role)):
             origin = tuple(tag(layer).get("origin", (0, 0)))
             if (
                 tag(layer).get("image", tile.image) != tile.image
                 or tag(layer).get("downsample", 1) != 1
                 or layer.multiscale
+                or not Box.whole(layer.data.shape).shifted(*origin).contains(tile.box)
             ):
                 continue
             self._try(self.layers.take_over, layer.data, origin)
             return
-        self.session.tell("There is no proposal for this image at full size yet: wait for it, or paint by hand.")
+        self._try(self.proposals.ask, tile.id, self.layers.take_over)
 
     def _add_class(self) -> None:
         name, given = QInputDialog.getText(self, "A class of nuclei", "Name of the class")
@@ -450,6 +603,26 @@ class TilesPanel(QWidget):
         self.tool.end()
 
 
+def _ignoring(call: Callable[[], object]) -> Callable[[Any], None]:
+    """Make a key's call of something that needs no layer; napari asks such calls for their names."""
+
+    def press(layer: Any) -> None:
+        call()
+
+    return press
+
+
+PICTURE = 64
+"""Side of the thumbnail of a suggested place, in pixels of the screen."""
+_CORRECTING = -1  # what the button for it has in the place of a class
+_STROKES = (
+    "Drag to paint, or right-click and move around a nucleus: back at the start it is filled. "
+    "A stroke on free ground is a new nucleus."
+)
+_GESTURES = (
+    "White is proposed. Click on it: accept. Right-click: delete. Draw across: cut in two. From one into another: "
+    "join. Around it: redraw. Outside the tile a drag moves the view."
+)
 _FIRST_TILE = (
     "Add a tile and paint its nuclei, or go on without: training then needs no label at all. "
     "Three to five tiles already help much."

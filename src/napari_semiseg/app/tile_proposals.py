@@ -1,0 +1,117 @@
+"""Proposed nuclei for one tile, from the best that there is just now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from psygnal import Signal
+
+from napari_semiseg.app.session import Session
+from napari_semiseg.blocks import Box
+from napari_semiseg.errors import InputError
+from napari_semiseg.events import Event, Failed, Finished, Warned, Written
+
+Take = Callable[[NDArray[Any], tuple[int, int]], object]
+
+
+class TileProposals:
+    """Asks for the nuclei of a tile: the network that is being trained, the newest run, or else the threshold.
+
+    Attributes
+    ----------
+    waiting : str
+        Id of the tile whose nuclei were asked for; "" for none.
+    """
+
+    changed = Signal()
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.waiting = ""
+        self._take: Take | None = None
+        session.engine.received.connect(self._hear_training)
+        session.engine.events["lost_job"].connect(self._give_up)
+        session.project.closed.connect(self._give_up)
+        session.image_changed.connect(self._give_up)
+
+    def ask(self, tile_id: str, take: Take) -> None:
+        """Have the nuclei of a tile found; `take` gets labels (h, w) and where they begin (y, x), in pixels.
+
+        A training that runs answers between two steps. Another job is waited for.
+
+        Raises
+        ------
+        InputError
+            If there is no such tile.
+        """
+        project, training = self.session.project, self.session.training
+        tile, folder = project.tile(tile_id), project.folder
+        if tile is None or folder is None:
+            raise InputError("No tile is selected: click on one, or add one.")
+        self.waiting, self._take = tile_id, take
+        out = folder.predictions_dir / ".proposal"
+        if training.state in ("running", "paused") and training.record.step > 0:
+            out.mkdir(parents=True, exist_ok=True)
+            box = (tile.box.y0, tile.box.x0, tile.box.y1, tile.box.x1)
+            self.session.engine.propose(tile.image, box, str(out / "nuclei.npy"))
+        else:
+            args: dict[str, Any] = {"image": folder.source_path(tile.image), "out": str(out), "box": list(tile.box)}
+            args |= {"mpp": project.images[tile.image].mpp} if project.images[tile.image].mpp else {}
+            if training.run is not None:
+                device = training.setup.device
+                args |= {"run": str(training.run)} | ({} if device == "auto" else {"device": device})
+            self.session.ask("propose", args, self._hear)
+        self.changed.emit()
+
+    def end(self) -> None:
+        """Hear nothing more."""
+        self.waiting, self._take = "", None
+        self.session.engine.received.disconnect(self._hear_training, missing_ok=True)
+
+    def _hear_training(self, job: str, event: Event) -> None:
+        """Take what the running training has found; where it ended before, ask again."""
+        if not self.waiting or job != self.session.training.job:
+            return
+        if isinstance(event, Written) and event.what == "nuclei":
+            self._hear(event)
+        elif isinstance(event, Warned):
+            self._give_up()
+        elif isinstance(event, Finished | Failed) and self._take is not None:
+            self.ask(self.waiting, self._take)
+
+    def _hear(self, event: Event) -> None:
+        match event:
+            case Written("nuclei", path, facts) if self._take is not None:
+                take, tile_id = self._take, self.waiting
+                self.waiting, self._take = "", None
+                box = Box(*facts["box"])
+                self.session.background.submit(
+                    lambda: np.load(Path(path), allow_pickle=False),
+                    lambda labels: self._hand_over(tile_id, take, labels, box),
+                    self._fail,
+                )
+                self.changed.emit()
+            case Failed(message, _, detail):
+                self._give_up()
+                self.session.tell(message, "error", details=detail)
+
+    def _hand_over(self, tile_id: str, take: Take, labels: NDArray[Any], box: Box) -> None:
+        if self.session.project.selected != tile_id:
+            return
+        try:
+            take(labels, (box.y0, box.x0))
+        except InputError as error:
+            self.session.tell(str(error), "warning")
+
+    def _give_up(self) -> None:
+        self.waiting, self._take = "", None
+        self.changed.emit()
+
+    def _fail(self, error: Exception) -> None:
+        if not isinstance(error, OSError | ValueError):
+            raise error
+        self.session.tell(f"The proposed nuclei cannot be read ({error}): ask for them again.", "error")

@@ -1,0 +1,202 @@
+"""Proposed nuclei in a tile, and the gestures that correct them."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from napari.layers import Labels
+from napari.utils.events import EventedModel
+from npe2 import PluginManifest
+
+from napari_semiseg.app.painting import PROPOSED_FROM
+from napari_semiseg.plugin import keys as keys_module
+from napari_semiseg.plugin.keys import ACTIONS, Keys
+from napari_semiseg.plugin.layers import of_role
+from napari_semiseg.project.folder import ProjectFolder
+from napari_semiseg.project.tile_annotation import ACCEPTED_FROM, Tally
+
+
+@pytest.fixture
+def proposed(open_dock, tissue, tmp_path):
+    """A tile of 100 x 100 with three proposed nuclei: two side by side at the top, one at the bottom."""
+    hands = open_dock(tissue)
+    hands.dock.view.choose_target(tmp_path / "case.semiseg")
+    hands.press(hands.dock.slide_panel.start)
+    hands.wait(lambda: hands.dock.view.started, "the start")
+    hands.project.add_tile(0, center=(200, 200), side=100)
+    labels = np.zeros((512, 512), np.uint32)
+    labels[160:180, 160:180] = 5
+    labels[160:180, 184:204] = 9
+    labels[210:230, 170:190] = 12
+    hands.dock.tiles.take_over(labels, (0, 0))
+    return hands
+
+
+def layer_of(hands):
+    return hands.dock.tiles.layer(hands.project.selected)
+
+
+def tally_on_disk(hands) -> Tally:
+    hands.saved()
+    return ProjectFolder.open(hands.project.path, read_only=True).annotation(hands.project.selected).tally
+
+
+def test_what_is_proposed_waits_for_a_word_and_survives(proposed):
+    assert proposed.dock.tiles.correcting
+    assert tally_on_disk(proposed) == Tally(proposed=3)
+    assert proposed.project.counts[proposed.project.selected] == 0
+    assert "0 nuclei · 3 proposed" in proposed.dock.tiles_panel.tile_name.text()
+
+
+def test_each_gesture_of_the_mouse_is_one_entry_of_the_undo_history(proposed):
+    layer = layer_of(proposed)
+    proposed.click(170, 170)  # accept
+    proposed.stroke([(206, 180), (220, 181), (234, 180)])  # cut
+    proposed.stroke([(170, 170), (170, 182), (170, 194)])  # join
+    assert tally_on_disk(proposed) == Tally(drawn=3)
+    proposed.stroke([(215, 174)], button=2)  # delete
+    assert tally_on_disk(proposed) == Tally(drawn=2)
+
+    layer.undo()
+    assert tally_on_disk(proposed) == Tally(drawn=3)
+    layer.undo()
+    layer.undo()
+    assert tally_on_disk(proposed) == Tally(accepted=1, proposed=2)
+    assert layer.data[170 - 150, 170 - 150] == ACCEPTED_FROM
+    layer.undo()
+    layer.undo()
+    assert not layer.data.any()
+
+
+def test_going_around_a_nucleus_draws_it_anew_and_the_trail_is_gone_afterwards(proposed):
+    turns = np.linspace(0, 2 * np.pi, 25)
+    proposed.stroke([(220 + 14 * np.sin(turn), 180 + 14 * np.cos(turn)) for turn in turns])
+
+    layer = layer_of(proposed)
+    assert (layer.data == 1).sum() > 500
+    assert layer.data[210 - 150, 170 - 150] == 0
+    assert not of_role(proposed.viewer, "gesture")
+    assert proposed.viewer.layers.selection.active == layer
+
+
+def test_marking_complete_accepts_the_rest_and_what_is_drawn_is_told_apart(proposed):
+    proposed.stroke([(206, 180), (234, 180)])
+    proposed.press(proposed.dock.tiles_panel.complete)
+
+    assert proposed.project.tile(proposed.project.selected).status == "complete"
+    assert tally_on_disk(proposed) == Tally(drawn=2, accepted=2)
+
+
+def test_keys_correct_the_nucleus_below_the_mouse(proposed):
+    layer, viewer = layer_of(proposed), proposed.viewer.__wrapped__
+    viewer.cursor.position = (170, 170)
+    press(layer, "A")
+    viewer.cursor.position = (220, 180)
+    press(layer, "D")
+    assert tally_on_disk(proposed) == Tally(accepted=1, proposed=1)
+
+    press(layer, "C")
+    assert layer.mode == "paint"
+    assert layer.contour == 0
+    press(layer, "Shift-C")
+    assert proposed.project.tile(proposed.project.selected).status == "complete"
+
+
+def test_keys_go_from_tile_to_tile(proposed):
+    first = proposed.project.selected
+    second = proposed.project.add_tile(0, center=(400, 400), side=100).id
+    layer = layer_of(proposed)
+    press(layer, "N")
+    assert proposed.project.selected == first
+    assert proposed.viewer.layers.selection.active == layer_of(proposed)
+    np.testing.assert_allclose(proposed.viewer.scene.camera.center[-2:], (200, 200))
+    press(layer_of(proposed), "P")
+    assert proposed.project.selected == second
+
+
+def test_a_brush_on_a_proposed_nucleus_makes_it_a_drawn_one(proposed):
+    proposed.dock.tiles.correct(False)
+    proposed.stroke([(170, 170), (176, 170)])
+
+    data = layer_of(proposed).data
+    assert not (data == PROPOSED_FROM).any()
+    assert tally_on_disk(proposed) == Tally(drawn=1, proposed=2)
+
+
+def test_the_opacity_that_somebody_chose_is_given_back(proposed):
+    layer = layer_of(proposed)
+    assert layer.opacity == 1
+    proposed.dock.tiles.correct(False)
+    layer.opacity = 0.3
+    proposed.dock.tiles.correct(True)
+    proposed.project.add_tile(0, center=(400, 400), side=100)
+    assert layer.opacity == 0.3
+
+
+def test_a_tool_of_napari_ends_correcting_and_the_dock_shows_it(proposed):
+    layer = layer_of(proposed)
+    layer.mode = "erase"
+
+    assert not proposed.dock.tiles.correcting
+    assert not proposed.dock.tiles_panel.correct.isChecked()
+    assert layer.contour == 0
+
+
+def test_proposed_nuclei_are_there_after_opening_the_project_again(proposed, open_dock):
+    tally_on_disk(proposed)
+    before, path = layer_of(proposed).data.copy(), proposed.project.path
+    proposed.click(170, 170)
+    proposed.dock.leave()
+    again = open_dock()
+    again.dock.view.open_project(path)
+    again.wait(lambda: of_role(again.viewer, "annotation"), "the tile")
+
+    data = of_role(again.viewer, "annotation")[0].data
+    assert (data >= PROPOSED_FROM).sum() == 2 * (before == PROPOSED_FROM).sum()
+    assert (data == ACCEPTED_FROM).sum() == 400
+
+
+def test_closing_the_dock_releases_all_keys(proposed):
+    layer = layer_of(proposed)
+    assert any(layer.keymap.values())
+    proposed.dock.leave()
+    assert not any(layer.keymap.values())
+
+
+def test_the_manifest_offers_every_key():
+    pages = PluginManifest.from_file(files("napari_semiseg") / "napari.yaml").contributions.configurations
+    offered = {name: (entry.default, entry.description.lower()) for name, entry in pages["keys"].properties.items()}
+    assert offered == {action.name: (action.key, action.does.lower()) for action in ACTIONS}
+
+
+def test_keys_are_those_of_the_preferences(monkeypatch):
+    class Page(EventedModel):
+        next_tile: str = "N"
+        previous_tile: str = "nonsense-key"
+        delete: str = "D"
+
+    page = Page()
+    monkeypatch.setattr(keys_module, "get_plugin_settings", lambda name: SimpleNamespace(keys=page))
+    keys = Keys()
+    pressed = []
+    layer = Labels(np.zeros((4, 4), np.uint8))
+    keys.bind(layer, {name: lambda _, name=name: pressed.append(name) for name in ("next_tile", "delete")})
+    page.next_tile = "K"
+    press(layer, "K")
+    page.delete = "K"  # taken already
+    press(layer, "D")
+    assert pressed == ["next_tile", "delete"]
+    assert (keys.of("next_tile"), keys.of("previous_tile"), keys.of("delete")) == ("K", "P", "D")
+    assert "K: go to the next tile" in keys.words
+    keys.end()
+    assert not any(layer.keymap.values())
+
+
+def press(layer, key: str) -> None:
+    """Press a key in a layer."""
+    found = [call for bound, call in layer.keymap.items() if str(bound).replace("+", "-") == key]
+    assert len(found) == 1
+    found[0](layer)
