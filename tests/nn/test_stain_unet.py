@@ -9,8 +9,8 @@ import torch
 from napari_semiseg.blocks import Box
 from napari_semiseg.engine.infer import at_image, confidence_map
 from napari_semiseg.io.images import from_array
-from napari_semiseg.nn.stain_scale import UNITS, StainScale
-from napari_semiseg.nn.stain_unet import StainUNet, find_scale, with_own_scale
+from napari_semiseg.nn.stain_scale import UNITS, StainScale, own_channel
+from napari_semiseg.nn.stain_unet import StainUNet, find_scale
 from napari_semiseg.nn.turned import TurnAveraged
 from napari_semiseg.samples import immunohistochemistry
 
@@ -45,13 +45,19 @@ def test_a_slide_that_was_stained_more_strongly_shows_the_same_channel(tissue: n
 
 
 def test_a_whole_image_is_its_own_scale(tissue: np.ndarray) -> None:
+    """The threshold and the spread are those of scikit-image and numpy, but for the border and the width of a bin."""
     scale = find_scale([tissue], tissue, gray=False)
     image = tensor(tissue)
-    assert torch.equal(with_own_scale(image)[:, 3:], scale.channel(image))
+    assert (own_channel(image, "hematoxylin") - scale.channel(image)).abs().max() * UNITS < 0.05
 
+    torch.manual_seed(0)
     network = StainUNet().eval()
-    told = network(torch.cat([image, scale.channel(image)], 1))
+    told = network(torch.cat([image, own_channel(image, "hematoxylin")], 1))
     assert torch.allclose(network(image), told, atol=1e-5)
+
+
+def test_an_image_of_one_color_has_a_channel_that_says_nothing() -> None:
+    assert torch.equal(own_channel(torch.full((2, 3, 32, 32), 0.7), "intensity"), torch.full((2, 1, 32, 32), 0.5))
 
 
 @pytest.mark.parametrize("turns", [1, 4])

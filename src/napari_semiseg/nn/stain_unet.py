@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from napari_semiseg.nn.network import PerImage
 from napari_semiseg.nn.stain import ColorInput, Stain
-from napari_semiseg.nn.stain_scale import UNITS, StainScale
+from napari_semiseg.nn.stain_scale import UNITS, StainScale, own_channel
 from napari_semiseg.nn.unet import SmallUNet
 from napari_semiseg.postprocess.stain_guide import find_guide
 
@@ -29,16 +29,20 @@ class StainUNet(SmallUNet, PerImage):
     classes : int
         Number of classes, with background.
     stain : {"hematoxylin", "intensity", "inverted"}
-        What most of the images are stained with; each image is looked at again.
+        What most of the images are stained with: that of an image which comes without its channel. `for_image` looks
+        at each image again.
     """
 
     def __init__(self, classes: int = 2, stain: Stain = "hematoxylin") -> None:
         super().__init__(classes, stain)
+        self.stain: Stain = stain
         self.stain_input = _ScaledStain()  # type: ignore[assignment]  # the same shape, made otherwise
 
     def features(self, image: Tensor) -> Tensor:
         """Return features, (B, 32, H / 2, W / 2), of crops (B, 4, H, W), or of whole images (B, 3, H, W)."""
-        return super().features(image if image.shape[1] == 4 else with_own_scale(image))
+        if image.shape[1] == 3:
+            image = torch.cat([image, own_channel(image, self.stain)], 1)
+        return super().features(image)
 
     def for_image(self, parts: Sequence[NDArray[np.uint8]], look: NDArray[np.uint8], *, gray: bool) -> nn.Module:
         """See `PerImage`."""
@@ -81,11 +85,3 @@ def find_scale(parts: Sequence[NDArray[np.uint8]], look: NDArray[np.uint8], *, g
     """Find the scale of an image: see `find_guide`, whose threshold it is."""
     found = find_guide(parts, look, gray=gray)
     return StainScale(found.stain, found.value, found.spread)
-
-
-def with_own_scale(image: Tensor) -> Tensor:
-    """Return whole images, (B, 3, H, W) in [0, 1], with their fourth channel: (B, 4, H, W)."""
-    pixels = (image.detach() * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-    scales = [find_scale([one], one, gray=bool(np.ptp(one, -1).max() == 0)) for one in pixels]
-    channels = [scale.channel(one[None]) for scale, one in zip(scales, image, strict=True)]
-    return torch.cat([image, torch.cat(channels)], 1)
