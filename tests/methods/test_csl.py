@@ -67,12 +67,31 @@ def test_a_batch_of_one_sign_is_skipped_and_a_network_that_stays_so_begins_anew(
         net.last.weight.zero_()
         net.last.bias.fill_(40.0)  # sure of everything: no window is negative
 
+    said = []
     for step in range(3):
         assert method.losses(batch, step) is None
         method.after_step(step)
+        said.append(method.warnings())
 
     assert float(net.last.bias.detach().abs().max()) < 1
     assert int(method.idle) == 0
+    assert said[:2] == [[], []]
+    assert "one class everywhere" in said[2][0]
+
+
+def test_of_each_network_that_begins_anew_the_user_is_told_once(make_batch) -> None:  # type: ignore[no-untyped-def]
+    batch = make_batch()
+    method = build(batch.weak_u, steps=60, restarts=2, patience=2)
+    said: list[str] = []
+    for step in range(24):  # the first network's turn ends after 18
+        with torch.no_grad():
+            for net in method.nets:
+                net.last.bias.fill_(40.0)
+        method.losses(batch, step)
+        method.after_step(step)
+        said += method.warnings()
+
+    assert ["network 1 of 2" in said[0], "network 2 of 2" in said[1], len(said)] == [True, True, 2]
 
 
 def saturated(batch: Batch, **options: object) -> CSL:

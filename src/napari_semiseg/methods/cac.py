@@ -18,6 +18,7 @@ are pulled (`mean_over="overlap"` takes all cells of the overlap). Deviations: n
 without dropout; offsets of the two crops are drawn from all that give the overlap and not by trial and error; a crop
 may be turned and reach over the border of the image, and what shows no image counts nowhere. `ema_decay` lets the
 running average of the weights predict, as `supervised` does; 0, as in the paper, the weights as they are.
+After `collapse_patience` steps with one class only in unlabeled crops these count a tenth (`CollapseGuard`; ours).
 """
 
 from __future__ import annotations
@@ -31,14 +32,15 @@ from torch import Tensor, nn
 
 from napari_semiseg.data.batch import Batch, Views
 from napari_semiseg.losses.cross_entropy import cross_entropy
-from napari_semiseg.methods._base import Method, MethodConfig, Task
+from napari_semiseg.methods._base import Method, MethodConfig, PseudoLabelConfig, Task
+from napari_semiseg.nn.collapse import CollapseGuard
 from napari_semiseg.nn.context_contrast import ContextContrast
 from napari_semiseg.nn.ema import ema_decay, ema_update
 from napari_semiseg.nn.groups import encoder_apart
 from napari_semiseg.nn.network import Network
 
 
-class CACConfig(MethodConfig):
+class CACConfig(PseudoLabelConfig):
     """Options of `CAC`; defaults are the paper's unless the description says otherwise."""
 
     weight_sup: float = Field(1.0, ge=0, le=100, description="Weight of the supervised term.")
@@ -90,11 +92,12 @@ class CAC(Method):
             negatives=config.negatives,
             history=config.history,
         )
+        self.guard = CollapseGuard(config.collapse_patience)
         self._counters: dict[str, float] = {}
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor] | None:
         """Return the supervised term and, from the end of the warm-up on, the contrast."""
-        c = self.config
+        c, self._counters = self.config, {}
         losses: dict[str, Tensor] = {}
         if batch.image_l is not None and batch.label_l is not None:
             losses["sup"] = c.weight_sup * cross_entropy(self.net(batch.image_l), batch.label_l)
@@ -113,12 +116,13 @@ class CAC(Method):
             side=c.threshold_side,
             mean_over=c.mean_over,
         )
-        losses["contr"] = c.weight_contr * term.loss
+        losses["contr"] = self.guard.weight * c.weight_contr * term.loss
         self._counters = term.counters
         return losses
 
     def after_step(self, step: int) -> None:
         """Remember the negatives of this step, and move the averaged weights."""
+        self.guard.watch(self._counters.get("pseudo-labeled nuclei"))
         self.contrast.remember()
         if self.average is not None:
             ema_update(self.average, self.net, ema_decay(step, self.config.ema_decay))
@@ -127,8 +131,12 @@ class CAC(Method):
         """Return the network, or the average of its weights where one is kept."""
         return self.net if self.average is None else self.average
 
+    def warnings(self) -> list[str]:
+        """Say that pseudo-labels have collapsed."""
+        return self.guard.warnings(self._counters.get("pseudo-labeled nuclei"))
+
     def counters(self) -> dict[str, float]:
-        """Return the cells of the overlap, those that were pulled, and the negatives of each."""
+        """Return shares of nuclei and of confident cells, the cells of the overlap, those pulled, negatives of each."""
         return self._counters
 
     def parameter_groups(self) -> list[list[dict[str, Any]]]:

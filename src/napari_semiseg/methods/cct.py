@@ -24,6 +24,7 @@ Other deviations: large objects for the cutout are connected components and not 
 found for each image with a probe that rounding leaves intact (the released code's leaves none of it); pixels that show
 no image count nowhere. The annealed cross-entropy that the paper offers against overfitting to few labels is left out.
 `ema_decay` lets the running average of the weights predict, as `supervised` does.
+After `collapse_patience` steps with one class only in unlabeled crops these count a tenth (`CollapseGuard`; ours).
 """
 
 from __future__ import annotations
@@ -42,7 +43,16 @@ from napari_semiseg.data.batch import Batch, Views
 from napari_semiseg.losses.consistency import softmax_mse
 from napari_semiseg.losses.cross_entropy import cross_entropy
 from napari_semiseg.losses.ramps import sigmoid_rampup
-from napari_semiseg.methods._base import Method, MethodConfig, Task, share_of, valid_pixels, zero_of
+from napari_semiseg.methods._base import (
+    Method,
+    MethodConfig,
+    PseudoLabelConfig,
+    Task,
+    share_of,
+    valid_pixels,
+    zero_of,
+)
+from napari_semiseg.nn.collapse import CollapseGuard
 from napari_semiseg.nn.ema import ema_decay, ema_update
 from napari_semiseg.nn.groups import encoder_apart
 from napari_semiseg.nn.network import Network
@@ -58,7 +68,7 @@ from napari_semiseg.nn.perturbations import (
 from napari_semiseg.nn.pixel_shuffle import PixelShuffleDecoder
 
 
-class CCTConfig(MethodConfig):
+class CCTConfig(PseudoLabelConfig):
     """Options of `CCT`; defaults are those of the paper's code unless the description says otherwise."""
 
     weight_sup: float = Field(1.0, ge=0, le=100, description="Weight of the supervised term.")
@@ -138,17 +148,18 @@ class CCT(Method):
         self.feature_noise = FeatureNoise(config.noise_width)
         self.guided_cutout = Cutout(config.cutout_erase)
         self.only_objects, self.only_background = GuidedMask("objects"), GuidedMask("background")
+        self.guard = CollapseGuard(config.collapse_patience)
         self._counters: dict[str, float] = {}
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor] | None:
         """Return the supervised term and the consistency."""
-        c = self.config
+        c, self._counters = self.config, {}
         losses: dict[str, Tensor] = {}
         if batch.image_l is not None and batch.label_l is not None:
             losses["sup"] = c.weight_sup * cross_entropy(self.net(batch.image_l), batch.label_l)
         if batch.weak_u is not None:
             weight = c.weight_cons * sigmoid_rampup(step, c.ramp_fraction * self.task.steps)
-            losses["cons"] = weight * self._consistency(batch.weak_u, valid_pixels(batch))
+            losses["cons"] = self.guard.weight * weight * self._consistency(batch.weak_u, valid_pixels(batch))
         return losses or None
 
     def _consistency(self, image: Tensor, valid: Tensor) -> Tensor:
@@ -188,12 +199,17 @@ class CCT(Method):
 
     def after_step(self, step: int) -> None:
         """Move the averaged weights."""
+        self.guard.watch(self._counters.get("pseudo-labeled nuclei"))
         if self.average is not None:
             ema_update(self.average, self.net, ema_decay(step, self.config.ema_decay))
 
     def predictor(self) -> nn.Module:
         """Return the network, or the average of its weights where one is kept."""
         return self.net if self.average is None else self.average
+
+    def warnings(self) -> list[str]:
+        """Say that pseudo-labels have collapsed."""
+        return self.guard.warnings(self._counters.get("pseudo-labeled nuclei"))
 
     def counters(self) -> dict[str, float]:
         """Return the confident share of the unlabeled crops, and that of what is predicted to be a nucleus."""

@@ -26,6 +26,7 @@ Ours: L_cross and L_ent are taken on the feature grid; no 1e-8 in the fraction; 
 dropout; offsets of the two crops are drawn from all that give the overlap; of an image larger than
 `SamplerConfig.field` crops the third view shows a part, since a slide squashed to a crop shows no nucleus; what shows
 no image counts nowhere. `ema_decay` lets the running average of the weights predict, as `supervised` does.
+After `collapse_patience` steps with one class only in unlabeled crops these count a tenth (`CollapseGuard`; ours).
 """
 
 from __future__ import annotations
@@ -43,7 +44,16 @@ from napari_semiseg.losses.cells import whole_cells
 from napari_semiseg.losses.consistency import softmax_mse
 from napari_semiseg.losses.cross_entropy import cross_entropy
 from napari_semiseg.losses.entropy import softmax_entropy
-from napari_semiseg.methods._base import Method, MethodConfig, Task, share_of, zero_of
+from napari_semiseg.methods._base import (
+    Method,
+    MethodConfig,
+    PseudoLabelConfig,
+    Task,
+    pseudo_label_counters,
+    share_of,
+    zero_of,
+)
+from napari_semiseg.nn.collapse import CollapseGuard
 from napari_semiseg.nn.context_contrast import ContextContrast
 from napari_semiseg.nn.ema import ema_decay, ema_update
 from napari_semiseg.nn.groups import encoder_apart
@@ -51,7 +61,7 @@ from napari_semiseg.nn.network import Network
 from napari_semiseg.nn.perturbations import FeatureDrop, FeatureDropout, FeatureNoise
 
 
-class CRCFPConfig(MethodConfig):
+class CRCFPConfig(PseudoLabelConfig):
     """Options of `CRCFP`; defaults are the paper's unless the description says otherwise."""
 
     weight_sup: float = Field(1.0, ge=0, le=100, description="Weight of the supervised term.")
@@ -130,28 +140,29 @@ class CRCFP(Method):
             nn.ModuleList(nn.Conv2d(self.net.feature_channels, task.classes, 1) for _ in range(config.auxiliaries))
             for _ in self.perturbations
         )
+        self.guard = CollapseGuard(config.collapse_patience)
         self._counters: dict[str, float] = {}
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor] | None:
         """Return the terms of Eq. 18; the unsupervised ones from the end of the warm-up on, if they have weight."""
-        c = self.config
+        c, weight, self._counters = self.config, self.guard.weight, {}
         losses: dict[str, Tensor] = {}
-        self._counters = {}
         if batch.image_l is not None and batch.label_l is not None:
             losses["sup"] = c.weight_sup * cross_entropy(self.net(batch.image_l), batch.label_l)
         if step < c.warmup_fraction * self.task.steps:
             return losses or None
 
         if batch.pair_u is not None and c.weight_contr:
-            losses["contr"] = c.weight_contr * self._contrast(batch.pair_u)
+            losses["contr"] = weight * c.weight_contr * self._contrast(batch.pair_u)
         if batch.whole_u is not None and batch.whole_valid_u is not None and (c.weight_cross or c.weight_ent):
             features = self.net.features(batch.whole_u)
             logits = self.net.logits_on_grid(features)
             valid = whole_cells(batch.whole_valid_u, logits.shape[-2:])
+            self._counters = pseudo_label_counters(logits, valid) | self._counters  # of the pair, where there is one
             if c.weight_cross:
-                losses["cross"] = c.weight_cross * self._cross_consistency(features, logits, valid)
+                losses["cross"] = weight * c.weight_cross * self._cross_consistency(features, logits, valid)
             if c.weight_ent:
-                losses["ent"] = c.weight_ent * self._entropy(logits, valid)
+                losses["ent"] = weight * c.weight_ent * self._entropy(logits, valid)
         return losses or None
 
     def _contrast(self, pair: Pair) -> Tensor:
@@ -192,6 +203,7 @@ class CRCFP(Method):
 
     def after_step(self, step: int) -> None:
         """Remember the negatives of this step, and move the averaged weights."""
+        self.guard.watch(self._counters.get("pseudo-labeled nuclei"))
         self.contrast.remember()
         if self.average is not None:
             ema_update(self.average, self.net, ema_decay(step, self.config.ema_decay))
@@ -200,8 +212,15 @@ class CRCFP(Method):
         """Return the network, or the average of its weights where one is kept."""
         return self.net if self.average is None else self.average
 
+    def warnings(self) -> list[str]:
+        """Say that pseudo-labels have collapsed."""
+        return self.guard.warnings(self._counters.get("pseudo-labeled nuclei"))
+
     def counters(self) -> dict[str, float]:
-        """Return cells of the overlap, those pulled, negatives of each, and the confident share of the third view."""
+        """Return the share of nuclei, cells of the overlap, those pulled, negatives of each, and the confident share.
+
+        That is of the third view where this is kept consistent, of the pair otherwise.
+        """
         return self._counters
 
     def parameter_groups(self) -> list[list[dict[str, Any]]]:

@@ -26,7 +26,7 @@ the first `explore` of the run, the best of them over the rest; run, step, chann
 thresholded confidence agrees best (mean Dice over `Task.probe`) with Otsu's threshold on the stain. That threshold is
 no label, but it is what nuclei look like, and it tells them from the background that CSL just as often finds. A
 network that draws nothing but positive or nothing but negative patches for `patience` steps in a row has stopped
-learning and begins anew, and the optimizer forgets what it knew of it.
+learning and begins anew, and the optimizer forgets what it knew of it. That is how one class everywhere shows here.
 """
 
 from __future__ import annotations
@@ -133,6 +133,8 @@ class CSL(Method):
         self.register_buffer("best_agreement", torch.tensor(-1.0))
         self.register_buffer("idle", torch.tensor(0))
         self._begun_anew: list[nn.Parameter] = []
+        self._told: set[int] = set()  # turns of which the user knows
+        self._warnings: list[str] = []
         self._proposals: list[NDArray[np.bool_]] = []
         self._counters: dict[str, float] = {}
 
@@ -166,7 +168,7 @@ class CSL(Method):
 
     def after_step(self, step: int) -> None:
         """Begin a network anew that has stopped learning; judge the others from time to time."""
-        self._begun_anew = []
+        self._begun_anew, self._warnings = [], []
         if int(self.idle) >= self.config.patience:
             self._begin_anew(step)
         elif self._is_judged(step):
@@ -191,6 +193,10 @@ class CSL(Method):
         """Whether a network has been judged yet."""
         return float(self.best_agreement) >= 0
 
+    def warnings(self) -> list[str]:
+        """Say that a network saw one class everywhere and has begun anew; of each network once."""
+        return self._warnings
+
     def counters(self) -> dict[str, float]:
         """Return how many patches were drawn, the share of positives, which network, and the best agreement."""
         return {**self._counters, "agreement": float(self.best_agreement)}
@@ -207,7 +213,14 @@ class CSL(Method):
                 return draw_from_top(confidence, top=c.top, **windows)
 
     def _begin_anew(self, step: int) -> None:
-        """Give the network of a step, and its featurizer, the weights of a fresh one."""
+        """Give the network of a step, and its featurizer, the weights of a fresh one, and say so once."""
+        if (turn := self._turn(step)) not in self._told:
+            self._told.add(turn)
+            sentence = (
+                f"For {self.config.patience} steps network {turn + 1} of {self.config.restarts} saw one class "
+                "everywhere, so it has begun anew with fresh weights: where that goes on, add images or more restarts."
+            )
+            self._warnings = [sentence]
         fresh: list[tuple[nn.Module, nn.Module]] = [(self._net(step), ConfidenceNetwork(self.config.channels))]
         if self.featurizers:
             fresh.append((self.featurizers[self._turn(step)], PatchFeaturizer(self.config.patch)))

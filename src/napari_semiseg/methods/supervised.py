@@ -5,6 +5,9 @@
 The papers' SupOnly and FullSup are the first term alone (`weight_dice` 0): CDCL, CVPR 2022, Table 1; CRCFP, Medical
 Image Analysis 2024, Table 1. What predicts is the running average of the weights, which is free and never worse by
 more than noise; `ema_decay` 0 predicts with the weights as they are, as the papers do.
+
+Where one class is found everywhere in crops that hold two, for `collapse_patience` steps in a row, the user is told.
+Nothing is changed then: few pixels of nuclei take their time, and a fresh start would take it from them (ours).
 """
 
 from __future__ import annotations
@@ -17,11 +20,17 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from napari_semiseg.data.batch import Batch, Views
-from napari_semiseg.losses.cross_entropy import cross_entropy
+from napari_semiseg.losses.cross_entropy import IGNORE, cross_entropy
 from napari_semiseg.losses.dice import soft_dice
-from napari_semiseg.methods._base import Method, MethodConfig, Task
+from napari_semiseg.methods._base import Method, MethodConfig, Task, share_of
+from napari_semiseg.nn.collapse import CollapseGuard, is_mixed
 from napari_semiseg.nn.ema import ema_decay, ema_update
 from napari_semiseg.nn.network import Network
+
+COLLAPSED = (
+    "was found in labeled crops that hold nuclei and background: look whether the labels lie where the nuclei are, or "
+    "train again with a lower learning rate (--set lr=0.0003)."
+)
 
 
 class SupervisedConfig(MethodConfig):
@@ -30,6 +39,12 @@ class SupervisedConfig(MethodConfig):
     weight_dice: float = Field(0.5, ge=0, le=10, description="Weight of the soft Dice term; the papers have none.")
     ema_decay: float = Field(
         0.99, ge=0, lt=1, description="Memory of the averaged weights, per step; 0 keeps no average."
+    )
+    collapse_patience: int = Field(
+        50,
+        ge=0,
+        le=100_000,
+        description="Steps with one class only found where labels have two, until a warning; 0: never.",
     )
 
 
@@ -51,12 +66,18 @@ class Supervised(Method):
         self.config = config
         self.net = new_network()
         self.average = deepcopy(self.net).requires_grad_(False) if config.ema_decay else None
+        self.guard = CollapseGuard(config.collapse_patience, COLLAPSED)
+        self._found: float | None = None
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor] | None:
         """Return the supervised terms; None for a batch without labels."""
+        self._found = None
         if batch.image_l is None or batch.label_l is None:
             return None
         logits = self.net(batch.image_l)
+        known = batch.label_l != IGNORE
+        if is_mixed(share_of(batch.label_l > 0, known)):
+            self._found = share_of(logits.detach().argmax(1) > 0, known)
         losses = {"sup": cross_entropy(logits, batch.label_l)}
         if self.config.weight_dice:
             losses["dice"] = self.config.weight_dice * soft_dice(logits, batch.label_l)
@@ -64,9 +85,18 @@ class Supervised(Method):
 
     def after_step(self, step: int) -> None:
         """Move the averaged weights."""
+        self.guard.watch(self._found)
         if self.average is not None:
             ema_update(self.average, self.net, ema_decay(step, self.config.ema_decay))
 
     def predictor(self) -> nn.Module:
         """Return the averaged network."""
         return self.net if self.average is None else self.average
+
+    def warnings(self) -> list[str]:
+        """Say that one class is found everywhere."""
+        return self.guard.warnings(self._found)
+
+    def counters(self) -> dict[str, float]:
+        """Return the share of nuclei that is found in labeled crops that hold both classes."""
+        return {} if self._found is None else {"found nuclei": self._found}

@@ -1,4 +1,4 @@
-"""Pseudo-labels that have become one class everywhere, and stay so."""
+"""Pseudo-labels, or predictions, that have become one class everywhere, and stay so."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ CUT = 0.1
 """What the weight of pseudo-labels is multiplied by while they have collapsed."""
 ALMOST = 1e-3
 """Share of the other class up to which a batch counts as one of a single class."""
+FEWER = (
+    "was found in unlabeled crops, so they now count a tenth until that changes: label more tiles, or lower the weight "
+    "of what is learned from unlabeled crops."
+)
+"""What is said of pseudo-labels."""
 
 
 class CollapseGuard(nn.Module):
@@ -21,13 +26,15 @@ class CollapseGuard(nn.Module):
     ----------
     patience : int
         Steps in a row from which on it is a collapse; with 0 nothing ever is.
+    consequence : str
+        How the sentence for the user goes on after "For 50 steps no nucleus".
     """
 
     steps: Tensor
 
-    def __init__(self, patience: int) -> None:
+    def __init__(self, patience: int, consequence: str = FEWER) -> None:
         super().__init__()
-        self.patience = patience
+        self.patience, self.consequence = patience, consequence
         self.register_buffer("steps", torch.tensor(0))
 
     @property
@@ -39,7 +46,7 @@ class CollapseGuard(nn.Module):
         """Count a step whose pseudo-labels have this share of nuclei; None where there were none to look at."""
         if nuclei is None:
             return
-        if ALMOST <= nuclei <= 1 - ALMOST:
+        if is_mixed(nuclei):
             self.steps.zero_()
         else:
             self.steps += 1
@@ -49,8 +56,9 @@ class CollapseGuard(nn.Module):
         if nuclei is None or not self.patience or int(self.steps) != self.patience:
             return []
         found = "nothing but nuclei" if nuclei > 0.5 else "no nucleus"
-        sentence = (
-            f"For {self.patience} steps {found} was found in unlabeled crops, so they now count a tenth until that "
-            "changes: label more tiles, or lower the weight of what is learned from unlabeled crops."
-        )
-        return [sentence]
+        return [f"For {self.patience} steps {found} {self.consequence}"]
+
+
+def is_mixed(nuclei: float) -> bool:
+    """Whether a share of nuclei tells of two classes."""
+    return ALMOST <= nuclei <= 1 - ALMOST

@@ -29,7 +29,8 @@ class ContextTerm:
     ----------
     loss : Tensor, ()
     counters : dict
-        ``overlap cells``, ``pulled cells``: those of either direction, ``negatives per cell``: their mean over these.
+        ``overlap cells``, ``pulled cells``: those of either direction, ``negatives per cell``: their mean over these;
+        of all cells of both crops that show the image, the shares of ``pseudo-labeled nuclei`` and ``confident`` ones.
     """
 
     loss: Tensor
@@ -119,7 +120,10 @@ class ContextContrast(nn.Module):
         )
         pulled = there.anchors + back.anchors
         negatives = there.anchors * there.mean_negatives + back.anchors * back.mean_negatives
+        seen = [cells.select(mask) for cells, mask in zip(crops, shown, strict=True)]
         counters = {
+            "pseudo-labeled nuclei": _share([cells.labels > 0 for cells in seen]),
+            "confident": _share([cells.confidence > threshold for cells in seen]),
             "overlap cells": float(len(first)),
             "pulled cells": float(pulled),
             "negatives per cell": negatives / max(1, pulled),
@@ -163,3 +167,9 @@ class ContextContrast(nn.Module):
         if not self.history:
             return self._drawn
         return {name: torch.cat([self._drawn[name], old]) for name, old in self.bank.rows().items()}
+
+
+def _share(masks: Sequence[Tensor]) -> float:
+    """Return the share of True in masks, (N,); 0 where they are empty."""
+    whole = torch.cat(list(masks))
+    return float(whole.float().mean()) if len(whole) else 0.0
