@@ -292,7 +292,7 @@ def test_a_renewed_engine_keeps_the_reason_that_its_job_gave():
     bench.model.apply([(Failed("CUDA error", False), job), ChildEnded("renewed", 75, LOG, again=True)])
 
     assert bench.model.message == "CUDA error"
-    assert bench.model.lost_job is None
+    assert bench.model.lost_job.run == "/runs/1"
 
 
 def test_without_torch_the_reason_is_there():

@@ -180,6 +180,40 @@ def test_a_lost_engine_offers_to_go_on_with_the_same_run(bench):
     assert training.state == "waiting"
 
 
+def test_after_the_graphics_driver_gave_up_twice_it_went_on_and_the_third_time_offers_the_cpu(bench):
+    training = begin(bench)
+    path = training.record.path
+    (path / "run.json").write_text("{}")
+    gave_up = Failed("'train' ended with an error (RuntimeError: CUDA error: unspecified launch failure).", False)
+    for loss in (1, 2, 3):
+        bench.say(StepDone(10 * loss, {"sup": 1.0}), gave_up)
+        bench.session.engine.apply([ChildEnded("renewed", 75, again=True)])
+        if loss < 3:
+            assert runs_asked(bench)[-1].args["resume"] is True
+            assert "device" not in runs_asked(bench)[-1].args
+            assert f"gave up at step {10 * loss + 1}" in bench.session.notice.sentence
+            assert training.state == "waiting"
+            bench.session.engine.apply([(Ready(2, {}), "")])
+
+    assert training.state == "lost"
+    assert "on the CPU" in bench.session.notice.sentence
+    asked = len(runs_asked(bench))
+    training.resume_run()
+
+    assert len(runs_asked(bench)) == asked + 1 == 4
+    run = runs_asked(bench)[-1]
+    assert (run.args["out"], run.args["resume"], run.args["device"]) == (str(path), True, "cpu")
+
+
+def test_another_error_is_no_reason_to_go_on(bench):
+    training = begin(bench)
+    bench.say(Failed("There is no image.", wrong_input=True))
+    bench.session.engine.apply([ChildEnded("idle", 0)])
+
+    assert training.state == "failed"
+    assert len(runs_asked(bench)) == 1
+
+
 def test_a_warning_of_the_run_is_told_as_it_is_and_kept(bench):
     training = begin(bench)
     bench.say(Warned("Too few tiles."), Warned("Too few tiles."))

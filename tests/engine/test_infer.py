@@ -173,3 +173,43 @@ def test_values_that_are_not_finite_are_never_shown():
 
     with pytest.raises(FloatingPointError, match="not finite"):
         confidence_map(Broken(), picture(9, 9), Box(0, 0, 9, 9), device=CPU, divisor=1, reach=0)
+
+
+class Hungry(Strided):
+    """Has memory for so many pixels at once."""
+
+    def __init__(self, room):
+        super().__init__()
+        self.room, self.shown = room, []
+
+    def forward(self, image):
+        pixels = image.shape[0] * image.shape[2] * image.shape[3]
+        if pixels > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        self.shown.append(tuple(image.shape))
+        return super().forward(image)
+
+
+def mapped(network, image, block):
+    return confidence_map(network, image, Box(0, 0, 128, 128), device=CPU, divisor=4, reach=9, block=block)
+
+
+def test_where_memory_is_short_blocks_go_one_by_one_before_they_are_halved():
+    torch.manual_seed(1)
+    network, image = Hungry(100 * 100), picture(128, 128)
+    network.load_state_dict(strided().state_dict())
+    wanted = mapped(strided(), image, 64)
+    found = mapped(network, image, 64)
+
+    assert {shape[0] for shape in network.shown} == {1}  # four blocks of 88 do not fit at once, one does
+    assert np.abs(found.astype(int) - wanted).max() <= 1
+
+    network.shown.clear()
+    halved = mapped(network, image, 128)
+    assert {shape[2] for shape in network.shown} == {88}
+    assert np.abs(halved.astype(int) - wanted).max() <= 1
+
+
+def test_without_memory_for_the_smallest_block_it_says_so_in_torchs_own_words():
+    with pytest.raises(torch.OutOfMemoryError, match="out of memory"):
+        mapped(Hungry(10), picture(128, 128), 128)

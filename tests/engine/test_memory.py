@@ -14,7 +14,7 @@ from napari_semiseg.engine.recipe import Recipe, prepare, seconds_per_step, take
 from napari_semiseg.engine.requests import TrainRequest
 from napari_semiseg.engine.train import train
 from napari_semiseg.errors import InputError
-from napari_semiseg.events import Event, Finished, StepDone, Stop, Warned
+from napari_semiseg.events import Event, Finished, PreviewWritten, StepDone, Stop, Warned
 from napari_semiseg.methods.supervised import Supervised
 
 Ask = Callable[..., TrainRequest]
@@ -153,3 +153,43 @@ def test_the_folder_of_a_refused_run_can_be_used_again(quick_request: Ask) -> No
 
     assert isinstance(events[-1], Finished)
     assert RunFolder(Path(quick_request().out)).latest() is not None
+
+
+def test_memory_that_another_process_takes_in_the_middle_of_a_run_is_answered_too(
+    quick_request: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses, steps = Supervised.losses, iter(range(100))
+
+    def crowded(self, batch, step):  # type: ignore[no-untyped-def]
+        if next(steps) >= 3 and len(batch.image_l) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return losses(self, batch, step)
+
+    monkeypatch.setattr(Supervised, "losses", crowded)
+    events = list(train(quick_request(steps=6, labeled="3", set={"batch_labeled": 2})))
+
+    assert sentences(events) == ["There was not enough memory: a step now takes 1 crops at once instead of 2."]
+    assert isinstance(events[-1], Finished)
+    assert events[-1].facts["steps"] == 6
+
+
+def test_a_map_for_which_memory_is_short_is_made_of_smaller_blocks_while_the_run_goes_on(
+    quick_request: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_semiseg.engine import infer
+
+    shown: list[tuple[int, ...]] = []
+    whole = infer._infer
+
+    def crowded(network, pixels):  # type: ignore[no-untyped-def]
+        shown.append(tuple(pixels.shape))
+        if pixels.shape[1] >= shown[0][1]:  # as large as a map's first block
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return whole(network, pixels)
+
+    monkeypatch.setattr(infer, "_infer", crowded)
+    events = list(train(quick_request(steps=2, labeled="3")))
+
+    assert any(isinstance(event, PreviewWritten) for event in events)
+    assert isinstance(events[-1], Finished)
+    assert min(shape[1] for shape in shown) < shown[0][1]

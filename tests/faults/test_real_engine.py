@@ -21,9 +21,10 @@ from napari_semiseg.app.engine_model import ChildEnded, ChildStarted, EngineMode
 from napari_semiseg.app.engine_process import COMMAND
 from napari_semiseg.app.engine_watch import EngineWatch
 from napari_semiseg.engine.requests import TrainRequest
-from napari_semiseg.events import Failed, Paused, Saved, StepDone
+from napari_semiseg.events import Failed, Finished, Paused, Saved, StepDone
 
 SOURCE = Path(inspect.getfile(EngineWatch)).parents[1]
+FAILING_DRIVER = Path(__file__).with_name("failing_driver.py")
 TRAINING_CHILD = Path(__file__).with_name("training_child.py")
 CRASH = "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)"
 
@@ -95,6 +96,27 @@ def viewer(tmp_path: Path) -> Iterator[Callable[..., Viewer]]:
 
 def long_training(ask: Callable[..., TrainRequest]) -> dict[str, Any]:
     return ask(steps=100_000).model_dump(mode="json")
+
+
+@pytest.mark.fault
+def test_a_training_whose_graphics_driver_gave_up_goes_on_by_itself_in_a_new_process(
+    viewer: Callable[..., Viewer], ask: Callable[..., TrainRequest], tmp_path: Path
+) -> None:
+    gui = viewer(command=[sys.executable, str(FAILING_DRIVER), str(tmp_path / "mark")])
+    request = ask(steps=4).model_dump(mode="json")
+    gui.model.run("train", request)
+    failed = gui.until(Failed, within_s=240)
+    ended = gui.until(ChildEnded, within_s=10)
+
+    assert "unspecified launch failure" in failed.message
+    assert ended.how == "renewed"
+    assert gui.model.lost_job.run == request["out"]
+
+    gui.model.resume_lost()  # as the dock does, twice; see app/test_training_model.py
+    finished = gui.until(Finished, within_s=240)
+
+    assert len(set(gui.pids)) == 2
+    assert (finished.stopped, finished.facts["steps"]) == (False, 4)
 
 
 @pytest.mark.fault

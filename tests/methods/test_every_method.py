@@ -163,6 +163,22 @@ def test_pseudo_labels_of_one_class_come_to_count_a_tenth_and_the_user_is_told(
     assert cut.item() == pytest.approx(uncut.item() / 10, rel=1e-4)
 
 
+@pytest.mark.parametrize("name", ["cac", "cdcl", "crcfp"])
+def test_a_contrast_without_negatives_is_a_zero_on_the_graph(
+    name: str, new_network: Networks, make_batch: Batches
+) -> None:
+    batch = make_batch(labeled=False)
+    method = build(name, new_network, batch)
+    with torch.no_grad():
+        for net in (module for module in method.modules() if isinstance(module, Network) and hasattr(module, "head")):
+            net.head.bias.copy_(torch.tensor([9.0, -9.0]))  # background everywhere: nothing to keep apart
+    term = _losses(method, batch)["contr"]
+
+    assert term.item() == 0
+    assert term.requires_grad
+    assert next(value for key, value in method.counters().items() if key.startswith("negatives")) == 0
+
+
 def _losses(method: Method, batch: Batch) -> dict[str, torch.Tensor]:
     torch.manual_seed(3)
     losses = method.losses(batch, 20)

@@ -121,7 +121,8 @@ class EngineModel:
     job : Job or None
         The job that runs or is about to.
     lost_job : Job or None
-        The job that a child took with it; `resume_lost` goes on with it.
+        The job that a child took with it; `resume_lost` goes on with it. Also a training that failed with the graphics
+        driver, once its child has made room for a new one.
     """
 
     status: Status = "starting"
@@ -145,6 +146,7 @@ class EngineModel:
         self._numbers = itertools.count(1)
         self._next: Job | None = None
         self._hold = False  # whether the job was last asked to pause
+        self._failed: Job | None = None  # the last job, if it ended with an error
 
     @property
     def devices(self) -> list[dict[str, Any]]:
@@ -322,6 +324,7 @@ class EngineModel:
                 self.job = None
                 self.status = "ready"
                 if isinstance(event, Failed):
+                    self._failed = job
                     self.message, self.detail = event.message, event.detail
 
     def _note_end(self, end: ChildEnded) -> None:
@@ -331,6 +334,8 @@ class EngineModel:
         if end.how in ("idle", "closed", "renewed") or (end.how == "restarted" and not self.job):
             if not end.again:
                 self.status = "idle-ended"
+            if end.how == "renewed" and self._failed and self._failed.verb == "train":
+                self.lost_job = self._failed
             return
         self.message = _sentence(end, self.job)
         self.detail = end.detail
@@ -339,7 +344,7 @@ class EngineModel:
 
     def _start(self, job: Job) -> None:
         self.message = self.detail = ""
-        self.lost_job = None
+        self.lost_job = self._failed = None
         self.job = job
         self._hold = False
         self.status = "busy" if self.status == "ready" else "starting"

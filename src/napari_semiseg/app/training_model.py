@@ -43,6 +43,8 @@ QUIET_S = 1.0
 """Seconds without a change after which the run is told of new labels."""
 LABELS_EVERY_S = 3.0
 """While somebody paints on and on, the run is told this often."""
+DRIVER_TRIES = 2
+"""How often a training goes on by itself after the graphics driver gave up; then the CPU is offered."""
 FOCUS_S = 0.4
 """Seconds that the view must rest before the run is told what is looked at."""
 
@@ -90,6 +92,8 @@ class TrainingModel:
         self.unseen: set[str] = set()
         self._clock = clock
         self._args: dict[str, Any] = {}
+        self._failed = ""  # id of the last job, if it ended with an error
+        self._driver_losses = 0
         self._told: set[str] = set()
         self._changed_at = 0.0
         self._untold_since: float | None = None
@@ -132,6 +136,7 @@ class TrainingModel:
         except InputError as error:
             self.session.tell(str(error), "error")
             return
+        self._driver_losses = 0
         self._run(self.setup.args(out), RunRecord(path=out))
 
     def resume_run(self) -> None:
@@ -371,6 +376,7 @@ class TrainingModel:
         self.changed.emit()
 
     def _end(self, event: Finished | Failed) -> None:
+        self._failed = self.job if isinstance(event, Failed) else ""
         self.job, self.doing = "", ""
         self.unseen = set()
         if isinstance(event, Failed):
@@ -386,9 +392,32 @@ class TrainingModel:
 
     def _note_lost(self) -> None:
         lost = self.session.engine.lost_job
-        if lost is not None and lost.id == self.job:
+        if lost is None:
+            return
+        if lost.id == self.job:
             self.job, self.doing = "", ""
             self._set("lost")
+        elif lost.id == self._failed:
+            self._note_driver_lost()
+
+    def _note_driver_lost(self) -> None:
+        """Go on in the new process; where that has not helped, offer the CPU."""
+        self._driver_losses += 1
+        self._set("lost")
+        if self._driver_losses <= DRIVER_TRIES:
+            step = self.record.step
+            self.resume_run()
+            self.session.tell(
+                f"The graphics driver gave up at step {step:,}: the training goes on from its last checkpoint.",
+                "warning",
+            )
+            return
+        self._args["device"] = "cpu"
+        self.session.tell(
+            f"The graphics driver gave up {self._driver_losses} times in this training: press “Resume” to go on from "
+            "its last checkpoint on the CPU.",
+            "error",
+        )
 
     def _on_engine(self) -> None:
         self.changed.emit()

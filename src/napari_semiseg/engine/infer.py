@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from napari_semiseg.blocks import Box, cells, plan_blocks
+from napari_semiseg.engine.memory import out_of_memory
 from napari_semiseg.engine.typical import typical_of
 from napari_semiseg.errors import InputError
 from napari_semiseg.io.images import Image
@@ -26,6 +27,8 @@ from napari_semiseg.nn.turned import TurnAveraged
 UNBOUNDED_HALO = 64
 """Halo, in pixels, of networks whose reach is the whole image. Blocks then differ a little from the whole image."""
 
+SMALLEST_MAP_BLOCK = 64
+"""Side of a block, in pixels, below which lack of memory is no longer answered by smaller ones."""
 PIXELS_AT_ONCE = {"cpu": 1 << 19, "cuda": 1 << 22, "mps": 1 << 21}
 """Pixels that go through the network together, by kind of device; one block at least."""
 
@@ -106,7 +109,7 @@ class BlockwiseNetwork:
             while batch := ahead.result():
                 ahead = reader.submit(self._read, image, next(batches, ()))
                 readable = [pixels for _, pixels in batch if not isinstance(pixels, InputError)]
-                values = list(_infer(network, torch.stack(readable).to(self.device))) if readable else []
+                values = _infer_all(network, readable, self.device) if readable else []
                 for block, pixels in batch:
                     yield block, pixels if isinstance(pixels, InputError) else self._kept(block, values.pop(0))
 
@@ -169,6 +172,7 @@ def confidence_map(
         Level-0 pixels of the image. It may reach outside, but is not empty.
     block : int
         Side of a block, in pixels of the network. With a finite reach it makes no difference but to memory and time.
+        Where memory is short, blocks are halved.
     downsample : int
         Return every `downsample`-th row and column only, from the box's corner on.
 
@@ -185,15 +189,29 @@ def confidence_map(
         If the network answers with NaN or infinity.
     """
     blockwise = BlockwiseNetwork(network, device, divisor, reach, scale)
+    while True:
+        try:
+            with evaluating(network):
+                return _assembled(blockwise, image, box, block, downsample)
+        except (RuntimeError, MemoryError) as error:
+            if block <= SMALLEST_MAP_BLOCK or not out_of_memory(error):
+                raise
+        block //= 2  # only here: the error held the tensors of the block
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _assembled(
+    blockwise: BlockwiseNetwork, image: Readable, box: Box, block: int, downsample: int
+) -> NDArray[np.uint8]:
     confidence: NDArray[np.uint8] | None = None
-    with evaluating(network):
-        for part, values in blockwise.predict(image, blockwise.plan(box, block)):
-            if isinstance(values, InputError):
-                raise values
-            if confidence is None:
-                shape = -(-box.height // downsample), -(-box.width // downsample)
-                confidence = np.zeros((len(values), *shape), np.uint8)
-            _thin(confidence, values, part.shifted(-box.y0, -box.x0), downsample)
+    for part, values in blockwise.predict(image, blockwise.plan(box, block)):
+        if isinstance(values, InputError):
+            raise values
+        if confidence is None:
+            shape = -(-box.height // downsample), -(-box.width // downsample)
+            confidence = np.zeros((len(values), *shape), np.uint8)
+        _thin(confidence, values, part.shifted(-box.y0, -box.x0), downsample)
     assert confidence is not None, "an empty box has no confidence"
     return confidence
 
@@ -237,6 +255,17 @@ def weights_digest(network: nn.Module) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _infer_all(network: nn.Module, pixels: list[Tensor], device: torch.device) -> list[Tensor]:
+    """Predict blocks of one size together, or where memory is short for that, in halves."""
+    try:
+        return list(_infer(network, torch.stack(pixels).to(device)))
+    except (RuntimeError, MemoryError) as error:
+        if len(pixels) == 1 or not out_of_memory(error):
+            raise
+    middle = len(pixels) // 2  # only here: the error held the tensors of all
+    return [*_infer_all(network, pixels[:middle], device), *_infer_all(network, pixels[middle:], device)]
 
 
 @torch.inference_mode()
