@@ -29,6 +29,7 @@ REQUESTS = {
     "region": "engine.review:RegionRequest",
     "suggest": "engine.suggest:SuggestRequest",
     "export": "engine.export:ExportRequest",
+    "inspect": "engine.inspect:InspectRequest",
     "demo": "engine.demo:DemoRequest",
     "benchmark": "engine.benchmark:BenchmarkRequest",
     "crops": "data.sampler:SamplerConfig",

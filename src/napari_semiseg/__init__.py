@@ -1,7 +1,7 @@
 """Segment nuclei on whole slides from few labels or none.
 
-The verbs are functions that yield events (`train`, `predict`, `export`, `run`, `demo`) or return a result (`evaluate`).
-Importing this package imports neither torch nor napari: a name is loaded when it is first used.
+The verbs are functions that yield events (`train`, `predict`, `export`, `inspect`, `run`, `demo`) or return a result
+(`evaluate`). Importing this package imports neither torch nor napari: a name is loaded when it is first used.
 """
 
 from importlib import import_module
@@ -14,12 +14,14 @@ _HOMES = {
     "DemoRequest": "engine.demo",
     "ExportRequest": "engine.export_job",
     "InputError": "errors",
+    "InspectRequest": "engine.inspect",
     "PredictRequest": "engine.predict",
     "RunRequest": "engine.run",
     "TrainRequest": "engine.requests",
     "demo": "engine.demo",
     "evaluate": "engine.evaluate",
     "export": "engine.export",
+    "inspect": "engine.inspect",
     "open_image": "io.images",
     "predict": "engine.predict",
     "read_labels": "io.labels",

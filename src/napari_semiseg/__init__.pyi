@@ -4,6 +4,8 @@ from napari_semiseg.engine.demo import demo as demo
 from napari_semiseg.engine.evaluate import evaluate as evaluate
 from napari_semiseg.engine.export import export as export
 from napari_semiseg.engine.export_job import ExportRequest as ExportRequest
+from napari_semiseg.engine.inspect import InspectRequest as InspectRequest
+from napari_semiseg.engine.inspect import inspect as inspect
 from napari_semiseg.engine.predict import PredictRequest as PredictRequest
 from napari_semiseg.engine.predict import predict as predict
 from napari_semiseg.engine.requests import TrainRequest as TrainRequest

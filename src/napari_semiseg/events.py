@@ -137,6 +137,16 @@ class PreviewWritten(Event):
 
 
 @dataclass(frozen=True)
+class PatchesCounted(Event):
+    """Patches of the last map of image `image` by mean confidence and by mean entropy, in 20 equal bins of [0, 1]."""
+
+    step: int
+    image: int
+    confidence: list[int]
+    entropy: list[int]
+
+
+@dataclass(frozen=True)
 class LabelsRead(Event):
     """Annotations were read into the running job: how many tiles, how many nuclei, and their common hash."""
 
@@ -235,7 +245,8 @@ class Command:
 class Run(Command):
     """Start a job.
 
-    `verb` is ``train``, ``predict``, ``suggest``, ``split``, ``propose`` or ``export``; `args` are that verb's options.
+    `verb` is ``train``, ``predict``, ``suggest``, ``split``, ``propose``, ``export`` or ``inspect``; `args` are that
+    verb's options.
     """
 
     verb: str
@@ -305,6 +316,19 @@ class SuggestTiles(Command):
     n: int
 
 
+@dataclass(frozen=True)
+class Inspect(Command):
+    """Look inside the method as it is now, over a rectangle (as in `Focus`).
+
+    A training answers between two steps with `Written`, what="look": a file for `io.diagnostics.read_look`, whose
+    facts name `show`, `step` and `image`. `show` is one of the ideas that `describe` lists.
+    """
+
+    show: str
+    image: int
+    box: tuple[int, int, int, int]
+
+
 def _subclasses(base: type[Any]) -> dict[str, type[Any]]:
     return {cls.__name__: cls for cls in base.__subclasses__()}
 
@@ -367,6 +391,8 @@ def _restored(annotation: Any, value: Any) -> Any:
             return {name: _only(str, item) for name, item in _only(dict, value).items()}
         case "list[dict[str, Any]]":
             return [_only(dict, item) for item in _only(list, value)]
+        case "list[int]":
+            return [_whole(item) for item in _only(list, value)]
         case "tuple[int, int, int, int]":
             y0, x0, y1, x1 = _only(list, value)
             return _whole(y0), _whole(x0), _whole(y1), _whole(x1)

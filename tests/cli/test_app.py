@@ -15,7 +15,7 @@ from napari_semiseg import __version__
 from napari_semiseg.cli import app as command_line
 from napari_semiseg.errors import InputError
 
-VERBS = ["demo", "run", "train", "predict", "suggest", "export", "evaluate", "methods", "serve", "doctor"]
+VERBS = ["demo", "run", "train", "predict", "suggest", "export", "evaluate", "inspect", "methods", "serve", "doctor"]
 
 
 def test_help_names_every_verb_and_answers_within_a_second_without_torch(command):

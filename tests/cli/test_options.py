@@ -9,6 +9,7 @@ from napari_semiseg.cli.app import app
 from napari_semiseg.engine.benchmark import BenchmarkRequest
 from napari_semiseg.engine.demo import DemoRequest
 from napari_semiseg.engine.export import ExportRequest
+from napari_semiseg.engine.inspect import InspectRequest
 from napari_semiseg.engine.predict import PredictRequest
 from napari_semiseg.engine.requests import TrainRequest
 from napari_semiseg.engine.run import RunRequest
@@ -19,6 +20,7 @@ REQUESTS = {
     "benchmark": BenchmarkRequest,
     "demo": DemoRequest,
     "export": ExportRequest,
+    "inspect": InspectRequest,
     "predict": PredictRequest,
     "run": RunRequest,
     "suggest": SuggestRequest,
@@ -27,8 +29,8 @@ REQUESTS = {
 ELSEWHERE = {"result": "source", "set_": "set", "paths": "images", "to": "to"}
 SOURCES = {"images", "dataset", "project"}
 """What one positional argument of `train` and `run` stands for."""
-LEFT_OUT = {"run": {"classes", "subimage", "splits", "split", "validation"}}
-"""`run` is the short way; whoever needs these trains first."""
+LEFT_OUT = {"run": {"classes", "subimage", "splits", "split", "validation"}, "inspect": {"image"}}
+"""`run` is the short way; whoever needs these trains first. `inspect` names its images; the dock counts them."""
 
 
 def options(verb: str) -> dict[str, str]:

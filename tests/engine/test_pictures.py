@@ -32,7 +32,7 @@ def test_a_rectangle_thinner_than_its_frame_is_filled():
     assert (with_frames(GRAY, [Box(0, 0, 12, 3)], BLUE)[:, :3] == BLUE).all()
 
 
-def test_agreement_is_yellow_misses_are_green_and_inventions_red():
+def test_agreement_is_yellow_inventions_are_green_and_misses_red():
     predicted = np.zeros((12, 10), bool)
     truth = predicted.copy()
     predicted[:, :6], truth[:, 3:8] = True, True

@@ -99,13 +99,14 @@ def long_training(ask: Callable[..., TrainRequest]) -> dict[str, Any]:
 
 
 @pytest.mark.fault
+@pytest.mark.timeout(900)  # it loads torch twice, which takes minutes where others compute too
 def test_a_training_whose_graphics_driver_gave_up_goes_on_by_itself_in_a_new_process(
     viewer: Callable[..., Viewer], ask: Callable[..., TrainRequest], tmp_path: Path
 ) -> None:
     gui = viewer(command=[sys.executable, str(FAILING_DRIVER), str(tmp_path / "mark")])
     request = ask(steps=4).model_dump(mode="json")
     gui.model.run("train", request)
-    failed = gui.until(Failed, within_s=240)
+    failed = gui.until(Failed, within_s=400)
     ended = gui.until(ChildEnded, within_s=10)
 
     assert "unspecified launch failure" in failed.message
@@ -113,7 +114,7 @@ def test_a_training_whose_graphics_driver_gave_up_goes_on_by_itself_in_a_new_pro
     assert gui.model.lost_job.run == request["out"]
 
     gui.model.resume_lost()  # as the dock does, twice; see app/test_training_model.py
-    finished = gui.until(Finished, within_s=240)
+    finished = gui.until(Finished, within_s=400)
 
     assert len(set(gui.pids)) == 2
     assert (finished.stopped, finished.facts["steps"]) == (False, 4)

@@ -20,6 +20,7 @@ from napari_semiseg.events import (
     Finished,
     Focus,
     Heartbeat,
+    Inspect,
     LabelsChanged,
     Pause,
     Paused,
@@ -96,6 +97,7 @@ _NOUNS = {
     "compare": "comparison",
     "region": "measurement of a region",
     "export": "export",
+    "inspect": "look inside",
 }
 
 
@@ -254,6 +256,11 @@ class EngineModel:
         """Ask the training for places for tiles of `side` pixels, where its network is in doubt."""
         if self.job:
             self.commanded.emit(SuggestTiles(image, side, n))
+
+    def inspect(self, show: str, image: int, box: tuple[int, int, int, int]) -> None:
+        """Ask the training for a look inside its method over a rectangle (as in `focus`)."""
+        if self.job:
+            self.commanded.emit(Inspect(show, image, box))
 
     def restart(self) -> None:
         """End the child, and its job with it, and start a new one: for a job that no longer answers."""

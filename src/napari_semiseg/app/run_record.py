@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from napari_semiseg.app.curves import Curve
-from napari_semiseg.errors import InputError
 from napari_semiseg.events import (
-    MAX_EVENT,
     REGION,
     Event,
     Failed,
     Finished,
     LabelsRead,
-    Lines,
+    PatchesCounted,
     Paused,
     PreviewWritten,
     Resumed,
@@ -28,14 +24,11 @@ from napari_semiseg.events import (
     StepDone,
     Validated,
     Warned,
-    decode_event,
 )
+from napari_semiseg.io.event_log import read_events
 
-LARGEST_LOG = 256_000_000
-"""Bytes of ``events.jsonl`` that are read at most: its end."""
 _MOST_WARNINGS = 50
-_SAID_AT = re.compile(r', "time": [0-9.]+\}$')
-"""The log adds to each event when it was said."""
+_MOST_HISTOGRAMS = 200
 
 
 @dataclass(frozen=True)
@@ -47,6 +40,15 @@ class Preview:
     image: int
     box: tuple[int, int, int, int]
     downsample: int
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Patches of a map by mean confidence and by mean entropy, in equal bins of [0, 1]."""
+
+    step: int
+    confidence: tuple[int, ...]
+    entropy: tuple[int, ...]
 
 
 @dataclass
@@ -64,6 +66,10 @@ class RunRecord:
         Weighted terms by name.
     dice, threshold_dice : Curve
         Scores on the validation tiles, of the predictor and of the threshold that needs no training.
+    counters : dict of str to Curve
+        What the method counted, by name.
+    patches : dict of int to list of Patches
+        Histograms of the maps, by image, in order of steps.
     best_step : int
         Step of the best score, -1 without any.
     regions : dict of str to float
@@ -88,7 +94,8 @@ class RunRecord:
     regions: dict[str, float] = field(default_factory=dict)
     rate: float = math.nan
     eta_s: float = math.nan
-    counters: dict[str, float] = field(default_factory=dict)
+    counters: dict[str, Curve] = field(default_factory=dict)
+    patches: dict[int, list[Patches]] = field(default_factory=dict)
     previews: dict[int, list[Preview]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     labels: LabelsRead | None = None
@@ -102,8 +109,8 @@ class RunRecord:
                 self.path, self.total, self.facts, self.end = Path(run), total, facts, None
                 self.rate = self.eta_s = math.nan
             case StepDone(step, losses, counters, rate, eta_s):
-                self._note_step(step + 1, losses)
-                self.counters, self.rate, self.eta_s = counters, rate, eta_s
+                self._note_step(step + 1, losses, counters)
+                self.rate, self.eta_s = rate, eta_s
             case Skipped(step, _):
                 self.step = step + 1
             case Validated(step, scores, best):
@@ -117,6 +124,8 @@ class RunRecord:
                     }
             case PreviewWritten(step, path, image, box, downsample):
                 self._note_preview(Preview(step, Path(path), image, box, downsample))
+            case PatchesCounted(step, image, confidence, entropy):
+                self._note_patches(image, Patches(step, tuple(confidence), tuple(entropy)))
             case LabelsRead():
                 self.labels = event
             case Saved(step, _):
@@ -144,10 +153,24 @@ class RunRecord:
         """Whether something can be predicted with it."""
         return self.path is not None and any((self.path / "checkpoints").glob("best-*.safetensors"))
 
-    def _note_step(self, step: int, losses: dict[str, float]) -> None:
+    @property
+    def shares(self) -> set[str]:
+        """Names of the counters that have stayed between 0 and 1."""
+        return {name for name, curve in self.counters.items() if all(0 <= value <= 1 for value in curve.values)}
+
+    def _note_step(self, step: int, losses: dict[str, float], counters: dict[str, float]) -> None:
         self.step = step
-        for name, value in losses.items():
-            self.losses.setdefault(name, Curve()).add(step, value)
+        for curves, values in ((self.losses, losses), (self.counters, counters)):
+            for name, value in values.items():
+                curves.setdefault(name, Curve()).add(step, value)
+
+    def _note_patches(self, image: int, patches: Patches) -> None:
+        kept = self.patches.setdefault(image, [])
+        while kept and kept[-1].step >= patches.step:
+            kept.pop()
+        kept.append(patches)
+        if len(kept) > _MOST_HISTOGRAMS:
+            del kept[1:-1:2]
 
     def _note_preview(self, preview: Preview) -> None:
         kept = self.previews.setdefault(preview.image, [])
@@ -164,7 +187,7 @@ def read_run(path: Path) -> RunRecord | None:
     """
     record = RunRecord(path=path)
     try:
-        for event in _events(path / "events.jsonl"):
+        for event in read_events(path / "events.jsonl"):
             record.note(event)
     except OSError:
         return None
@@ -188,16 +211,3 @@ def newest_run(runs: Path) -> RunRecord | None:
         if record is not None and record.total:
             return record
     return None
-
-
-def _events(path: Path) -> Iterator[Event]:
-    with path.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(max(0, size - LARGEST_LOG))
-        lines = Lines(MAX_EVENT)
-        while chunk := file.read(1_000_000):
-            for line in lines.feed(chunk):
-                try:
-                    yield decode_event(_SAID_AT.sub("}", line))[0]
-                except InputError:
-                    continue

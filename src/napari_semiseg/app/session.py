@@ -12,6 +12,7 @@ from psygnal import Signal
 from napari_semiseg.app.background import Background
 from napari_semiseg.app.engine_model import EngineModel
 from napari_semiseg.app.export_model import ExportModel
+from napari_semiseg.app.inspection_model import InspectionModel
 from napari_semiseg.app.project_model import ProjectModel
 from napari_semiseg.app.review_model import ReviewModel
 from napari_semiseg.app.training_model import TrainingModel
@@ -70,8 +71,9 @@ class Session:
 
     Notes
     -----
-    The models of the later steps, `training`, `review` and `exporting`, are made with the session as their only
-    argument; they hear the engine through `receive(job, event)`, and put what they have to say through `tell`.
+    The models of the later steps, `training`, `inspection`, `review` and `exporting`, are made with the session as
+    their only argument; they hear the engine through `receive(job, event)`, and put what they have to say through
+    `tell`.
     """
 
     engine: EngineModel = field(default_factory=EngineModel)
@@ -96,6 +98,7 @@ class Session:
         self.project.failed.connect(lambda sentence: self.tell(sentence, "error"))
         self.project.closed.connect(self._forget_image)
         self.training = TrainingModel(self)
+        self.inspection = InspectionModel(self)
         self.review = ReviewModel(self)
         self.exporting = ExportModel(self)
 
@@ -176,7 +179,7 @@ class Session:
         self.run_errands()
 
     def _receive(self, job: str, event: Event) -> None:
-        for model in (self.training, self.review, self.exporting):
+        for model in (self.training, self.inspection, self.review, self.exporting):
             model.receive(job, event)
         listen = self._listening.get(job)
         if listen:

@@ -17,6 +17,7 @@ from napari_semiseg.cli.demo import demo
 from napari_semiseg.cli.doctor import doctor
 from napari_semiseg.cli.evaluate import evaluate
 from napari_semiseg.cli.export import export
+from napari_semiseg.cli.inspect import inspect
 from napari_semiseg.cli.job import DEFECT, STOPPED, WRONG_INPUT
 from napari_semiseg.cli.methods import methods
 from napari_semiseg.cli.predict import predict
@@ -29,7 +30,7 @@ from napari_semiseg.errors import InputError
 NAME = "napari-semiseg"
 
 app = typer.Typer(name=NAME, rich_markup_mode="markdown", pretty_exceptions_enable=False)
-for verb in (demo, run, train, predict, suggest, export, evaluate, benchmark, methods, serve, doctor):
+for verb in (demo, run, train, predict, suggest, export, evaluate, inspect, benchmark, methods, serve, doctor):
     app.command()(verb)
 
 

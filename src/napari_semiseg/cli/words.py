@@ -28,6 +28,7 @@ DOING = {
     "benchmark": "the benchmark",
     "demo": "the demonstration",
     "export": "export",
+    "inspect": "the look inside",
     "predict": "prediction",
     "run": "the whole run",
     "train": "training",

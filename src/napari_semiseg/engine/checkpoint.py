@@ -97,6 +97,11 @@ class RunFolder:
         """Folder of the confidence maps."""
         return self.path / "preview"
 
+    @property
+    def diagnostics(self) -> Path:
+        """Folder of the looks inside the method."""
+        return self.path / "diagnostics"
+
     def begin(self) -> None:
         """Make the folders.
 
@@ -272,6 +277,8 @@ class RunFolder:
             for path in folder.iterdir():
                 if _OURS.fullmatch(path.name):
                     path.unlink()
+        for path in self.diagnostics.glob("*.npz"):
+            path.unlink()
 
 
 class EventLog:

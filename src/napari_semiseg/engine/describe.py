@@ -11,6 +11,7 @@ from napari_semiseg import __version__
 from napari_semiseg.config import Config
 from napari_semiseg.data.sampler import SamplerConfig
 from napari_semiseg.engine.devices import available_devices
+from napari_semiseg.engine.looks import IDEAS
 from napari_semiseg.engine.optim import OptimConfig
 from napari_semiseg.engine.presets import MINUTES, PAPER
 from napari_semiseg.methods._base import Method
@@ -27,6 +28,8 @@ REQUESTS = {
     "compare": "napari_semiseg.engine.review:CompareRequest",
     "region": "napari_semiseg.engine.review:RegionRequest",
     "export": "napari_semiseg.engine.export_job:ExportRequest",
+    "export": "napari_semiseg.engine.export:ExportRequest",
+    "inspect": "napari_semiseg.engine.inspect:InspectRequest",
 }
 """Where the options of each verb are declared."""
 
@@ -49,6 +52,7 @@ def describe() -> dict[str, Any]:
             {"name": "paper", "minutes": None, "methods": list(PAPER)},
         ],
         "devices": [_without_nan(asdict(device)) for device in available_devices()],
+        "looks": [{"name": name, "title": idea.title, "needs_truth": idea.needs_truth} for name, idea in IDEAS.items()],
         "requests": {verb: _request(path).model_json_schema() for verb, path in REQUESTS.items()},
         "sampler": SamplerConfig.model_json_schema(),
         "optimizer": OptimConfig.model_json_schema(),
@@ -69,6 +73,7 @@ def _method(method: type[Method]) -> dict[str, Any]:
         "labels": method.labels,
         "classes": method.classes,
         "network": method.network,
+        "shows": method.shows,
         "options": method.Config.model_json_schema(),
     }
 

@@ -20,8 +20,8 @@ RED: Color = (222, 20, 35)
 BLUE: Color = (0, 114, 178)
 WHITE: Color = (255, 255, 255)
 
-AGREEMENT: dict[str, Color] = {"found": YELLOW, "missed": GREEN, "found though absent": RED}
-"""What the colors of `agreement` mean."""
+AGREEMENT: dict[str, Color] = {"both": YELLOW, "prediction only": GREEN, "labels only": RED}
+"""What the colors of `agreement` mean: those of the papers' figures."""
 
 
 def with_frames(image: RGB, boxes: Iterable[Box], color: Color, width: int = 3) -> RGB:
@@ -61,7 +61,7 @@ def agreement(predicted: NDArray[np.bool_], truth: NDArray[np.bool_], image: RGB
         Of the colors.
     """
     drawn = image.astype(np.float32)
-    for mask, color in ((predicted & truth, YELLOW), (~predicted & truth, GREEN), (predicted & ~truth, RED)):
+    for mask, color in ((predicted & truth, YELLOW), (predicted & ~truth, GREEN), (~predicted & truth, RED)):
         drawn[mask] += opacity * (np.array(color, np.float32) - drawn[mask])
     return drawn.round().astype(np.uint8)
 

@@ -15,10 +15,11 @@ from napari_semiseg import atomic
 from napari_semiseg.blocks import Box
 from napari_semiseg.engine.infer import confidence_map
 from napari_semiseg.engine.npy import write_npy
+from napari_semiseg.engine.patch_histograms import patch_histograms
 from napari_semiseg.engine.propose import nuclei_of
 from napari_semiseg.engine.recipe import Recipe
 from napari_semiseg.errors import InputError
-from napari_semiseg.events import PreviewWritten, Written
+from napari_semiseg.events import PatchesCounted, PreviewWritten, Written
 from napari_semiseg.postprocess.instances import smallest_area
 from napari_semiseg.postprocess.merge import SplitRule
 
@@ -43,7 +44,14 @@ class Previewer:
         Where the maps go.
     recipe : Recipe
         Of the run; its predictor draws the maps.
+
+    Attributes
+    ----------
+    counted : PatchesCounted
+        Of the last map.
     """
+
+    counted: PatchesCounted
 
     def __init__(self, folder: Path, recipe: Recipe) -> None:
         self.folder = folder
@@ -84,6 +92,9 @@ class Previewer:
         np.save(buffer, confidence[0] if len(confidence) == 1 else confidence, allow_pickle=False)
         atomic.write_bytes(path, buffer.getvalue())
         self._thin_out(path)
+        nucleus = confidence.sum(0, dtype=np.uint16).clip(max=255).astype(np.uint8)
+        by_confidence, by_entropy = patch_histograms(nucleus, downsample)
+        self.counted = PatchesCounted(step + 1, self.image, by_confidence.tolist(), by_entropy.tolist())
         cost = time.monotonic() - begun
         self._next = time.monotonic() + max(1.0, cost * (1 / SHARE - 1))
         return PreviewWritten(step + 1, str(path), self.image, (box.y0, box.x0, box.y1, box.x1), downsample)

@@ -90,6 +90,7 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
         "compare": Verb("napari_semiseg.engine.review:compare_from_args", needs_torch=False),
         "region": Verb("napari_semiseg.engine.review:region_from_args", needs_torch=False),
         "export": Verb("napari_semiseg.engine.export:export_from_args"),
+        "inspect": Verb("napari_semiseg.engine.inspect:inspect_from_args"),
     }
 )
 

@@ -24,6 +24,7 @@ from napari_semiseg.engine.checkpoint import RunFolder, Snapshot
 from napari_semiseg.engine.control import Control
 from napari_semiseg.engine.judge import dice_of_regions, threshold_dice
 from napari_semiseg.engine.learning_data import read_project
+from napari_semiseg.engine.look_inside import Subject, look_inside, make_room
 from napari_semiseg.engine.memory import out_of_memory
 from napari_semiseg.engine.preview import FIRST_STEP, Previewer
 from napari_semiseg.engine.recipe import Choices, Recipe, prepare, rebuild, take_step
@@ -37,6 +38,7 @@ from napari_semiseg.events import (
     Event,
     Finished,
     Focus,
+    Inspect,
     LabelsChanged,
     LabelsRead,
     Pause,
@@ -53,8 +55,10 @@ from napari_semiseg.events import (
     SuggestTiles,
     Validated,
     Warned,
+    Written,
 )
 from napari_semiseg.io.claims import Claim
+from napari_semiseg.io.diagnostics import write_look
 from napari_semiseg.project.folder import ProjectFolder
 
 REPORT_SECONDS = 0.2
@@ -135,6 +139,8 @@ class _Guard:
     bad: int = 0
     rollbacks: int = 0
     rate: float = 1.0
+    skipped: int = 0
+    """Batches that taught nothing."""
     best_step: int = -1
     best_dice: float = -math.inf
     sampler: SamplerConfig | None = None
@@ -160,6 +166,7 @@ class _GuardState(Config):
     bad: int = Field(ge=0)
     rollbacks: int = Field(ge=0)
     rate: float = Field(gt=0, le=1)
+    skipped: int = Field(0, ge=0)
     best_step: int = Field(ge=-1)
     best_dice: float | None = Field(ge=0, le=1)
     sampler: SamplerConfig | None = None
@@ -269,6 +276,8 @@ class _Loop:
                 yield from self._proposed(image, Box(*box), path, step)
             case SuggestTiles(image, side, n):
                 yield from self._suggested(image, side, n, step)
+            case Inspect(show, image, box):
+                yield from self._inspected(show, image, Box(*box), step)
             case Pause():
                 yield from self._held(step)
 
@@ -304,6 +313,25 @@ class _Loop:
         project = ProjectFolder.open(self.request.project, read_only=True)
         found = [candidates(recipe.data.images[index], index, side)]
         yield Suggested(ranked(project, found, n, None if predictor is None else doubt))
+
+    def _inspected(self, show: str, index: int, box: Box, step: int) -> Iterator[Event]:
+        """Look inside the method as it is now, and write what is seen."""
+        data = self.recipe.data
+        if not 0 <= index < len(data.images):
+            yield Warned(f"The training knows no image {index}: train again to look inside it there.")
+            return
+        image = data.images[index]
+        truth = [region for region in (*data.labeled, *data.validation) if region.image == index]
+        subject = Subject(self.recipe.method, self.recipe.device, image, image.shape, data.scales[index], truth, step)
+        try:
+            look = look_inside(subject, show, box, seed=step)
+        except InputError as error:
+            yield Warned(str(error))
+            return
+        path = self.run.diagnostics / f"image-{index}-{show}-step-{step:07d}.npz"
+        write_look(path, look)
+        make_room(self.run.diagnostics)
+        yield Written("look", str(path), {"show": show, "step": step, "image": index, **look.numbers})
 
     def _held(self, step: int) -> Iterator[Event]:
         """Hold until the run is to go on, or to end; the time does not count."""
@@ -345,12 +373,18 @@ class _Loop:
         for warning in self.recipe.method.warnings():
             yield Warned(warning)
         if terms is None:
+            self.guard.skipped += 1
             yield Skipped(step, "the batch gave nothing to learn from")
         elif time.monotonic() - self._reported >= REPORT_SECONDS or step == 0:
             self._reported = time.monotonic()
             left = self.recipe.choices.steps - step - 1
             rate = self.pace.rate
-            yield StepDone(step, terms, self.recipe.method.counters(), rate, left / rate if rate else math.nan)
+            yield StepDone(step, terms, self._counters(), rate, left / rate if rate else math.nan)
+
+    def _counters(self) -> dict[str, float]:
+        """Return what the method counted, and once there are any, the batches that taught nothing."""
+        skipped = {"skipped batches": float(self.guard.skipped)} if self.guard.skipped else {}
+        return self.recipe.method.counters() | skipped
 
     def _made(self, step: int) -> Generator[Event, None, tuple[dict[str, float] | None, bool]]:
         """Make a step; where memory runs out, with ever fewer and smaller crops."""
@@ -414,6 +448,7 @@ class _Loop:
             yield self._validated(done)
         if self.previewer.due(step) or (last and ready):
             yield self.previewer.write(step, self.recipe.method.predictor())
+            yield self.previewer.counted
 
     def _validated(self, done: int) -> Validated:
         each = dice_of_regions(self.recipe)

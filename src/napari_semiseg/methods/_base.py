@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from napari_semiseg.config import Config
 from napari_semiseg.data.batch import Batch, Views
+from napari_semiseg.io.diagnostics import Diagnostic
 from napari_semiseg.nn.network import Network
 
 
@@ -91,6 +92,8 @@ class Method(nn.Module, ABC):
     """Whether the seed makes a difference."""
     network: ClassVar[str | None] = None
     """Name of the only network that fits, if the method brings its own; `NO_NETWORK` if it trains none."""
+    shows: ClassVar[str] = ""
+    """What `diagnostics` shows, for a menu; "" where the method has nothing of its own to show."""
 
     def __init__(self, new_network: Callable[[], Network], task: Task, config: MethodConfig) -> None:
         super().__init__()
@@ -125,6 +128,19 @@ class Method(nn.Module, ABC):
     def warnings(self) -> list[str]:
         """Return what the user should be told after this step, in plain sentences. Asked once after every step."""
         return []
+
+    def diagnostics(self, image: Tensor) -> Mapping[str, Diagnostic]:
+        """Return what the method makes of an image, as maps over it by name.
+
+        Called without gradient and in evaluation mode, at any time; whatever is drawn comes from torch's global
+        generator. It changes nothing.
+
+        Parameters
+        ----------
+        image : Tensor, (1, 3, H, W), in [0, 1]
+            Sides are multiples of the network's divisor and of 8.
+        """
+        return {}
 
     @property
     def least_crop(self) -> int:

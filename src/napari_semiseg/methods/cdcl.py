@@ -27,7 +27,7 @@ After `collapse_patience` steps with one class only in unlabeled crops these cou
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from typing import ClassVar, Literal
@@ -38,11 +38,21 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from napari_semiseg.data.batch import Batch, Views
+from napari_semiseg.io.diagnostics import Amount, Categories, Diagnostic, Meaning
 from napari_semiseg.losses.cells import whole_cells
 from napari_semiseg.losses.consistency import pseudo_label_cross_entropy
 from napari_semiseg.losses.cross_entropy import cross_entropy
 from napari_semiseg.losses.entropy import softmax_entropy
-from napari_semiseg.losses.patch_contrast import BACKGROUND, FOREGROUND, PatchCells, cross_patch_contrast, join
+from napari_semiseg.losses.patch_contrast import (
+    BACKGROUND,
+    FOREGROUND,
+    OUTSIDE,
+    PatchCells,
+    cross_patch_contrast,
+    foreground_scores,
+    join,
+    patch_categories,
+)
 from napari_semiseg.losses.ramps import sigmoid_rampup
 from napari_semiseg.methods._base import Method, MethodConfig, PseudoLabelConfig, Task, pseudo_label_counters
 from napari_semiseg.nn.collapse import CollapseGuard
@@ -53,6 +63,11 @@ from napari_semiseg.nn.projector import Projector
 
 PATCHES_PER_SIDE = 8
 """A patch is an eighth of the crop wide (paper, section 4.2)."""
+PATCHES: Mapping[int, Meaning] = {
+    1: Meaning("foreground-dominated patch", (230, 159, 0)),
+    2: Meaning("background-dominated patch", (0, 114, 178)),
+    3: Meaning("mixed patch", (204, 121, 167)),
+}
 
 
 class CDCLConfig(PseudoLabelConfig):
@@ -108,6 +123,7 @@ class CDCL(Method):
     views: ClassVar[Views] = Views(labeled=True, weak=True, strong=1)
     labels: ClassVar[Literal["needed", "used", "unused"]] = "needed"
     classes: ClassVar[Literal["two", "any"]] = "two"
+    shows: ClassVar[str] = "Foreground, background and mixed patches"
 
     def __init__(self, new_network: Callable[[], Network], task: Task, config: CDCLConfig) -> None:
         super().__init__(new_network, task, config)
@@ -185,6 +201,25 @@ class CDCL(Method):
             "negatives per anchor": term.mean_negatives,
         }
         return term.loss
+
+    def diagnostics(self, image: Tensor) -> Mapping[str, Diagnostic]:
+        """Sort the patches of an image by the teacher's pseudo-labels, as a step does; patches are those of a crop."""
+        c, net = self.config, self.teacher.net
+        probs = net.logits_on_grid(net.features(image)).float().softmax(1)
+        labels = (F.avg_pool2d(probs, c.pool) if c.pool > 1 else probs).argmax(1)
+        cell = image.shape[-1] // labels.shape[-1]
+        patch = max(1, self.task.crop // cell // PATCHES_PER_SIDE)
+        category, _ = patch_categories(labels, patch, low=c.low, high=c.high)
+        kinds = torch.zeros_like(category)
+        kinds[category == FOREGROUND], kinds[category == BACKGROUND] = 1, 2
+        kinds[(category != FOREGROUND) & (category != BACKGROUND) & (category != OUTSIDE)] = 3
+        whole = torch.full(labels.shape, torch.nan, device=labels.device)  # what lies behind the last patch
+        scores = foreground_scores(labels, patch).repeat_interleave(patch, 1).repeat_interleave(patch, 2)
+        whole[:, : scores.shape[1], : scores.shape[2]] = scores
+        return {
+            "patches": Categories(kinds[0].to(torch.uint8).cpu().numpy(), PATCHES),
+            "foreground score": Amount(whole[0].cpu().numpy(), 0.0, 1.0, "share of a patch that is labeled nucleus"),
+        }
 
     def _cells(self, projected: Tensor, logits: Tensor, valid: Tensor | None) -> PatchCells:
         """Return the cells of every patch, with pseudo-labels on the grid of the projections."""

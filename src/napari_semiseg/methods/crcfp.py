@@ -31,7 +31,7 @@ After `collapse_patience` steps with one class only in unlabeled crops these cou
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any, ClassVar, Literal
 
@@ -40,6 +40,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from napari_semiseg.data.batch import Batch, Pair, Views
+from napari_semiseg.io.diagnostics import Diagnostic
 from napari_semiseg.losses.cells import whole_cells
 from napari_semiseg.losses.consistency import softmax_mse
 from napari_semiseg.losses.cross_entropy import cross_entropy
@@ -116,6 +117,7 @@ class CRCFP(Method):
     Config: ClassVar[type[MethodConfig]] = CRCFPConfig
     views: ClassVar[Views] = Views(labeled=True, pairs=(0.1, 1.0), whole=True)
     labels: ClassVar[Literal["needed", "used", "unused"]] = "needed"
+    shows: ClassVar[str] = "Overlapping crops"
 
     def __init__(self, new_network: Callable[[], Network], task: Task, config: CRCFPConfig) -> None:
         super().__init__(new_network, task, config)
@@ -211,6 +213,11 @@ class CRCFP(Method):
     def predictor(self) -> nn.Module:
         """Return the network, or the average of its weights where one is kept."""
         return self.net if self.average is None else self.average
+
+    def diagnostics(self, image: Tensor) -> Mapping[str, Diagnostic]:
+        """Cut a pair of crops out of the image, and show which cells are pulled."""
+        c = self.config
+        return self.contrast.shown(self.net, image, self.task.crop, threshold=c.threshold, side=c.threshold_side)
 
     def warnings(self) -> list[str]:
         """Say that pseudo-labels have collapsed."""

@@ -44,6 +44,7 @@ from torch import Tensor, nn
 from napari_semiseg import metrics
 from napari_semiseg.data.batch import Batch, Views
 from napari_semiseg.errors import InputError
+from napari_semiseg.io.diagnostics import Boxes, Diagnostic, Meaning
 from napari_semiseg.losses.patch_entropy import (
     DrawnPatches,
     draw_by_confidence,
@@ -62,6 +63,8 @@ JUDGMENTS = 40
 """How often channel and polarity are judged in a run."""
 FIRST_JUDGMENT = 20
 """Steps after which a network is judged for the first time, so that there soon is a map to look at."""
+POSITIVE, NEGATIVE = 1, 2
+"""Kinds of patches in `CSL.diagnostics`."""
 TABLE_1: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {f"patches {count}": {"patches": count} for count in (5, 10, 15, 20, 25)}
     | {f"patch size {side}": {"patch": side} for side in (20, 30, 50, 80, 120)}
@@ -117,6 +120,7 @@ class CSL(Method):
     labels: ClassVar[Literal["needed", "used", "unused"]] = "unused"
     classes: ClassVar[Literal["two", "any"]] = "two"
     network: ClassVar[str | None] = "csl"
+    shows: ClassVar[str] = "Drawn patches"
 
     best_restart: Tensor
     best_agreement: Tensor
@@ -199,11 +203,27 @@ class CSL(Method):
 
     def counters(self) -> dict[str, float]:
         """Return how many patches were drawn, the share of positives, which network, and the best agreement."""
-        return {**self._counters, "agreement": float(self.best_agreement)}
+        judged = {"agreement": float(self.best_agreement)} if float(self.best_agreement) >= 0 else {}
+        return self._counters | judged
 
-    def _drawn(self, confidence: Tensor, shown: Tensor | None) -> DrawnPatches:
+    def diagnostics(self, image: Tensor) -> Mapping[str, Diagnostic]:
+        """Draw patches of the chosen confidence as a step does, as many for each area as of a crop."""
+        chosen = self.best.chosen.view(1)
+        confidence = self.best.confidences(image).index_select(1, chosen)
+        crops = max(1, round(image.shape[2] * image.shape[3] / self.task.crop**2))
+        drawn = self._drawn(confidence, None, count=self.config.patches * crops)
+        of = ", the confidence of background" if bool(self.best.inverted) else ""
+        meanings = {
+            POSITIVE: Meaning(f"positive patch{of}", (255, 255, 255)),
+            NEGATIVE: Meaning("negative patch", (222, 20, 35)),
+        }
+        kinds = torch.where(drawn.positive, POSITIVE, NEGATIVE).byte().cpu().numpy()
+        return {"drawn patches": Boxes(drawn.boxes.float().cpu().numpy(), kinds, meanings)}
+
+    def _drawn(self, confidence: Tensor, shown: Tensor | None, count: int | None = None) -> DrawnPatches:
         c = self.config
-        windows: dict[str, Any] = {"size": c.patch, "stride": c.candidate_stride, "count": c.patches, "shown": shown}
+        windows: dict[str, Any] = {"size": c.patch, "stride": c.candidate_stride, "shown": shown}
+        windows["count"] = count or c.patches
         match c.sampler:
             case "entropy":
                 return draw_patches(confidence, **windows)

@@ -28,7 +28,7 @@ After `collapse_patience` steps with one class only in unlabeled crops these cou
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import ClassVar, Literal
 
@@ -38,6 +38,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from napari_semiseg.data.batch import Batch, Views
+from napari_semiseg.io.diagnostics import Amount, Categories, Diagnostic, Meaning, color_of
 from napari_semiseg.losses.consistency import pseudo_label_cross_entropy
 from napari_semiseg.losses.cross_entropy import IGNORE, cross_entropy
 from napari_semiseg.losses.prototypes import prototype_consistency, prototype_diversity
@@ -48,6 +49,9 @@ from napari_semiseg.nn.ema import ema_decay, ema_update
 from napari_semiseg.nn.network import Network
 from napari_semiseg.nn.prototypes import PrototypeNetwork, PrototypeReading
 
+SHOWN_PROTOTYPES = 4
+"""Of the most reliable prototypes so many are shown each by itself."""
+
 
 class DualRelConfig(PseudoLabelConfig):
     """Options of `DualRel`; all defaults are ours."""
@@ -57,7 +61,7 @@ class DualRelConfig(PseudoLabelConfig):
     weight_pixel: float = Field(0.0, ge=0, le=100, description="Weight of the teacher's classes, after the ramp.")
     ramp_fraction: float = Field(1.0, ge=0, le=1, description="Share of the run until the weights are reached.")
     ema_decay: float = Field(0.99, ge=0, lt=1, description="Memory of the teacher, per step.")
-    prototypes: int = Field(16, ge=1, le=256, description="K, prototypes of an image.")
+    prototypes: int = Field(16, ge=1, le=255, description="K, prototypes of an image.")
     references: int = Field(128, ge=1, le=4_096, description="N, pixels that others are described by.")
     channels: int = Field(128, ge=4, le=1_024, description="Length of a prototype.")
     beta: float = Field(1.0, ge=0, le=100, description="Weight of the correlation by references; 0 leaves it out.")
@@ -77,6 +81,7 @@ class DualRel(Method):
     Config: ClassVar[type[MethodConfig]] = DualRelConfig
     views: ClassVar[Views] = Views(labeled=True, weak=True, strong=1)
     labels: ClassVar[Literal["needed", "used", "unused"]] = "needed"
+    shows: ClassVar[str] = "Prototypes and their reliability"
 
     def __init__(self, new_network: Callable[[], Network], task: Task, config: DualRelConfig) -> None:
         super().__init__(new_network, task, config)
@@ -135,6 +140,25 @@ class DualRel(Method):
         self._counters = pseudo_label_counters(teacher.logits, counted) | _told(student, reliability)
         return losses
 
+    def diagnostics(self, image: Tensor) -> Mapping[str, Diagnostic]:
+        """Show where the teacher's prototypes look, which of them most, and how reliable those are."""
+        features = self.teacher.features(image)
+        reading = self.teacher.read(features)
+        reliable = self._reliability(reading).sigmoid()[0]
+        grid = self.teacher.coarse(features).shape[-2:]
+        activation = reading.correlation[0].reshape(-1, *grid)  # (K, h, w), of sum 1 over the cells
+        share = activation / activation.sum(0).clamp(min=1e-12)
+        words = "times the mean of a cell"
+        activation = activation * activation[0].numel()
+        maps: dict[str, Diagnostic] = {
+            "strongest prototype": Categories((share.argmax(0) + 1).to(torch.uint8).cpu().numpy(), _named(reliable)),
+            "reliability": Amount((share * reliable[:, None, None]).sum(0).cpu().numpy(), 0.0, 1.0, "reliability"),
+        }
+        for index in reliable.argsort(descending=True)[:SHOWN_PROTOTYPES].tolist():
+            name = f"activation of prototype {index + 1} (reliability {float(reliable[index]):.2f})"
+            maps[name] = Amount(activation[index].cpu().numpy(), 0.0, float(activation[index].max()), words)
+        return maps
+
     def _diversity(self, reading: PrototypeReading, shown: Tensor | None) -> Tensor:
         return prototype_diversity(
             reading.correlation, margin=self.config.margin, counted=self._counted(shown, reading)
@@ -182,6 +206,15 @@ def _told(student: PrototypeReading, reliability: Tensor) -> dict[str, float]:
     return {
         "reliability": float(reliability.sigmoid().mean()),
         "cosine of prototypes": float(off_diagonal / max(1, len(alike) * number * (number - 1))),
+    }
+
+
+def _named(reliable: Tensor) -> Mapping[int, Meaning]:
+    """Return what stands for each prototype: its number, its reliability, and one of colors around the circle."""
+    hues = [number / len(reliable) for number in range(len(reliable))]
+    return {
+        number + 1: Meaning(f"prototype {number + 1}, reliability {float(value):.2f}", color_of(hues[number]))
+        for number, value in enumerate(reliable)
     }
 
 

@@ -6,19 +6,34 @@ CRCFP has the same. The loss itself is `losses.directional_contrast`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from napari_semiseg.io.diagnostics import Boxes, Categories, Diagnostic, Meaning
 from napari_semiseg.losses.cells import whole_cells
-from napari_semiseg.losses.directional_contrast import Side, SureCells, directional_contrast
+from napari_semiseg.losses.directional_contrast import Side, SureCells, chosen_anchors, directional_contrast
 from napari_semiseg.nn.memory_bank import MemoryBank
 from napari_semiseg.nn.network import Network
 from napari_semiseg.nn.projector import Projector
+
+STEP = 8
+"""The two crops that `ContextContrast.shown` cuts lie a multiple of this apart, in pixels: a coarse cell."""
+CROPS: Mapping[int, Meaning] = {
+    1: Meaning("first crop", (86, 180, 233)),
+    2: Meaning("second crop", (230, 159, 0)),
+}
+PULLED: Mapping[int, Meaning] = {
+    1: Meaning("in both crops, pulled by neither", (150, 150, 150)),
+    2: Meaning("the first crop's cell is pulled toward the second's", (86, 180, 233)),
+    3: Meaning("the second crop's cell is pulled toward the first's", (230, 159, 0)),
+}
 
 
 @dataclass(frozen=True)
@@ -136,6 +151,49 @@ class ContextContrast(nn.Module):
             self.bank.push(**self._drawn)
         self._drawn = None
 
+    def shown(
+        self, net: Network, image: Tensor, crop: int, *, threshold: float, side: Side
+    ) -> Mapping[str, Diagnostic]:
+        """Cut two overlapping crops out of an image, and show which of their common cells are pulled, and which way.
+
+        Parameters
+        ----------
+        net : Network
+        image : Tensor, (1, 3, H, W)
+            Sides are multiples of `STEP` and of the network's divisor.
+        crop : int
+            Side of a crop; smaller where the image has no room for two that lie apart.
+        threshold, side
+            As for `directional_contrast`.
+        """
+        unit = math.lcm(STEP, net.divisor)
+        height, width = image.shape[-2:]
+        edge = max(unit, min(crop, 3 * min(height, width) // 4) // unit * unit)
+        corners = _two_corners(height, width, edge)
+        grid = image.new_zeros((height, width))
+        cells = []
+        for y, x in corners:
+            features = net.features(image[..., y : y + edge, x : x + edge])
+            cells.append(self._cells(net, features))
+            cell = edge // self.grid(features)[0]
+        kinds = grid[::cell, ::cell].to(torch.uint8)
+        at = [torch.zeros_like(kinds, dtype=torch.int64) - 1 for _ in corners]
+        side_cells = edge // cell
+        for rows, (y, x) in zip(at, corners, strict=True):
+            place = torch.arange(side_cells**2, device=kinds.device).reshape(side_cells, side_cells)
+            rows[y // cell : y // cell + side_cells, x // cell : x // cell + side_cells] = place
+        common = (at[0] >= 0) & (at[1] >= 0)
+        first, second = (each.select(rows[common]) for each, rows in zip(cells, at, strict=True))
+        kind = torch.ones_like(first.labels)
+        kind[chosen_anchors(first, second, threshold=threshold, side=side)] = 2
+        kind[chosen_anchors(second, first, threshold=threshold, side=side)] = 3
+        kinds[common] = kind.to(torch.uint8)
+        boxes = np.array([(y, x, y + edge, x + edge) for y, x in corners], np.float32)
+        return {
+            "pulled cells": Categories(kinds.cpu().numpy(), PULLED),
+            "overlapping crops": Boxes(boxes, np.array([1, 2], np.uint8), CROPS),
+        }
+
     def _cells(self, net: Network, features: Tensor) -> SureCells:
         """Return every cell of the pooled features, projected and classified."""
         probs = self._classified(net, features.detach()).float().softmax(1)
@@ -173,3 +231,16 @@ def _share(masks: Sequence[Tensor]) -> float:
     """Return the share of True in masks, (N,); 0 where they are empty."""
     whole = torch.cat(list(masks))
     return float(whole.float().mean()) if len(whole) else 0.0
+
+
+def _two_corners(height: int, width: int, edge: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Draw where two crops of an image lie so that they share a quarter to three quarters of each side, if they can."""
+    corners = []
+    for length in (height, width):
+        room = (length - edge) // STEP
+        apart = min(room, max(1, round(edge / STEP * (0.25 + 0.5 * float(torch.rand(()))))))
+        start = int(torch.randint(0, room - apart + 1, ()))
+        ends = (start * STEP, (start + apart) * STEP)
+        corners.append(ends if bool(torch.rand(()) < 0.5) else ends[::-1])
+    (y1, y2), (x1, x2) = corners
+    return (y1, x1), (y2, x2)

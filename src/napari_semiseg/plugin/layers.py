@@ -23,6 +23,7 @@ ORDER = (
     "image",
     "proposal",
     "confidence",
+    "look",
     "difference",
     "nuclei",
     "other",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pyqtgraph as pg
 from napari.utils.theme import get_theme
@@ -22,9 +24,11 @@ class Curves(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.losses = _plot("Loss terms, each with its weight, over steps")
+        self.losses = small_plot("Loss terms, each with its weight, over steps")
         self.losses.setLogMode(y=True)
-        self.scores = _plot("Dice on the validation tiles, over steps; dashed: the threshold that needs no training")
+        self.scores = small_plot(
+            "Dice on the validation tiles, over steps; dashed: the threshold that needs no training"
+        )
         self.legend = QLabel()
         self.legend.setTextFormat(Qt.TextFormat.RichText)
         self.legend.setObjectName("semisegHint")
@@ -52,16 +56,7 @@ class Curves(QWidget):
 
     def show_theme(self, name: str) -> None:
         """Take the colors of a theme of napari's."""
-        theme = get_theme(name)
-        text, background = theme.text.as_hex(), theme.foreground.as_hex()
-        dim = pg.mkColor(text)
-        dim.setAlpha(130)
-        for plot in (self.losses, self.scores):
-            plot.setBackground(background)
-            for side in ("left", "bottom"):
-                axis = plot.getAxis(side)
-                axis.setPen(pg.mkPen(dim, width=1))
-                axis.setTextPen(dim)
+        dim = take_theme((self.losses, self.scores), name)
         self._threshold.setPen(pg.mkPen(dim, width=1.5, style=Qt.PenStyle.DashLine))
 
     def show_record(self, record: RunRecord, verdict: str) -> None:
@@ -90,10 +85,25 @@ class Curves(QWidget):
 
     def _show_legend(self, record: RunRecord) -> None:
         parts = [
-            f'<span style="color:{COLORS[number % len(COLORS)]}">●</span> {_plain(name)}'
+            f'<span style="color:{COLORS[number % len(COLORS)]}">●</span> {plain_name(name)}'
             for number, name in enumerate(record.losses)
         ]
         self.legend.setText("&nbsp; ".join(parts))
+
+
+def take_theme(plots: Iterable[pg.PlotWidget], name: str) -> pg.QtGui.QColor:
+    """Give plots the colors of a theme of napari's; return that of their axes."""
+    theme = get_theme(name)
+    text, background = theme.text.as_hex(), theme.foreground.as_hex()
+    dim = pg.mkColor(text)
+    dim.setAlpha(130)
+    for plot in plots:
+        plot.setBackground(background)
+        for side in ("left", "bottom"):
+            axis = plot.getAxis(side)
+            axis.setPen(pg.mkPen(dim, width=1))
+            axis.setTextPen(dim)
+    return dim
 
 
 def smoothed(values: np.ndarray, share: float = 0.02) -> np.ndarray:
@@ -106,7 +116,8 @@ def smoothed(values: np.ndarray, share: float = 0.02) -> np.ndarray:
     return (sums[width:] - sums[:-width]) / width
 
 
-def _plot(tooltip: str) -> pg.PlotWidget:
+def small_plot(tooltip: str) -> pg.PlotWidget:
+    """Return an empty plot of the size of the dock's, that nobody drags or zooms."""
     plot = pg.PlotWidget()
     plot.setFixedHeight(HEIGHT)
     plot.setMinimumWidth(60)
@@ -131,5 +142,6 @@ def _small_font(widget: QWidget):
     return font
 
 
-def _plain(text: str) -> str:
-    return text[:40].replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("_", " ")
+def plain_name(text: str, most: int = 40) -> str:
+    """Return at most so many characters of a text, as HTML that shows them as they are."""
+    return text[:most].replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("_", " ")

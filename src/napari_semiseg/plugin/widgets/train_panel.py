@@ -27,6 +27,7 @@ from napari_semiseg.plugin.history_player import HistoryPlayer
 from napari_semiseg.plugin.slide_view import SlideView
 from napari_semiseg.plugin.widgets.advanced_form import AdvancedForm
 from napari_semiseg.plugin.widgets.curves import Curves
+from napari_semiseg.plugin.widgets.inside import Inside
 from napari_semiseg.plugin.widgets.look import main_button, plain_button
 from napari_semiseg.plugin.widgets.step import ElidedLabel
 
@@ -54,7 +55,7 @@ class TrainPanel(QWidget):
 
     def __init__(self, session: Session, viewer: Any, view: SlideView, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.session, self.viewer = session, viewer
+        self.session, self.viewer, self.view = session, viewer, view
         self.model = session.training
         self.summary, self.done = "", False
         self.confidence = ConfidenceLayer(session, viewer, view, self)
@@ -82,7 +83,7 @@ class TrainPanel(QWidget):
         self.viewer.events.theme.disconnect(self._on_theme)
         self.model.changed.disconnect(self._on_changed, missing_ok=True)
         self.model.curves_changed.disconnect(self._on_curves, missing_ok=True)
-        for part in (self.confidence, self.history, self.form):
+        for part in (self.confidence, self.history, self.inside, self.form):
             part.end()
 
     # ---- parts ----
@@ -176,10 +177,12 @@ class TrainPanel(QWidget):
         for button in (self.pause, self.stop, self.cancel):
             row.addWidget(button)
         self.history = HistoryPlayer(self.model.history)
+        self.inside = Inside(self.session, self.viewer, self.view)
         column.addWidget(self.curves)
         column.addWidget(self.bar)
         column.addLayout(row)
         column.addWidget(self.history)
+        column.addWidget(self.inside)
         return self.run_box
 
     # ---- asking ----
@@ -218,12 +221,14 @@ class TrainPanel(QWidget):
         if self._curves_stale and self.isVisible():
             self._curves_stale = False
             self.curves.show_record(self.model.record, self.model.score_words)
+            self.inside.show_curves()
 
     def _on_curves(self) -> None:
         self._curves_stale = True
 
     def _on_theme(self, event: Any = None) -> None:
         self.curves.show_theme(self.viewer.theme)
+        self.inside.show_theme(self.viewer.theme)
 
     def _show(self) -> None:
         model = self.model
