@@ -174,6 +174,26 @@ def show_training(eye: Photographer, steps: int) -> None:
     need(3600, lambda: not training.active, "the end of the training")
 
 
+def show_inside(eye: Photographer) -> None:
+    """Step 3, unfolded: what the method counts, and a look inside it."""
+    dock, inspection = eye.dock, eye.dock.session.inspection
+    inside = dock.train_panel.inside
+    eye.unfold("Train")
+    eye.look_at(256, 256, 500)
+    inside.unfold.setChecked(True)
+    need(180, lambda: inside.show_button.isEnabled(), "what is needed to look inside")
+    inside.choice.setCurrentIndex(inside.choice.findData("agreement"))
+    inside.show_button.click()
+    need(180, lambda: inspection.look is not None, "the look")
+    for layer in eye.roles("confidence", "proposal", "nuclei", "annotation"):
+        layer.visible = False
+    eye.shoot("3-inside")
+    inspection.clear()
+    inside.unfold.setChecked(False)
+    for layer in eye.roles("confidence", "annotation"):
+        layer.visible = True
+
+
 def show_result(eye: Photographer) -> None:
     """Steps 4 and 5: nuclei over the tissue, and what is written of them."""
     dock, review, exporting = eye.dock, eye.dock.session.review, eye.dock.session.exporting
@@ -215,6 +235,7 @@ def main() -> None:
     else:
         show_slide_and_tiles(eye, project)
         show_training(eye, options.steps)
+    show_inside(eye)
     show_result(eye)
     eye.viewer.close()
     wait(3)

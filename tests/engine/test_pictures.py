@@ -38,9 +38,9 @@ def test_agreement_is_yellow_inventions_are_green_and_misses_red():
     predicted[:, :6], truth[:, 3:8] = True, True
     drawn = agreement(predicted, truth, GRAY, opacity=1.0)
 
-    assert (drawn[:, :3] == RED).all()
+    assert (drawn[:, :3] == GREEN).all()
     assert (drawn[:, 3:6] == YELLOW).all()
-    assert (drawn[:, 6:8] == GREEN).all()
+    assert (drawn[:, 6:8] == RED).all()
     assert (drawn[:, 8:] == 100).all()
 
 

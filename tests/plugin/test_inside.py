@@ -111,7 +111,7 @@ def test_every_kind_of_map_has_its_layer_and_a_plot_its_place_in_the_dock(hands,
     assert set(layers) == {"patches", "score", "features"}
     kinds = {name: type(getattr(layer, "__wrapped__", layer)) for name, layer in layers.items()}
     assert kinds == {"patches": Labels, "score": Image, "features": Image}
-    assert [layers[name].visible for name in ("patches", "score", "features")] == [True, True, False]
+    assert [layers[name].visible for name in ("patches", "score", "features")] == [True, False, False]
     scale = hands.dock.view.placement.scale
     for layer, cell in ((layers["patches"], 32), (layers["score"], 2), (layers["features"], 4)):
         assert layer.scale == pytest.approx(scale * cell)

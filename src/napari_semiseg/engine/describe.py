@@ -28,7 +28,6 @@ REQUESTS = {
     "compare": "napari_semiseg.engine.review:CompareRequest",
     "region": "napari_semiseg.engine.review:RegionRequest",
     "export": "napari_semiseg.engine.export_job:ExportRequest",
-    "export": "napari_semiseg.engine.export:ExportRequest",
     "inspect": "napari_semiseg.engine.inspect:InspectRequest",
 }
 """Where the options of each verb are declared."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +22,10 @@ def drawn(item: Diagnostic, image: pictures.RGB, place: Place, caption: str) -> 
         case Categories(values, meanings):
             return Picture(_over(image, values, meanings), caption, _legend(meanings))
         case Amount(values, low, high, words):
-            share = np.rint(255 * ((values - low) / max(high - low, 1e-12)).clip(0, 1)).astype(np.uint8)
+            colored = _fitted(pictures.in_colors(np.rint(255 * item.shares()).astype(np.uint8)), image.shape[:2])
+            known = _fitted(np.isfinite(values), image.shape[:2])
             scale = f" {words}: dark {low:.3g}, bright {high:.3g}."
-            return Picture(_fitted(pictures.in_colors(share), image.shape[:2]), caption + scale)
+            return Picture(np.where(known[..., None], colored, image), caption + scale)
         case Colors(values, words):
             return Picture(_fitted(values, image.shape[:2]), f"{caption} {words.capitalize()}.")
         case Boxes(corners, kinds, meanings):
@@ -45,7 +47,7 @@ def _over(image: pictures.RGB, values: NDArray[np.uint8], meanings: Mapping[int,
     return mixed.round().astype(np.uint8)
 
 
-def _fitted(values: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+def _fitted(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     """Bring a map to the size of its image, each cell as large as it is."""
     rows, columns = ((np.arange(side) * have) // side for side, have in zip(shape, values.shape[:2], strict=True))
     return values[np.ix_(rows, columns)]

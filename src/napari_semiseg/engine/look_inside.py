@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from napari_semiseg.blocks import Box
 from napari_semiseg.data.batch import IGNORE
 from napari_semiseg.data.sources import LabeledRegion
-from napari_semiseg.engine.infer import evaluating
+from napari_semiseg.engine.infer import at_image, evaluating
 from napari_semiseg.engine.looks import IDEAS, Seen
 from napari_semiseg.errors import InputError
 from napari_semiseg.io.diagnostics import Look, Place
@@ -88,7 +88,8 @@ def look_inside(subject: Subject, show: str, box: Box | None = None, seed: int =
     truth = _truth(subject, shown)
     with torch.no_grad(), torch.random.fork_rng(devices=[]), evaluating(subject.method):
         torch.manual_seed(seed)
-        found = idea.look(Seen(subject.method, image, truth))
+        predictor = at_image(subject.method.predictor(), subject.image)
+        found = idea.look(Seen(subject.method, image, truth, predictor))
     pixel = 1 / subject.scale
     place = Place(shown.y0 * pixel, shown.x0 * pixel, shown.height, shown.width, pixel)
     return Look(show, subject.step, place, found.maps, found.numbers)

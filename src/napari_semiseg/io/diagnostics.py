@@ -61,7 +61,7 @@ class Amount:
     Attributes
     ----------
     values : ndarray, (h, w), float
-        Over the whole of the image that was shown, on any grid.
+        Over the whole of the image that was shown, on any grid; NaN where nothing is known, and nothing is drawn.
     low, high : float
         Ends of the scale; what lies beyond is shown as the end.
     words : str
@@ -72,6 +72,11 @@ class Amount:
     low: float
     high: float
     words: str
+
+    def shares(self) -> NDArray[np.float64]:
+        """Return where on the scale each value lies, in [0, 1]; 0 where nothing is known."""
+        known = np.nan_to_num(np.asarray(self.values, np.float64), nan=self.low)
+        return ((known - self.low) / max(self.high - self.low, 1e-12)).clip(0, 1)
 
 
 @dataclass(frozen=True)
@@ -200,7 +205,7 @@ def color_of(hue: float) -> Color:
 
 
 def write_look(path: Path, look: Look) -> None:
-    """Write a look into one ``.npz`` file, atomically. Amounts are kept in 255 steps."""
+    """Write a look into one ``.npz`` file, atomically. Amounts are kept in 254 steps."""
     arrays: dict[str, NDArray[Any]] = {}
     cards = []
     for number, (name, item) in enumerate(look.maps.items()):
@@ -242,8 +247,8 @@ def _packed(name: str, item: Diagnostic) -> tuple[_MapCard, dict[str, NDArray[An
         case Categories(values, meanings):
             return _MapCard(name=name, kind="categories", meanings=_swatches(meanings)), {"values": values}
         case Amount(values, low, high, words):
-            share = np.clip((np.nan_to_num(values, nan=low) - low) / max(high - low, 1e-12), 0, 1)
-            kept = np.rint(255 * share).astype(np.uint8)
+            kept = 1 + np.rint(254 * item.shares()).astype(np.uint8)  # 0 is for what is not known
+            kept[np.isnan(values)] = 0
             return _MapCard(name=name, kind="amount", low=low, high=high, words=words), {"values": kept}
         case Colors(values, words):
             return _MapCard(name=name, kind="colors", words=words), {"values": values}
@@ -269,8 +274,9 @@ def _unpacked(card: _MapCard, number: int, arrays: Mapping[str, NDArray[Any]]) -
         case "categories":
             return Categories(values, meanings)
         case "amount":
-            share = values.astype(np.float32) / 255
-            return Amount(card.low + share * (card.high - card.low), card.low, card.high, card.words)
+            share = (values.astype(np.float32) - 1) / 254
+            known = card.low + share * (card.high - card.low)
+            return Amount(np.where(values > 0, known, np.nan), card.low, card.high, card.words)
         case "colors":
             return Colors(values, card.words)
         case _:

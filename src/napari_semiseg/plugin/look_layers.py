@@ -52,7 +52,7 @@ class LookLayers:
             layer = self._made(name, item, look.place)
             if layer is not None:
                 layer.metadata[KEY] = {"role": "look", "project": str(self.session.project.path), "name": name}
-                layer.visible = number < 2 or isinstance(item, Boxes)  # the rest is a click away
+                layer.visible = number == 0 or isinstance(item, Boxes)  # the rest would hide it, and is a click away
                 insert(self.viewer, layer)
 
     def _made(self, name: str, item: Diagnostic, place: Place) -> Layer | None:

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from napari_semiseg.data.batch import IGNORE
 from napari_semiseg.errors import InputError
@@ -35,11 +35,14 @@ class Seen:
     image : Tensor, (1, 3, H, W), in [0, 1]
     truth : ndarray, (H, W), uint8, or None
         Classes; `IGNORE` where nothing is known. None where nothing is known at all.
+    predictor : nn.Module or None
+        What predicts this image, where that is not the same for all images (`PerImage`).
     """
 
     method: Method
     image: Tensor
     truth: NDArray[np.uint8] | None = None
+    predictor: nn.Module | None = None
 
     @property
     def network(self) -> Network:
@@ -71,5 +74,6 @@ class Seen:
     @cached_property
     def probs(self) -> NDArray[np.float32]:
         """Probability of each class, (classes, H, W)."""
-        probs: NDArray[np.float32] = self.method.predictor()(self.image).float().softmax(1)[0].cpu().numpy()
+        predictor = self.predictor or self.method.predictor()
+        probs: NDArray[np.float32] = predictor(self.image).float().softmax(1)[0].cpu().numpy()
         return probs

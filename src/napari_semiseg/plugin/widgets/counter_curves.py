@@ -58,6 +58,7 @@ class CounterCurves(QWidget):
             for number, (name, curve) in enumerate(record.counters.items())
         ]
         self.legend.setText("&nbsp; ".join(parts))
+        self.legend.setMinimumHeight(max(0, self.legend.heightForWidth(max(self.legend.width(), 100))))
 
 
 def _plotted(plot: pg.PlotWidget, curve: Curve, pen: object, *, positive: bool) -> pg.PlotDataItem:

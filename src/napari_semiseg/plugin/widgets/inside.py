@@ -129,10 +129,13 @@ class Inside(QWidget):
             (self.model.waiting and f"{plain_name(self.model.waiting)} …") or (_legend(look) if look else "")
         )
         self.legend.setVisible(bool(self.legend.text()))
+        self.legend.setMinimumHeight(max(0, self.legend.heightForWidth(max(self.legend.width(), 100))))
         plot = next((item for item in look.maps.values() if isinstance(item, Plot)), None) if look else None
         self.plot.setVisible(plot is not None)
         if plot is not None:
-            self.plot.setPixmap(_pixmap(plot.values))
+            side = max(100, min(self.body.width(), plot.values.shape[1]))
+            self.plot.setPixmap(_pixmap(plot.values).scaledToWidth(side, Qt.TransformationMode.SmoothTransformation))
+            self.plot.setFixedHeight(self.plot.pixmap().height())
             self.plot.setToolTip(plot.words)
         self._on_training()
 
