@@ -156,6 +156,17 @@ def test_nothing_is_exported_while_the_nuclei_are_not_what_the_sliders_say(segme
     assert "being split" in exporting.why_not
 
 
+def test_a_model_is_exported_from_its_run(segmented):
+    exporting = segmented.session.exporting
+    exporting.formats = {"onnx", "csv"}
+    exporting.request_export()
+    segmented.say(Written("csv", "a.csv"), Finished("export"))
+    segmented.say(Written("onnx", "a.onnx"), Finished("export"))
+
+    sources = {run.args["to"]: run.args["source"] for run in asked(segmented, "export")}
+    assert sources == {"csv": str(segmented.session.review.result), "onnx": str(segmented.session.training.run)}
+
+
 def test_each_ticked_format_is_written_one_after_the_other(segmented):
     exporting = segmented.session.exporting
     exporting.formats = set()

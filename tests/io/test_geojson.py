@@ -123,4 +123,4 @@ def test_memory_does_not_grow_with_the_number_of_nuclei(tmp_path: Path) -> None:
         tracemalloc.stop()
         return most
 
-    assert peak(2_000) < 1.5 * peak(1_000) < 30e6
+    assert peak(800) < 1.5 * peak(400) < 30e6

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
+
 import numpy as np
 import pytest
 import tifffile
 from napari.layers import Labels
-from npe2 import PluginManager
+from npe2 import PluginManager, PluginManifest
 
+from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
+from napari_semiseg.io.foreign_labels import open_labels
 from napari_semiseg.io.labels import read_labels
-from napari_semiseg.plugin.writers import write_labels
+from napari_semiseg.plugin.writers import write_geojson, write_labels, write_ome_zarr, write_rois
 
 
 @pytest.fixture
@@ -68,3 +72,36 @@ def test_napari_offers_the_writer_for_labels_in_ome_tiff_and_leaves_tiff_alone()
 
     assert writer.command == "napari-semiseg.write_labels"
     assert other is None or other.command != "napari-semiseg.write_labels"
+
+
+@pytest.mark.parametrize(
+    ("name", "write"), [("a.geojson", write_geojson), ("a.zip", write_rois), ("a.ome.zarr", write_ome_zarr)]
+)
+def test_other_programs_get_every_nucleus_at_its_place(labels, tmp_path, name, write):
+    layer = Labels(labels, scale=(0.25, 0.25), translate=(1.0, 2.5), units=("um", "um"))
+    data, attributes, _ = layer.as_layer_data_tuple()
+    for _ in range(2):  # the second replaces the first: napari has asked
+        assert write(str(tmp_path / name), data, attributes) == [str(tmp_path / name)]
+    found = open_labels(tmp_path / name)
+    (painted,) = found.read([Box.whole(labels.shape)])
+
+    np.testing.assert_array_equal(painted.instance * np.uint32(70_000), labels)
+    assert found.place.mpp == pytest.approx(0.25)
+    assert found.place.translation == pytest.approx((1.0, 2.5))
+
+
+def test_a_folder_that_is_not_ours_is_not_replaced(labels, tmp_path):
+    (tmp_path / "a.ome.zarr").mkdir()
+    (tmp_path / "a.ome.zarr" / "thesis.txt").write_text("mine")
+    data, attributes, _ = Labels(labels).as_layer_data_tuple()
+
+    with pytest.raises(InputError, match="left alone"):
+        write_ome_zarr(str(tmp_path / "a.ome.zarr"), data, attributes)
+    assert (tmp_path / "a.ome.zarr" / "thesis.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("ending", [".geojson", ".zip", ".ome.zarr", ".ome.tif"])
+def test_napari_finds_a_writer_for_each_ending(ending):
+    manifest = PluginManifest.from_file(files("napari_semiseg") / "napari.yaml")
+
+    assert any(ending in writer.filename_extensions for writer in manifest.contributions.writers)

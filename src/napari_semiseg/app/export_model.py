@@ -1,4 +1,4 @@
-"""The export of a result: which formats, where to, and what has been written."""
+"""The export of a result and of the model it came from: which formats, where to, and what has been written."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from psygnal import Signal
 
@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Format:
-    """A format: the engine's name of it, what a person calls it, and what it is for."""
+    """A format: the engine's name of it, what a person calls it, what it is for, and what is written in it."""
 
     name: str
     title: str
     help: str
+    holds: Literal["nuclei", "model"] = "nuclei"
 
 
 FORMATS = (
@@ -36,7 +37,13 @@ FORMATS = (
     Format("imagej-roi", "ImageJ ROI", "Nuclei as regions for the ROI Manager of ImageJ and Fiji"),
     Format("png", "PNG", "A picture of the image with the nuclei outlined"),
     Format("report", "Report", "A page with numbers and plots of the whole image and of each piece of tissue"),
+    Format("safetensors", "safetensors", "The trained model with its card, for napari-semiseg elsewhere", "model"),
+    Format("onnx", "ONNX", "The trained model for programs without torch", "model"),
+    Format("bioimageio", "bioimage.io", "The trained model as a package for Fiji, ilastik and QuPath", "model"),
 )
+
+
+_MODELS = {form.name for form in FORMATS if form.holds == "model"}
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,9 @@ class Outcome:
 
 
 class ExportModel:
-    """The export of the result of the image in view. Used from one thread; holds neither Qt nor torch.
+    """The export of the result of the image in view, and of its model.
+
+    Used from one thread; holds neither Qt nor torch.
 
     Parameters
     ----------
@@ -104,14 +113,16 @@ class ExportModel:
             return "This export is running."
         if session.review.active:
             return "The segmentation is still running: export when it is over."
-        if session.review.result is None:
+        if not self.formats:
+            return "Tick at least one format."
+        if session.review.result is None and self._wants("nuclei"):
             return "Segment first (step 4): there is no result of this image yet."
+        if session.training.run is None and self._wants("model"):
+            return "Train first (step 3): there is no model yet."
         if session.review.pending:
             return "The nuclei are being split as the sliders say: a moment."
         if session.training.active:
             return "The training is still running: export when it is over, or stop it."
-        if not self.formats:
-            return "Tick at least one format."
         if session.project.read_only and self._target is None:
             return "The project is open read-only: choose another folder to write to."
         return ""
@@ -187,10 +198,10 @@ class ExportModel:
 
     def _next(self) -> None:
         self._job, self.doing, self.share_done = "", "", 0.0
-        result = self.session.review.result
-        if self._left and result is not None:
+        if self._left:
             name = self._left.popleft()
-            args = {"source": str(result), "to": name, "out": str(self.target), "overwrite": self.replace}
+            source = self.session.training.run if name in _MODELS else self.session.review.result
+            args = {"source": str(source), "to": name, "out": str(self.target), "overwrite": self.replace}
             try:
                 self._job = self.session.engine.run("export", args, when_busy="wait")
                 self.doing = name
@@ -198,6 +209,9 @@ class ExportModel:
                 self._left.clear()
                 self.session.tell(str(error), "error")
         self.changed.emit()
+
+    def _wants(self, holds: str) -> bool:
+        return any(form.holds == holds for form in self.chosen)
 
     def _note(self, outcome: Outcome) -> None:
         self.outcomes = [*self.outcomes, outcome]

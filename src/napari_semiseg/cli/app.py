@@ -17,6 +17,7 @@ from napari_semiseg.cli.demo import demo
 from napari_semiseg.cli.doctor import doctor
 from napari_semiseg.cli.evaluate import evaluate
 from napari_semiseg.cli.export import export
+from napari_semiseg.cli.import_labels import import_
 from napari_semiseg.cli.inspect import inspect
 from napari_semiseg.cli.job import DEFECT, STOPPED, WRONG_INPUT
 from napari_semiseg.cli.methods import methods
@@ -32,6 +33,7 @@ NAME = "napari-semiseg"
 app = typer.Typer(name=NAME, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 for verb in (demo, run, train, predict, suggest, export, evaluate, inspect, benchmark, methods, serve, doctor):
     app.command()(verb)
+app.command("import")(import_)
 
 
 def _print_version(wanted: bool) -> None:

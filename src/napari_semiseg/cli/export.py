@@ -16,7 +16,8 @@ def export(
     result: Annotated[
         Path,
         typer.Argument(
-            metavar="RESULT", help="The result: a folder ending in .ome.zarr that a prediction has written."
+            metavar="RESULT|RUN",
+            help="The result, a folder ending in .ome.zarr that a prediction has written; or for a model its run.",
         ),
     ],
     to: Annotated[
@@ -24,7 +25,8 @@ def export(
         typer.Option(
             "--to",
             metavar="FORMAT",
-            help="The format. ome-zarr, ome-tiff, tiff, geojson, csv, parquet, imagej-roi, png or report.",
+            help="The format. Of a result ome-zarr, ome-tiff, tiff, geojson, csv, parquet, imagej-roi, png or report; "
+            "of a run safetensors, onnx or bioimageio.",
         ),
     ],
     out: Annotated[
@@ -52,12 +54,23 @@ def export(
             help="Longest side of a PNG, in pixels; larger images are reduced. Default: 4096.",
         ),
     ] = None,
+    author: Annotated[
+        str | None, typer.Option("--author", metavar="NAME", help="Who made the model, for its card.")
+    ] = None,
+    license_: Annotated[
+        str | None,
+        typer.Option(
+            "--license",
+            metavar="SPDX",
+            help="License of the model, an SPDX identifier such as CC-BY-4.0, for its card.",
+        ),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Whether an earlier export of that name may be replaced.")
     ] = False,
     events: opt.Events = EventFormat.text,
 ) -> None:
-    """Export a result: masks for other programs, a table of nuclei, or a picture of their outlines.
+    """Export a result: masks, outlines, a table of nuclei, a picture. Or export a trained model.
 
     A table, with one row per nucleus:
 
@@ -66,6 +79,10 @@ def export(
     Nuclei as detections for QuPath, with class and measurements:
 
         napari-semiseg export results/HE.ome.zarr --to geojson --out HE.geojson
+
+    The model, for programs without torch:
+
+        napari-semiseg export runs/first --to onnx --out first.onnx
 
     Masks as a pyramidal OME-TIFF, named after the image:
 
@@ -78,6 +95,8 @@ def export(
         "image": opt.text(image),
         "version": version,
         "max_side": max_side,
+        "author": author,
+        "license": license_,
         "overwrite": overwrite,
     }
     raise typer.Exit(follow("napari_semiseg.engine.export:export_from_args", args, events))

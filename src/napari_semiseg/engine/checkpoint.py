@@ -262,14 +262,19 @@ class RunFolder:
         reasons = []
         for path in sorted(self.checkpoints.glob("best-*.safetensors"), reverse=True):
             try:
-                card = read_card(path)
-                checked = _ModelCard.checked(card, str(path.with_suffix(".json")))
-                return read_tensors(path, card), checked.model_dump()
+                return self.read_model_file(path)
             except InputError as error:
                 reasons.append(str(error))
         raise InputError(
             " ".join(reasons) or f"{self.path} holds no trained model: train first, or give another run folder."
         )
+
+    @staticmethod
+    def read_model_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Read a predictor that was exported, from a safetensors file with its card beside it; see `read_model`."""
+        card = read_card(path)
+        checked = _ModelCard.checked(card, str(path.with_suffix(".json")))
+        return read_tensors(path, card), checked.model_dump()
 
     def discard(self) -> None:
         """Remove what a canceled run leaves behind, all but ``run.json`` and ``events.jsonl``."""

@@ -1,4 +1,4 @@
-"""Export a result to the formats of other programs, each read back before it has its name.
+"""Export a result, or a trained model, to the formats of other programs, each read back before it has its name.
 
 A broken-off export never looks complete. The single files get their name only at the end; an OME-Zarr is marked
 unfinished until then, and the same export goes on where it stopped.
@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,7 +52,7 @@ def export_from_args(args: Mapping[str, Any], control: Control) -> Iterator[Even
 
 
 def export(request: ExportRequest, control: Control | None = None) -> Iterator[Event]:
-    """Export a result, and yield what happens.
+    """Export a result or a trained model, and yield what happens.
 
     Parameters
     ----------
@@ -67,28 +68,20 @@ def export(request: ExportRequest, control: Control | None = None) -> Iterator[E
     Raises
     ------
     InputError
-        If the result is missing, unfinished or broken, the target is being read or written by someone, exists already,
-        or cannot be written, or what is read back is not what was written.
+        If the result or model is missing, unfinished or broken, the target is being read or written by someone, exists
+        already, or cannot be written, or what is read back is not what was written.
     """
-    form = FORMATS[request.to]
-    result = Result.open(request.source)
-    if not result.complete:
-        raise InputError(
-            f"'{request.source}' is not finished: let the prediction end, or run it again, and it goes on."
-        )
-    target = _target(request, result, form)
-    image, warning = _image(request, result, form)
-    check_target(target, [request.source, *([locate(image.source).path] if image is not None else [])])
+    work = _model_work(request) if request.to in MODEL_FORMATS else _result_work(request)
+    target = work.target
+    check_target(target, work.reads)
     _make_parent(target)
     claim = None if request.to == "ome-zarr" else Claim(target)  # a ResultWriter has its own
     try:
         _check_existing(request, target)
         yield Started("export", facts={"format": request.to, "out": str(target)})
-        if warning:
-            yield Warned(warning)
-        outcome = yield from watched(
-            lambda report: form.write(Job(request, result, image, target), report), control or Control(), "export"
-        )
+        if work.warning:
+            yield Warned(work.warning)
+        outcome = yield from watched(work.write, control or Control(), "export")
         if isinstance(outcome, dict):
             yield Written(request.to, str(target), outcome)
         elif outcome is Cancel and request.to == "ome-zarr":
@@ -97,6 +90,36 @@ def export(request: ExportRequest, control: Control | None = None) -> Iterator[E
     finally:
         if claim is not None:
             claim.release()
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is to be done: write to `target`, while `reads` are being read."""
+
+    target: Path
+    reads: list[str | Path]
+    write: Callable[[Report], dict[str, Any]]
+    warning: str = ""
+
+
+def _result_work(request: ExportRequest) -> _Work:
+    form = FORMATS[request.to]
+    result = Result.open(request.source)
+    if not result.complete:
+        raise InputError(
+            f"'{request.source}' is not finished: let the prediction end, or run it again, and it goes on."
+        )
+    target = _target(request, form.endings, result.card.name or stem(result.path))
+    image, warning = _image(request, result, form)
+    reads: list[str | Path] = [request.source, *([locate(image.source).path] if image is not None else [])]
+    return _Work(target, reads, partial(form.write, Job(request, result, image, target)), warning)
+
+
+def _model_work(request: ExportRequest) -> _Work:
+    from napari_semiseg.engine.export_model import writer_of  # torch is loaded for models only
+
+    target = _target(request, MODEL_FORMATS[request.to], stem(request.source))
+    return _Work(target, [request.source], writer_of(request, target))
 
 
 # ---- formats
@@ -190,7 +213,14 @@ FORMATS: Mapping[str, _Format] = {
     "png": _Format((".png",), _to_png, "yes"),
     "report": _Format((".html",), to_report, "yes"),
 }
-"""The formats by name: what their files end in, and how they are written."""
+"""The formats of results by name: what their files end in, and how they are written."""
+
+MODEL_FORMATS: Mapping[str, tuple[str, ...]] = {
+    "safetensors": (".safetensors",),
+    "onnx": (".onnx",),
+    "bioimageio": (".bioimageio.zip", ".zip"),
+}
+"""The formats of trained models by name, and what their files end in."""
 
 
 def _pixels(result: Result, kind: Kind, dtype: np.dtype | None = None) -> Pixels:
@@ -234,16 +264,14 @@ def reduced(image: Image, cell: Box, factor: int) -> NDArray[np.uint8]:
 # ---- before the work
 
 
-def _target(request: ExportRequest, result: Result, form: _Format) -> Path:
+def _target(request: ExportRequest, endings: tuple[str, ...], name: str) -> Path:
     out = Path(request.out)
     named_as_folder = request.out.endswith(("/", os.sep))
     if (is_folder(out) or named_as_folder) and not (request.to == "ome-zarr" and out.name.lower().endswith(".zarr")):
-        ending = ".ome.zarr" if request.to == "ome-zarr" else form.endings[0]
-        return out / f"{result.card.name or stem(result.path)}{ending}"
-    if not out.name.lower().endswith(form.endings):
+        return out / f"{name}{'.ome.zarr' if request.to == 'ome-zarr' else endings[0]}"
+    if not out.name.lower().endswith(endings):
         raise InputError(
-            f"'{out}' does not end in {' or '.join(form.endings)}, as {request.to} files do: choose such a name or a "
-            "folder."
+            f"'{out}' does not end in {' or '.join(endings)}, as {request.to} files do: choose such a name or a folder."
         )
     return out
 

@@ -28,10 +28,23 @@ BLOCK = 2048
 class ExportRequest(Config):
     """What to export, as what, and where to."""
 
-    source: str = Field(description="The result: a folder ending in .ome.zarr that a prediction has written.")
-    to: Literal["ome-zarr", "ome-tiff", "tiff", "geojson", "csv", "parquet", "imagej-roi", "png", "report"] = Field(
-        description="The format."
+    source: str = Field(
+        description="The result, a folder ending in .ome.zarr that a prediction has written; or for a model its run."
     )
+    to: Literal[
+        "ome-zarr",
+        "ome-tiff",
+        "tiff",
+        "geojson",
+        "csv",
+        "parquet",
+        "imagej-roi",
+        "png",
+        "report",
+        "safetensors",
+        "onnx",
+        "bioimageio",
+    ] = Field(description="The format.")
     out: str = Field(
         min_length=1,
         description="The file to write, or a folder: one that exists or ends in /, where it is named after the image.",
@@ -41,6 +54,8 @@ class ExportRequest(Config):
     max_side: int = Field(
         4096, ge=64, le=16_384, description="Longest side of a PNG, in pixels; larger images are reduced."
     )
+    author: str = Field("", description="Who made the model, for its card.")
+    license: str = Field("", description="License of the model, an SPDX identifier such as CC-BY-4.0, for its card.")
     overwrite: bool = Field(False, description="Whether an earlier export of that name may be replaced.")
 
 
@@ -105,10 +120,10 @@ def measured_in_bands(job: Job, report: Report) -> Iterator[Columns]:
 
 
 def part_of(report: Report, share: int, shares: int) -> Report:
-    """Return what reports one of several equal parts of the work: the one with the index `share`."""
+    """Return what reports one of several parts of the work, each of a thousand: the one with the index `share`."""
 
     def report_part(done: int, total: int) -> None:
-        report(share * total + done, shares * total)
+        report(1000 * share + 1000 * done // total, 1000 * shares)
 
     return report_part
 

@@ -53,6 +53,7 @@ def load_predictor(run: Path, device: torch.device, turns: Sides = 1) -> Predict
     Parameters
     ----------
     run : Path
+        A run folder, or a model that was exported from one (``.safetensors`` with its card beside it).
     device : torch.device
     turns : {1, 4, 8}
         From how many sides it looks at an image; see `TurnAveraged`.
@@ -63,11 +64,12 @@ def load_predictor(run: Path, device: torch.device, turns: Sides = 1) -> Predict
         If the folder holds no usable model.
     """
     folder = RunFolder(run)
-    if folder.path.is_file():
+    exported = folder.path.suffix == ".safetensors"
+    if folder.path.is_file() and not exported:
         raise InputError(
             f"{run} is a file, and a trained model is read from the run folder that a training made: name that folder."
         )
-    tensors, card = folder.read_model()
+    tensors, card = folder.read_model_file(folder.path) if exported else folder.read_model()
     # Whatever weights the network began with are about to be replaced: nothing is fetched for them.
     choices = Choices.checked(card["choices"], f"the model of {folder.path}")
     choices = choices.model_copy(update={"weights": "none"})

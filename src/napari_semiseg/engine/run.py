@@ -10,7 +10,7 @@ from pydantic import Field
 
 from napari_semiseg.engine.checkpoint import RunFolder
 from napari_semiseg.engine.control import Control
-from napari_semiseg.engine.export import FORMATS, export
+from napari_semiseg.engine.export import FORMATS, MODEL_FORMATS, export
 from napari_semiseg.engine.export_job import ExportRequest
 from napari_semiseg.engine.export_report import write_index
 from napari_semiseg.engine.predict import PredictRequest, predict
@@ -85,9 +85,10 @@ def over(end: Finished) -> bool:
 def _check(request: RunRequest) -> None:
     if not request.out:
         raise InputError("The results need a folder to go to: give --out.")
-    unknown = [form for form in request.to if form not in FORMATS]
+    known = [*FORMATS, *MODEL_FORMATS]
+    unknown = [form for form in request.to if form not in known]
     if unknown:
-        raise InputError(f"There is no format '{unknown[0]}': choose of {', '.join(FORMATS)}.")
+        raise InputError(f"There is no format '{unknown[0]}': choose of {', '.join(known)}.")
     if request.model and not request.images:
         raise InputError("With --model nothing is trained: name images to predict, not a data set or a project.")
 
@@ -117,17 +118,19 @@ def _parts(request: RunRequest, out: Path, control: Control) -> Generator[Event,
             end = event
     if over(end):
         return end
+    of_results = [form for form in request.to if form in FORMATS and form != "ome-zarr"]  # that is there already
+    wanted = [(result, form) for result in results for form in of_results]
+    wanted += [(str(model), form) for form in request.to if form in MODEL_FORMATS]
     slides: list[dict[str, Any]] = []
-    for result in results:
-        for form in (form for form in request.to if form != "ome-zarr"):  # that is there already
-            for event in export(_export(result, form, out), control):
-                yield event
-                if isinstance(event, Written) and "summary" in event.facts:
-                    slides.append(event.facts["summary"])
-                if isinstance(event, Finished):
-                    end = event
-            if over(end):
-                return end
+    for source, form in wanted:
+        for event in export(_export(source, form, out), control):
+            yield event
+            if isinstance(event, Written) and "summary" in event.facts:
+                slides.append(event.facts["summary"])
+            if isinstance(event, Finished):
+                end = event
+        if over(end):
+            return end
     if slides:
         write_index(out / INDEX, slides, {"run": str(model), "images": str(len(slides))})
         yield Written("report", str(out / INDEX), {"slides": len(slides)})
@@ -139,9 +142,9 @@ def _training(request: RunRequest, run_folder: Path) -> TrainRequest:
     return TrainRequest(**values | {"out": str(run_folder)})
 
 
-def _export(result: str, form: str, out: Path) -> ExportRequest:
+def _export(source: str, form: str, out: Path) -> ExportRequest:
     # A folder of this job's own, whose exports belong to an earlier run of the same.
-    return ExportRequest.checked({"source": result, "to": form, "out": str(out), "overwrite": True}, "the request")
+    return ExportRequest.checked({"source": source, "to": form, "out": str(out), "overwrite": True}, "the request")
 
 
 def _images_of(run_folder: Path) -> tuple[str, ...]:

@@ -136,12 +136,15 @@ def _nucleus(feature: Any, path: str | Path) -> Nucleus | None:
         polygons = [[_ring(ring) for ring in part] for part in parts]
     except (TypeError, ValueError, LookupError, OverflowError):
         raise InputError(f"'{path}' holds a polygon without proper corners: export it again.") from None
+    polygons = [polygon for polygon in polygons if polygon]
+    if not polygons:
+        return None
     named = _mapping(properties.get("classification")).get("name")
     measured = _measured(properties.get("measurements"))
     label = measured.pop(LABEL, 0.0)
     return Nucleus(
         label=int(label) if label.is_integer() and 0 < label < 2**32 else 0,
-        polygons=[polygon for polygon in polygons if polygon],
+        polygons=polygons,
         class_name=named if isinstance(named, str) else "",
         measurements=measured,
     )

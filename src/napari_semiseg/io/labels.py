@@ -41,7 +41,7 @@ def read_labels(path: str | Path, *, expect_shape: Sequence[int] | None = None) 
         another shape.
     """
     where = str(path)
-    values = _read_npy(where) if where.lower().endswith(".npy") else _read_image(_labels_of(locate(path)))
+    values = _read_npy(where) if where.lower().endswith(".npy") else _read_image(labels_of(locate(path)))
     labels = as_labels(values, where)
     if expect_shape is not None and labels.shape != tuple(int(side) for side in expect_shape[:2]):
         raise InputError(
@@ -110,8 +110,8 @@ def _read_image(location: Location) -> NDArray[Any]:
         source.close()
 
 
-def _labels_of(location: Location) -> Location:
-    """Go from an OME-Zarr image to its labels."""
+def labels_of(location: Location) -> Location:
+    """Go from an OME-Zarr image to its labels: those named ``nuclei``, or the only ones it has."""
     folder = Path(location.path) / "labels"
     if location.is_url or not folder.is_dir():
         return location

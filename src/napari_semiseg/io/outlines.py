@@ -109,7 +109,7 @@ def area(polygons: Sequence[Polygon]) -> float:
 
 
 def fill(polygons: Sequence[Sequence[NDArray[np.number]]], box: Box) -> NDArray[np.bool_]:
-    """Return the pixels of a rectangle whose middle lies inside of polygons and outside of their holes.
+    """Return the pixels of a rectangle whose middle lies inside of polygons or on their line, and not in a hole.
 
     Parameters
     ----------

@@ -17,6 +17,7 @@ from napari_semiseg.app.session import Session
 from napari_semiseg.app.suggestions import Suggestions
 from napari_semiseg.app.tile_proposals import TileProposals
 from napari_semiseg.plugin.corrector import Corrector
+from napari_semiseg.plugin.import_menu import ImportMenu
 from napari_semiseg.plugin.keys import Keys
 from napari_semiseg.plugin.layers import visible_box
 from napari_semiseg.plugin.proposal import Proposal
@@ -139,6 +140,8 @@ class NucleiDock(QWidget):
         menu.addAction("Open a project…", self.slide_panel.ask_project)
         self._show_folder = menu.addAction("Show the project folder", self._open_folder)
         self._images = menu.addMenu("Images of the project")
+        self.import_menu = ImportMenu(self.session, self.viewer, self.view, self)
+        menu.addMenu(self.import_menu)
         menu.addSeparator()
         self._close_project = menu.addAction("Close the project", self._close)
         menu.aboutToShow.connect(self._prepare_menu)
@@ -269,6 +272,7 @@ class NucleiDock(QWidget):
         project = self.session.project
         for action in (self._show_folder, self._close_project):
             action.setEnabled(project.folder is not None)
+        self.import_menu.prepare()
         self._images.clear()
         self._images.setEnabled(bool(project.images))
         for index, image in enumerate(project.images):

@@ -1,4 +1,4 @@
-"""Step 5: write the result in the formats that others read."""
+"""Step 5: write the result, and the model that it came from, in the formats that others read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QHBoxLayout, QLabel, QProgressBar, QVBoxLayout, QWidget
 from superqt import QFlowLayout
 
-from napari_semiseg.app.export_model import FORMATS, Outcome
+from napari_semiseg.app.export_model import FORMATS, Format, Outcome
 from napari_semiseg.app.session import Session
 from napari_semiseg.plugin.slide_view import SlideView
 from napari_semiseg.plugin.widgets.look import main_button, plain_button
@@ -64,10 +64,22 @@ class ExportPanel(QWidget):
 
     def _make_formats(self) -> QWidget:
         box = QWidget()
+        column = QVBoxLayout(box)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(2)
+        self.boxes: dict[str, QCheckBox] = {}
+        for holds, title in (("nuclei", "The nuclei"), ("model", "The model")):
+            heading = QLabel(title)
+            heading.setObjectName("semisegHint")
+            column.addWidget(heading)
+            column.addWidget(self._make_group([form for form in FORMATS if form.holds == holds]))
+        return box
+
+    def _make_group(self, forms: list[Format]) -> QWidget:
+        box = QWidget()
         row = QFlowLayout(box)
         row.setContentsMargins(0, 0, 0, 0)
-        self.boxes: dict[str, QCheckBox] = {}
-        for form in FORMATS:
+        for form in forms:
             tick = QCheckBox(form.title)
             tick.setToolTip(form.help)
             tick.toggled.connect(partial(self.model.tick_format, form.name))

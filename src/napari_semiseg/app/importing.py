@@ -1,0 +1,152 @@
+"""Labels of others into a project, as annotations in tiles: what the command line, the dock and Python call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from napari_semiseg.blocks import Box
+from napari_semiseg.errors import InputError
+from napari_semiseg.io.foreign_labels import ForeignLabels, Painted
+from napari_semiseg.io.ome_metadata import CLASS_COLORS
+from napari_semiseg.project.folder import ProjectFolder
+from napari_semiseg.project.schema import ClassSpec, Tile
+from napari_semiseg.project.tile_annotation import BACKGROUND
+
+SIDE = 512
+"""Side of a tile that labels are brought into, in pixels, where none is there yet."""
+
+MOST = 64
+"""Most tiles that one import makes, unless more are asked for: those with most nuclei."""
+
+_SAME_SIZE = 0.02  # part by which two pixel sizes may differ and mean the same
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A tile that labels were brought into.
+
+    Attributes
+    ----------
+    tile : Tile
+        As it is now.
+    nuclei : int
+    """
+
+    tile: Tile
+    nuclei: int
+
+
+def plan_tiles(
+    folder: ProjectFolder, image: int, labels: ForeignLabels, *, side: int = SIDE, most: int = MOST
+) -> list[Box]:
+    """Choose where labels are to be brought in: cells that hold nuclei and that no tile covers yet, fullest first.
+
+    Parameters
+    ----------
+    folder : ProjectFolder
+    image : int
+        Index of the image, whose shape is known.
+    labels : ForeignLabels
+    side : int
+        Side of a tile, in pixels.
+    most : int
+
+    Raises
+    ------
+    InputError
+        If the labels are of another image.
+    """
+    shape = _checked_shape(folder, image, labels)
+    there = [tile.box for tile in folder.tiles if tile.image == image]
+    found = sorted(labels.occupied(shape, side), key=lambda item: -item[1])
+    free = [box for box, _ in found if not any(_overlap(box, tile) for tile in there)]
+    return sorted(free[:most])
+
+
+def import_labels(
+    folder: ProjectFolder, image: int, labels: ForeignLabels, boxes: Sequence[Box], *, complete: bool = True
+) -> Iterator[Imported]:
+    """Bring labels into new tiles, one after the other; each is on the disk when it is yielded.
+
+    Nothing that is there is changed, but for classes that the project has not, which are added to it.
+
+    Parameters
+    ----------
+    folder : ProjectFolder
+        Open for writing.
+    image : int
+        Index of the image that they belong to.
+    labels : ForeignLabels
+    boxes : sequence of Box
+        Tiles to make, in pixels of level 0; see `plan_tiles`.
+    complete : bool
+        Whether every nucleus of a tile is labeled, so that the rest is background; otherwise only what is labeled
+        counts.
+
+    Yields
+    ------
+    Imported
+
+    Raises
+    ------
+    InputError
+        If the labels are of another image, a tile cannot be made, or a file is broken.
+    """
+    _checked_shape(folder, image, labels)
+    values = _values_of(folder, labels.class_names)
+    for box, painted in zip(boxes, labels.read(boxes), strict=True):
+        tile = folder.add_tile(image, box)
+        seen = _inside(painted, box, tile.box)
+        folder.write_annotation(tile.id, seen.instance, values[seen.classes])
+        tile = folder.set_status(tile.id, "complete" if complete else "sparse")
+        yield Imported(tile, int(np.count_nonzero(np.unique(seen.instance))))
+
+
+def _inside(painted: Painted, box: Box, kept: Box) -> Painted:
+    """Return the part of a rectangle that lies in the image."""
+    part = kept.shifted(-box.y0, -box.x0).slices
+    return Painted(painted.instance[part], painted.classes[part])
+
+
+def _checked_shape(folder: ProjectFolder, image: int, labels: ForeignLabels) -> tuple[int, int]:
+    folder.source_path(image)
+    source, place = folder.images[image], labels.place
+    if source.shape is None:
+        raise InputError(f"The size of the image '{source.name}' is not known yet: open it in the project first.")
+    if place.shape is not None and tuple(place.shape) != tuple(source.shape):
+        raise InputError(
+            f"The labels '{labels.name}' are of {place.shape[0]} x {place.shape[1]} pixels and the image "
+            f"'{source.name}' has {source.shape[0]} x {source.shape[1]}: give the labels of that image."
+        )
+    if place.mpp and source.mpp and abs(place.mpp / source.mpp - 1) > _SAME_SIZE:
+        raise InputError(
+            f"The labels '{labels.name}' are of pixels of {place.mpp:g} µm and those of the image '{source.name}' have "
+            f"{source.mpp:g} µm: give the labels of that image."
+        )
+    return source.shape
+
+
+def _values_of(folder: ProjectFolder, names: Sequence[str]) -> Any:
+    """Return what is painted for "no class" and for each name, which become classes of the project where they are new.
+
+    Names are compared without regard to case. A class by the name of the only one there is no other class.
+    """
+    known = [spec.name.casefold() for spec in folder.classes]
+    new = [name for name in dict.fromkeys(names) if name.casefold() not in known]
+    if new:
+        specs = [
+            ClassSpec(name=name, color=f"#{CLASS_COLORS[(len(known) + number) % len(CLASS_COLORS)].lower()}")
+            for number, name in enumerate(new)
+        ]
+        folder.set_classes((*folder.classes, *specs))
+        known += [name.casefold() for name in new]
+    return np.array([0, *(known.index(name.casefold()) + BACKGROUND + 1 for name in names)], np.uint8)
+
+
+def _overlap(first: Box, second: Box) -> bool:
+    common = first.intersect(second)
+    return common.height > 0 and common.width > 0

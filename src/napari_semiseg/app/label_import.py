@@ -1,0 +1,93 @@
+"""The dock's way of bringing labels of others into the project: in the background, and said in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_semiseg.app.importing import import_labels, plan_tiles
+from napari_semiseg.errors import InputError
+from napari_semiseg.io.foreign_labels import ForeignLabels, open_labels
+from napari_semiseg.project.tile_annotation import TileAnnotation
+
+if TYPE_CHECKING:
+    from napari_semiseg.app.session import Session
+
+_Found = list[tuple[str, TileAnnotation]]
+
+
+class LabelImport:
+    """Brings labels into new tiles of the image in view. Used from one thread.
+
+    Parameters
+    ----------
+    session : Session
+
+    Attributes
+    ----------
+    busy : bool
+        Whether labels are being brought in.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.busy = False
+
+    @property
+    def why_not(self) -> str:
+        """Why nothing can be brought in, in words; "" if it can."""
+        if self.session.image_index is None:
+            return "Begin with step 1: there is no project of this image yet."
+        if self.session.project.read_only:
+            return "The project is open read-only."
+        return "Labels are being brought in: a moment." if self.busy else ""
+
+    def from_file(self, path: str | Path) -> None:
+        """Bring in labels from a file; see `napari_semiseg.io.foreign_labels.open_labels`."""
+        self.begin(lambda: open_labels(path), Path(path).name)
+
+    def begin(self, make: Callable[[], ForeignLabels], name: str) -> None:
+        """Bring labels in; `make` is called in the background, and `name` is what the user knows them by."""
+        if self.why_not:
+            self.session.tell(self.why_not, "warning")
+            return
+        project, index = self.session.project, self.session.image_index
+        folder = project.folder
+        assert folder is not None
+        assert index is not None
+
+        def work() -> _Found:
+            labels = make()
+            boxes = plan_tiles(folder, index, labels)
+            if not boxes:
+                raise InputError(f"“{name}” has no nuclei outside of the tiles that are there: nothing was changed.")
+            done = [item.tile.id for item in import_labels(folder, index, labels, boxes)]
+            return [(tile, folder.annotation(tile)) for tile in done]
+
+        def done(found: _Found) -> None:
+            self.busy = False
+            if project.folder is folder:
+                self._show(found, name)
+
+        self.busy = True
+        self.session.tell(f"Bringing in “{name}”…")
+        self.session.background.submit(work, done, self._failed)
+
+    def _show(self, found: _Found, name: str) -> None:
+        project = self.session.project
+        project.classes_changed.emit()
+        for tile, annotation in found:
+            project.note_annotation(tile, annotation)
+        project.tiles_changed.emit()
+        project.select(found[0][0])
+        nuclei = sum(annotation.nuclei for _, annotation in found)
+        tiles = f"{len(found)} complete tile{'s' if len(found) > 1 else ''}"
+        self.session.tell(f"“{name}”: {nuclei} nuclei in {tiles}. Mark a tile sparse where nuclei are missing.")
+
+    def _failed(self, error: Exception) -> None:
+        self.busy = False
+        if not isinstance(error, InputError):
+            raise error
+        self.session.tell(str(error), "error")
+        self.session.project.tiles_changed.emit()  # those that came before the error are there

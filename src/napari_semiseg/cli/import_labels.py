@@ -1,0 +1,63 @@
+"""The verb ``import``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from napari_semiseg.app.importing import MOST, SIDE, import_labels, plan_tiles
+from napari_semiseg.errors import InputError
+from napari_semiseg.io.foreign_labels import open_labels
+from napari_semiseg.io.images import open_image
+from napari_semiseg.project.folder import ProjectFolder
+
+
+def import_(
+    labels: Annotated[
+        Path,
+        typer.Argument(
+            metavar="LABELS",
+            help="GeoJSON (QuPath's too), ImageJ regions (.zip, .roi), or a label image (TIFF, OME-Zarr, PNG).",
+        ),
+    ],
+    project: Annotated[
+        Path, typer.Option("--project", metavar="PROJECT", help="The project folder; it is made where it is missing.")
+    ],
+    image: Annotated[Path, typer.Option("--image", metavar="FILE", help="The image that the labels belong to.")],
+    sparse: Annotated[
+        bool,
+        typer.Option(
+            "--sparse", help="Not every nucleus of a tile is labeled: what is not labeled counts for nothing."
+        ),
+    ] = False,
+    side: Annotated[int, typer.Option("--side", metavar="PX", min=32, max=4096, help="Side of a tile.")] = SIDE,
+    most: Annotated[int, typer.Option("--most", metavar="N", min=1, help="Most tiles, fullest first.")] = MOST,
+) -> None:
+    """Bring labels of others into a project, as annotations in tiles.
+
+    A colleague's corrections, from QuPath:
+
+        napari-semiseg import corrected.geojson --project breast-07.semiseg --image HE_0412.svs
+
+    Nothing that was painted before is changed: tiles are made where there are none yet.
+    """
+    found = open_labels(labels)
+    with _opened(project) as folder:
+        opened = open_image(image)
+        index = folder.add_image(opened)
+        boxes = plan_tiles(folder, index, found, side=side, most=most)
+        if not boxes:
+            raise InputError(
+                f"'{labels}' has no nuclei on '{image}' outside of the tiles that are there: nothing was changed."
+            )
+        nuclei = 0
+        for done in import_labels(folder, index, found, boxes, complete=not sparse):
+            nuclei += done.nuclei
+            typer.echo(f"{done.tile.id}: {done.nuclei} nuclei at {tuple(done.tile.box)}")
+        typer.echo(f"{nuclei} nuclei in {len(boxes)} tiles of {folder.path}")
+
+
+def _opened(project: Path) -> ProjectFolder:
+    return ProjectFolder.open(project) if project.exists() else ProjectFolder.create(project)

@@ -1,0 +1,86 @@
+"""Export a trained model: as safetensors with a card, as ONNX, or as a bioimage.io package that carries the ONNX.
+
+Each is run again from what was written and compared with the model that it came from, before it has its name. What a
+model is tried on is a generated field, so that no image of a patient travels with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from napari_semiseg import atomic
+from napari_semiseg.engine.checkpoint import RunFolder, write_tensors
+from napari_semiseg.engine.export_job import ExportRequest
+from napari_semiseg.engine.model_card import model_card
+from napari_semiseg.engine.onnx_file import Example, write_onnx
+from napari_semiseg.engine.predictor import Predictor, load_predictor
+from napari_semiseg.engine.watched import Report
+from napari_semiseg.errors import InputError
+from napari_semiseg.io.locate import stem
+
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class ModelJob:
+    """A model that is to be written: its name, where it comes from, what is saved beside it, and the model itself."""
+
+    name: str
+    run: Path
+    target: Path
+    card: dict[str, Any]
+    text: str
+    predictor: Predictor
+    author: str
+    license: str
+
+
+def writer_of(request: ExportRequest, target: Path) -> Callable[[Report], dict[str, Any]]:
+    """Load the model that is asked for, and return what writes it.
+
+    Raises
+    ------
+    InputError
+        If there is no usable model, or its method has none that can be written in that format.
+    """
+    run = Path(request.source)
+    predictor = load_predictor(run, _CPU)
+    card = RunFolder.read_model_file(run)[1] if run.is_file() else RunFolder(run).read_model()[1]
+    name = stem(target).removesuffix(".bioimageio")
+    text = model_card(name, run, card, author=request.author, license=request.license)
+    job = ModelJob(name, run, target, card, text, predictor, request.author, request.license)
+    return partial({"safetensors": _to_safetensors, "onnx": _to_onnx, "bioimageio": _to_bioimageio}[request.to], job)
+
+
+def _to_safetensors(job: ModelJob, report: Report) -> dict[str, Any]:
+    card, page = job.target.with_suffix(".json"), job.target.with_suffix(".md")
+    card.unlink(missing_ok=True)  # without its card the file does not count
+    write_tensors(job.target, job.predictor.network.state_dict(), job.card, copies=1)
+    report(1, 3)
+    example = Example.of(job.predictor)
+    again = load_predictor(job.target, _CPU)
+    if not torch.equal(example.probabilities(again.network), example.probabilities(job.predictor.network)):
+        card.unlink()
+        raise InputError(f"'{job.target}' is not what was written when read back: try another disk.")
+    report(2, 3)
+    atomic.write_text(page, job.text)
+    report(3, 3)
+    return {"card": str(card), "page": str(page), "bytes": job.target.stat().st_size}
+
+
+def _to_onnx(job: ModelJob, report: Report) -> dict[str, Any]:
+    with atomic.staged(job.target) as temporary:
+        return write_onnx(temporary, job.predictor, job.text, report)
+
+
+def _to_bioimageio(job: ModelJob, report: Report) -> dict[str, Any]:
+    from napari_semiseg.engine.bioimageio_package import write_package
+
+    with atomic.staged(job.target) as temporary:
+        return write_package(temporary, job, report)

@@ -1,0 +1,249 @@
+"""Labels that others made or corrected, in any format that we write: read back rectangle by rectangle.
+
+Files of outlines are gone through once for all rectangles that are asked for, and label images are read where they are
+asked for, so that neither has to fit into memory.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_semiseg.blocks import Box, cells
+from napari_semiseg.errors import InputError
+from napari_semiseg.io import geojson, imagej_roi
+from napari_semiseg.io.images import open_source
+from napari_semiseg.io.labels import as_labels, labels_of
+from napari_semiseg.io.locate import Location, is_folder, locate
+from napari_semiseg.io.nucleus import Nucleus, Place
+from napari_semiseg.io.ome_zarr import Result, result_state
+from napari_semiseg.io.outlines import fill
+
+MAX_CLASSES = 250
+"""Most names of classes that are taken from a file."""
+
+
+@dataclass(frozen=True)
+class Painted:
+    """What a file says of a rectangle.
+
+    Attributes
+    ----------
+    instance : ndarray, uint32, (h, w)
+        Nuclei, numbered from 1 in this rectangle; 0 none.
+    classes : ndarray, uint8, (h, w)
+        1 for the first name of `ForeignLabels.class_names`; 0 where no class is said.
+    """
+
+    instance: NDArray[np.uint32]
+    classes: NDArray[np.uint8]
+
+
+class ForeignLabels(Protocol):
+    """Labels of one image. Made by `open_labels`, or by `of_array`.
+
+    Attributes
+    ----------
+    name : str
+        File or layer, for messages.
+    place : Place
+        What is known of the image; `shape` is None where a file does not say it.
+    class_names : tuple of str
+        Names of the classes of nuclei that it holds.
+    """
+
+    name: str
+    place: Place
+    class_names: tuple[str, ...]
+
+    def occupied(self, shape: tuple[int, int], side: int) -> list[tuple[Box, int]]:
+        """Cut an image of that shape into cells, and return those that hold nuclei, with how many begin there."""
+        ...
+
+    def read(self, boxes: Sequence[Box]) -> list[Painted]:
+        """Read rectangles, in pixels of level 0 of the image."""
+        ...
+
+
+def open_labels(source: str | Path) -> ForeignLabels:
+    """Open labels in any format that results are exported to, and that keeps nuclei.
+
+    Parameters
+    ----------
+    source : str or Path
+        GeoJSON (ours, QuPath's or another), ImageJ regions (``.zip``, ``.roi``), or a label image: TIFF, OME-TIFF,
+        OME-Zarr, PNG.
+
+    Raises
+    ------
+    InputError
+        If it is missing, broken, or of a kind that holds no nuclei.
+    """
+    location = locate(source)
+    name = location.path.lower().rstrip("/\\")
+    if name.endswith(geojson.ENDINGS):
+        return _Outlines(str(source), geojson.read_geojson)
+    if name.endswith(imagej_roi.ENDINGS):
+        return _Outlines(str(source), imagej_roi.read_rois)
+    if name.endswith((".csv", ".parquet", ".jpg", ".jpeg")):
+        raise InputError(f"'{source}' holds no outlines of nuclei: give GeoJSON, ImageJ regions or a label image.")
+    if is_folder(location.path) and result_state(location.path) in ("complete", "unfinished"):
+        return _OurResult(location.path)
+    return _Raster(labels_of(location))
+
+
+def of_array(labels: Any, name: str, origin: tuple[int, int] = (0, 0)) -> ForeignLabels:
+    """Take an array, as of a label layer.
+
+    Parameters
+    ----------
+    labels : ndarray, (h, w), whole numbers
+    name : str
+    origin : (int, int)
+        Where its first pixel (y, x) lies in the image, in pixels of level 0.
+    """
+    return _Array(as_labels(np.asarray(labels), name), name, origin)
+
+
+class _Outlines:
+    """Polygons in a file, gone through from its beginning each time."""
+
+    def __init__(self, name: str, reader: Any) -> None:
+        self.name, self._reader = name, reader
+        self.place, nuclei = reader(name)
+        found: dict[str, None] = dict.fromkeys(self.place.classes)
+        boxes = []
+        for nucleus in nuclei:
+            if nucleus.class_name:
+                found.setdefault(nucleus.class_name)
+            boxes.append(_around(nucleus))
+        if len(found) > MAX_CLASSES:
+            raise InputError(
+                f"'{name}' names {len(found)} classes and {MAX_CLASSES} are the most: keep the ones you need."
+            )
+        self.class_names = tuple(found)
+        self._boxes = np.array(boxes, np.int64).reshape(-1, 4)
+
+    def occupied(self, shape: tuple[int, int], side: int) -> list[tuple[Box, int]]:
+        return _by_cell(self._boxes[:, :2], shape, side)
+
+    def read(self, boxes: Sequence[Box]) -> list[Painted]:
+        painted = [Painted(np.zeros(box.shape, np.uint32), np.zeros(box.shape, np.uint8)) for box in boxes]
+        counts = [0] * len(boxes)
+        for number, nucleus in enumerate(self._reader(self.name)[1]):
+            seen = Box(*self._boxes[number].tolist())
+            for index, box in enumerate(boxes):
+                common = seen.intersect(box)
+                if common.height > 0 and common.width > 0:
+                    counts[index] += 1
+                    self._paint(painted[index], nucleus, common, box, counts[index])
+        return painted
+
+    def _paint(self, painted: Painted, nucleus: Nucleus, common: Box, box: Box, number: int) -> None:
+        inside = fill(nucleus.polygons, common)
+        place = common.shifted(-box.y0, -box.x0).slices
+        painted.instance[place][inside] = number
+        kind = self.class_names.index(nucleus.class_name) + 1 if nucleus.class_name else 0
+        painted.classes[place][inside] = kind
+
+
+class _LabelImage(ABC):
+    """One number for each pixel."""
+
+    def occupied(self, shape: tuple[int, int], side: int) -> list[tuple[Box, int]]:
+        counted = ((cell, _nuclei_in(self._instance(cell))) for cell in cells(shape, side))
+        return [(cell, count) for cell, count in counted if count]
+
+    def read(self, boxes: Sequence[Box]) -> list[Painted]:
+        return [Painted(_numbered(self._instance(box)), self._classes(box)) for box in boxes]
+
+    @abstractmethod
+    def _instance(self, box: Box) -> NDArray[np.uint32]: ...
+
+    def _classes(self, box: Box) -> NDArray[np.uint8]:
+        return np.zeros(box.shape, np.uint8)
+
+
+class _Raster(_LabelImage):
+    """A label image in a file."""
+
+    def __init__(self, location: Location) -> None:
+        self.name = location.path
+        self._source = open_source(location, raw=True)
+        if self._source.channels != 1 or self._source.dtype.kind not in "bui":
+            raise InputError(
+                f"'{self.name}' is no label image but one of colors or measured values: give one whole number for each "
+                "nucleus."
+            )
+        self.place = Place(shape=self._source.levels[0], mpp=self._source.mpp, translation=self._source.translation)
+        self.class_names: tuple[str, ...] = ()
+
+    def _instance(self, box: Box) -> NDArray[np.uint32]:
+        return as_labels(self._source.read(box, 0)[..., 0], self.name)
+
+
+class _OurResult(_LabelImage):
+    """A result of ours, with its classes."""
+
+    def __init__(self, path: str) -> None:
+        self._result = Result.open(path)
+        card = self._result.card
+        self.name = path
+        self.place = Place(name=card.name, shape=card.shape, mpp=card.mpp, translation=card.translation)
+        self.class_names = card.classes if "classes" in self._result.kinds else ()
+
+    def _instance(self, box: Box) -> NDArray[np.uint32]:
+        return self._result.nuclei(box)
+
+    def _classes(self, box: Box) -> NDArray[np.uint8]:
+        if not self.class_names:
+            return super()._classes(box)
+        return np.where(self._result.nuclei(box) > 0, self._result.pixel_classes(box), 0).astype(np.uint8)
+
+
+class _Array(_LabelImage):
+    """Labels in memory, which may cover a part of the image only."""
+
+    def __init__(self, labels: NDArray[np.uint32], name: str, origin: tuple[int, int]) -> None:
+        self._labels, self.name, self._origin = labels, name, origin
+        self.place = Place()
+        self.class_names: tuple[str, ...] = ()
+
+    def _instance(self, box: Box) -> NDArray[np.uint32]:
+        y, x = self._origin
+        wanted = box.shifted(-y, -x)
+        there = wanted.intersect(Box.whole(self._labels.shape))
+        found = np.zeros(box.shape, np.uint32)
+        if there.height > 0 and there.width > 0:
+            found[there.shifted(-wanted.y0, -wanted.x0).slices] = self._labels[there.slices]
+        return found
+
+
+def _around(nucleus: Nucleus) -> tuple[int, int, int, int]:
+    corners = np.concatenate([ring for polygon in nucleus.polygons for ring in polygon])
+    (y0, x0), (y1, x1) = np.floor(corners.min(0)), np.ceil(corners.max(0))
+    return int(y0), int(x0), int(y1), int(x1)
+
+
+def _by_cell(corners: NDArray[np.int64], shape: tuple[int, int], side: int) -> list[tuple[Box, int]]:
+    in_image = corners[((corners >= 0) & (corners < shape)).all(1)] // side
+    found, counts = np.unique(in_image, axis=0, return_counts=True)
+    boxes = (Box(y * side, x * side, (y + 1) * side, (x + 1) * side) for y, x in found.tolist())
+    return [(box.intersect(Box.whole(shape)), count) for box, count in zip(boxes, counts.tolist(), strict=True)]
+
+
+def _nuclei_in(labels: NDArray[np.uint32]) -> int:
+    return int(np.count_nonzero(np.unique(labels)))
+
+
+def _numbered(labels: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Give nuclei the numbers from 1 on, in the order of their ids; 0 stays."""
+    ids, which = np.unique(labels, return_inverse=True)
+    first = 0 if ids.size and ids[0] == 0 else 1
+    return (which.reshape(labels.shape) + first).astype(np.uint32)

@@ -1,0 +1,98 @@
+"""Labels of others become annotations: in new tiles, with their classes, and never over what was painted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from napari_semiseg.app.importing import import_labels, plan_tiles
+from napari_semiseg.blocks import Box
+from napari_semiseg.cli.app import app
+from napari_semiseg.errors import InputError
+from napari_semiseg.io.foreign_labels import ForeignLabels, of_array, open_labels
+from napari_semiseg.io.nucleus import Nucleus, Place
+from napari_semiseg.io.outline_files import GEOJSON, write_outlines
+from napari_semiseg.io.outlines import trace
+from napari_semiseg.project.folder import ProjectFolder
+
+SHAPE = (120, 200)
+
+
+@pytest.fixture
+def labels(discs) -> np.ndarray:
+    found = np.zeros(SHAPE, np.uint32)
+    found[:60, :100] = discs(6, shape=(60, 100))
+    return found
+
+
+@pytest.fixture
+def project(tmp_path: Path):
+    with ProjectFolder.create(tmp_path / "p") as folder:
+        folder.add_array(np.zeros((*SHAPE, 3), np.uint8), "field", 0.25)
+        yield folder
+
+
+def geojson(path: Path, labels: np.ndarray, **place: object) -> ForeignLabels:
+    nuclei = (Nucleus(k, found, "Tumor" if k % 2 else "Nucleus") for k, found in trace(labels).items())
+    write_outlines(path, GEOJSON, nuclei, Place.model_validate({"shape": SHAPE, **place}))
+    return open_labels(path)
+
+
+def test_corrections_come_home_with_their_classes(tmp_path: Path, project: ProjectFolder, labels: np.ndarray) -> None:
+    found = geojson(tmp_path / "x.geojson", labels)
+    boxes = plan_tiles(project, 0, found, side=100)
+    (done,) = import_labels(project, 0, found, boxes)
+
+    assert boxes == [Box(0, 0, 100, 100)]
+    assert (done.nuclei, done.tile.status, done.tile.box) == (6, "complete", boxes[0])
+    assert [spec.name for spec in project.classes] == ["nucleus", "Tumor"]
+    annotation = project.annotation(done.tile.id)
+    part = labels[:100, :100]
+    np.testing.assert_array_equal(annotation.instance > 0, part > 0)
+    assert len(np.unique(annotation.instance)) == 7
+    np.testing.assert_array_equal(annotation.classes, np.where(part == 0, 0, np.where(part % 2, 3, 2)))
+
+
+def test_tiles_that_are_there_are_left_alone(project: ProjectFolder, labels: np.ndarray) -> None:
+    tile = project.add_tile(0, (0, 0, 50, 50))
+    found = of_array(labels, "a layer")
+
+    assert plan_tiles(project, 0, found, side=60) == [Box(0, 60, 60, 120)]
+    list(import_labels(project, 0, found, [Box(0, 60, 60, 120)], complete=False))
+    assert not project.annotation(tile.id).instance.any()
+    assert [tile.status for tile in project.tiles] == ["empty", "sparse"]
+
+
+def test_the_fullest_tiles_come_first_and_no_more_than_asked_for(project: ProjectFolder, labels: np.ndarray) -> None:
+    found = of_array(labels, "a layer")
+    counts = dict(found.occupied(SHAPE, 30))
+
+    chosen = plan_tiles(project, 0, found, side=30, most=2)
+    assert len(chosen) == 2
+    assert min(counts[box] for box in chosen) >= max(count for box, count in counts.items() if box not in chosen)
+
+
+def test_labels_of_another_image_are_refused(tmp_path: Path, project: ProjectFolder, labels: np.ndarray) -> None:
+    for place, words in (({"shape": (10, 10)}, "10 x 10 pixels"), ({"mpp": 0.5}, "pixels of 0.5 µm")):
+        with pytest.raises(InputError, match=words):
+            plan_tiles(project, 0, geojson(tmp_path / "x.geojson", labels, **place))
+    assert project.tiles == ()
+
+
+def test_the_verb_brings_labels_into_a_project_that_it_makes(tmp_path: Path, labels: np.ndarray) -> None:
+    import tifffile
+
+    tifffile.imwrite(tmp_path / "field.tif", np.zeros((*SHAPE, 3), np.uint8), photometric="rgb")
+    geojson(tmp_path / "x.geojson", labels)
+    words = ["import", str(tmp_path / "x.geojson"), "--project", str(tmp_path / "p.semiseg"), "--image"]
+    first = CliRunner().invoke(app, [*words, str(tmp_path / "field.tif"), "--side", "100"])
+    again = CliRunner().invoke(app, [*words, str(tmp_path / "field.tif"), "--side", "100"])
+
+    assert first.exit_code == 0, first.output
+    assert "6 nuclei in 1 tiles" in first.output
+    assert isinstance(again.exception, InputError)
+    with ProjectFolder.open(tmp_path / "p.semiseg", read_only=True) as folder:
+        assert [tile.status for tile in folder.tiles] == ["complete"]

@@ -1,0 +1,192 @@
+"""Models that leave the program: run again by others, and the same as before."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from napari_semiseg.engine.checkpoint import RunFolder
+from napari_semiseg.engine.export import export
+from napari_semiseg.engine.export_job import ExportRequest
+from napari_semiseg.engine.predictor import load_predictor
+from napari_semiseg.engine.recipe import Choices
+from napari_semiseg.errors import InputError
+from napari_semiseg.events import Event, Finished, Written
+
+CPU = torch.device("cpu")
+
+
+def saved(folder: Path, network: str, method: str = "supervised") -> Path:
+    """Save a model that has learned nothing, as a run does."""
+    values = {
+        "method": method, "network": network, "stain": "hematoxylin", "weights": "none", "mpp": 0.5,
+        "classes": ("background", "tumor cell"), "sampler": {}, "optim": {}, "options": {}, "steps": 8, "seed": 3,
+    }  # fmt: skip
+    choices = Choices.checked(values, "the test")
+    run = RunFolder(folder)
+    run.begin()
+    run.write_config({"images": ["/home/doe/patient-7.svs"], "choices": choices.model_dump(mode="json")})
+    card = {"choices": choices.model_dump(mode="json"), "threshold": 0.4}
+    run.save_model(choices.build(CPU).predictor(), 8, card)
+    with run.log() as log:
+        log._file.write('{"event": "Validated", "step": 8, "scores": {"dice": 0.8125, "threshold_dice": 0.7}}\n')
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved(tmp_path_factory.mktemp("models") / "first", "csl")
+
+
+@pytest.fixture(scope="module")
+def elsewhere(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ONNX and package, made by another process: what checks a package leaves files open."""
+    for name in ("bioimageio.core", "onnxruntime"):
+        pytest.importorskip(name, reason="models for other programs are an extra")
+    folder = tmp_path_factory.mktemp("elsewhere")
+    script = f"""
+from napari_semiseg.engine.export import export
+from napari_semiseg.engine.export_job import ExportRequest
+translate, kept = onnx_file._exported, []
+def once(predictor):  # it takes long, and is the same each time
+    kept.extend([] if kept else [translate(predictor)])
+    return kept[0]
+onnx_file._exported = once
+for to in ("onnx", "bioimageio"):
+    asked = {{"source": {str(run)!r}, "to": to, "out": {str(folder)!r}, "author": "Jane Doe", "license": "CC-BY-4.0"}}
+    written = list(export(ExportRequest(**asked)))[-2]
+    print(to, written.facts)
+from bioimageio.core import test_description
+print("again", test_description({str(folder / "first.bioimageio.zip")!r}, devices=["cpu"]).status)
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (folder / "said.txt").write_text(done.stdout)
+    return folder
+
+
+def exported(run: Path, to: str, out: Path, **options: Any) -> list[Event]:
+    return list(export(ExportRequest.checked({"source": str(run), "to": to, "out": str(out), **options}, "the test")))
+
+
+def fields(predictor: Any) -> list[torch.Tensor]:
+    """Images of two sizes that no export was tried on."""
+    side, generator = 4 * predictor.divisor + 64, torch.Generator().manual_seed(1)
+    return [torch.rand(shape, generator=generator) for shape in ((1, 3, side, side), (3, 3, side, 2 * side))]
+
+
+def test_safetensors_with_its_card_predicts_as_the_run_does(run: Path, tmp_path: Path) -> None:
+    events = exported(run, "safetensors", tmp_path / "m.safetensors", author="Jane Doe", license="CC-BY-4.0")
+    here, there = load_predictor(run, CPU), load_predictor(tmp_path / "m.safetensors", CPU)
+
+    assert isinstance(events[-2], Written)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.json", "m.md", "m.safetensors"]
+    with torch.inference_mode():
+        assert all(torch.equal(here.network(image), there.network(image)) for image in fields(here))
+    assert (there.classes, there.mpp, there.threshold, there.step) == (("background", "tumor cell"), 0.5, 0.4, 8)
+    page = (tmp_path / "m.md").read_text()
+    for said in ("Jane Doe", "CC-BY-4.0", "tumor cell", "Dice of 0.812", "0.700", "## Validation", "| 1 |"):
+        assert said in page
+    assert "patient" not in page + (tmp_path / "m.json").read_text()
+
+
+def test_an_exported_model_without_its_card_does_not_count(run: Path, tmp_path: Path) -> None:
+    exported(run, "safetensors", tmp_path / "m.safetensors")
+    (tmp_path / "m.json").unlink()
+
+    with pytest.raises(InputError, match=r"m\.json is missing"):
+        load_predictor(tmp_path / "m.safetensors", CPU)
+
+
+def test_onnx_runs_elsewhere_and_says_the_same(run: Path, elsewhere: Path) -> None:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(elsewhere / "first.onnx"), providers=["CPUExecutionProvider"])
+    predictor = load_predictor(run, CPU)
+
+    for image in fields(predictor):
+        with torch.inference_mode():
+            wanted = predictor.network(image).softmax(1).numpy()
+        np.testing.assert_allclose(session.run(None, {"image": image.numpy()})[0], wanted, atol=1e-4)
+    said = session.get_modelmeta().custom_metadata_map
+    assert json.loads(said["classes"]) == ["background", "tumor cell"]
+    assert (json.loads(said["mpp"]), json.loads(said["threshold"])) == (0.5, 0.4)
+
+
+def test_the_package_passes_the_test_of_bioimage_io(elsewhere: Path) -> None:
+    package = elsewhere / "first.bioimageio.zip"
+    with zipfile.ZipFile(package) as archive:
+        names = set(archive.namelist())
+        described = archive.read("rdf.yaml" if "rdf.yaml" in names else "bioimageio.yaml").decode()
+
+    assert sorted(path.name for path in elsewhere.iterdir()) == ["first.bioimageio.zip", "first.onnx", "said.txt"]
+    assert "again passed" in (elsewhere / "said.txt").read_text()
+    assert {"model.onnx", "README.md", "test_input.npy", "test_output.npy"} <= names
+    assert "Jane Doe" in described
+    assert "tumor_cell" in described
+    assert "patient" not in described
+
+
+def test_what_has_no_network_is_refused_as_onnx(tmp_path: Path) -> None:
+    threshold = saved(tmp_path / "run", "small_unet", "hematoxylin_threshold")
+
+    for to, name in (("onnx", "m.onnx"), ("bioimageio", "m.zip")):
+        with pytest.raises(InputError, match="no network that could be written as ONNX"):
+            exported(threshold, to, tmp_path / name)
+    assert isinstance(exported(threshold, "safetensors", tmp_path / "m.safetensors")[-1], Finished)
+
+
+def test_a_model_where_a_result_is_wanted_is_refused(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no result"):
+        exported(run, "csv", tmp_path / "x.csv")
+    with pytest.raises(InputError, match="does not end in"):
+        exported(run, "onnx", tmp_path / "x.pt")
+
+
+@pytest.mark.fault
+def test_killed_at_any_write_a_model_is_whole_or_does_not_count(run: Path, tmp_path: Path) -> None:
+    script = f"""
+import os, signal, sys
+from pathlib import Path
+from napari_semiseg.engine.export import export
+from napari_semiseg.engine.export_job import ExportRequest
+import napari_semiseg.engine.export_model
+count = 0
+def audit(event, args):
+    global count
+    opened = event == "open" and "w" in str(args[1] or "")
+    named = str(args[1]) if event == "os.rename" else str(args[0]) if opened else ""
+    if named.startswith(folder):
+        count += 1
+        if count > last:
+            os.kill(os.getpid(), signal.SIGKILL)
+for last in range(6):
+    folder = {str(tmp_path)!r} + f"/{{last}}"
+    child = os.fork()
+    if not child:
+        os.mkdir(folder)
+        sys.addaudithook(audit)
+        list(export(ExportRequest(source={str(run)!r}, to="safetensors", out=folder + "/m.safetensors")))
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True)
+
+    whole = 0
+    for folder in tmp_path.iterdir():
+        try:
+            found = load_predictor(folder / "m.safetensors", CPU)
+        except InputError:
+            continue
+        whole += 1
+        wanted = load_predictor(run, CPU).network.state_dict()
+        assert all(torch.equal(value, wanted[key]) for key, value in found.network.state_dict().items())
+    assert 0 < whole < 6

@@ -1,0 +1,123 @@
+"""Round trips: what is written in any format comes home with the same nuclei, at the same place, of the same size."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from napari_semiseg.blocks import Box
+from napari_semiseg.engine.export import export
+from napari_semiseg.engine.export_job import ExportRequest
+from napari_semiseg.errors import InputError
+from napari_semiseg.io.foreign_labels import of_array, open_labels
+from napari_semiseg.io.nucleus import Nucleus, Place
+from napari_semiseg.io.ome_zarr import ResultWriter
+from napari_semiseg.io.outline_files import GEOJSON, write_outlines
+from napari_semiseg.io.parquet import read_parquet
+
+NAMES = {
+    "ome-zarr": "x.ome.zarr", "ome-tiff": "x.ome.tif", "tiff": "x.tif", "geojson": "x.geojson", "imagej-roi": "x.zip",
+}  # fmt: skip
+
+
+def made(folder: Path, labels: np.ndarray, mpp: float | None, translation: tuple[float, float]) -> Path:
+    """Write a result of two classes."""
+    path, whole = folder / "field.ome.zarr", Box.whole(labels.shape)
+    with ResultWriter.create(path, labels.shape, ["tumor", "stroma"], mpp=mpp, translation=translation) as writer:
+        writer.write_confidence(whole, np.zeros((2, *labels.shape), np.uint8))
+        writer.write_nuclei(whole, labels)
+        writer.write_classes(whole, ((labels > 0) * (1 + labels % 2)).astype(np.uint8))
+        writer.finish()
+    return path
+
+
+def numbered(labels: np.ndarray) -> set[frozenset[int]]:
+    """Return nuclei as sets of pixels: their ids may have changed."""
+    flat = labels.ravel()
+    return {frozenset(np.flatnonzero(flat == number).tolist()) for number in np.unique(flat[flat > 0])}
+
+
+@settings(
+    deadline=None, max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(
+    shape=st.tuples(st.integers(5, 40), st.integers(41, 70)),  # never square: swapped axes would be seen
+    mpp=st.none() | st.floats(0.1, 4),
+    translation=st.tuples(st.floats(-1e4, 1e4), st.floats(-1e4, 1e4)),
+    seed=st.integers(0, 99),
+    to=st.sampled_from([*NAMES, "parquet", "ome-zarr 0.4"]),
+)
+def test_scale_unit_place_axes_and_nuclei_survive_every_format(
+    tmp_path_factory: pytest.TempPathFactory, shape, mpp, translation, seed, to
+) -> None:
+    folder = tmp_path_factory.mktemp("trip")
+    labels = np.random.default_rng(seed).integers(0, 5, shape).astype(np.uint32) * 1000
+    source = made(folder, labels, mpp, translation)
+    form, _, version = to.partition(" ")
+    out = folder / {**NAMES, "parquet": "x.parquet"}[form]
+    list(export(ExportRequest(source=str(source), to=form, out=str(out), version=version or "0.5")))
+
+    if form == "parquet":
+        place, columns = read_parquet(out)
+        assert set(columns["label"]) == set(np.unique(labels[labels > 0]))
+    else:
+        found = open_labels(out)
+        place = found.place
+        (painted,) = found.read([Box.whole(shape)])
+        assert numbered(painted.instance) == numbered(labels)
+        if form in ("ome-zarr", "geojson", "imagej-roi"):
+            named = np.array(["", *found.class_names], object)[painted.classes]
+            np.testing.assert_array_equal(named == "stroma", (labels > 0) & (labels % 2 == 1))
+            np.testing.assert_array_equal(named == "tumor", (labels > 0) & (labels % 2 == 0))
+    assert place.shape == shape
+    if form == "tiff":  # its tags have a size and no place
+        assert place.mpp == (None if mpp is None else pytest.approx(mpp, rel=1e-5))
+        return
+    assert place.mpp == (None if mpp is None else pytest.approx(mpp))
+    assert place.translation == pytest.approx(translation)
+
+
+def test_what_qupath_has_corrected_is_painted_at_its_place(tmp_path: Path) -> None:
+    ring = [[10.4, 20.0], [14.4, 20.0], [14.4, 23.0], [10.4, 23.0], [10.4, 20.0]]
+    feature = {
+        "type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "properties": {"objectType": "annotation", "classification": {"name": "Mitosis"}},
+    }  # fmt: skip
+    (tmp_path / "x.geojson").write_text(json.dumps([feature]))
+    labels = open_labels(tmp_path / "x.geojson")
+    far, near = labels.read([Box(100, 100, 110, 110), Box(18, 8, 26, 18)])
+
+    assert labels.class_names == ("Mitosis",)
+    assert labels.occupied((200, 200), 16) == [(Box(16, 0, 32, 16), 1)]
+    assert not far.instance.any()
+    wanted = np.zeros((8, 10), np.uint32)
+    wanted[2:5, 2:6] = 1  # rows 20 to 22; columns whose middle lies between 10.4 and 14.4
+    np.testing.assert_array_equal(near.instance, wanted)
+    np.testing.assert_array_equal(near.classes, wanted)
+
+
+def test_a_layer_that_covers_a_part_of_the_image_lies_where_it_begins() -> None:
+    labels = of_array(np.full((3, 4), 9, np.int64), "a layer", origin=(10, 20))
+    (painted,) = labels.read([Box(8, 22, 12, 30)])
+
+    wanted = np.zeros((4, 8), np.uint32)
+    wanted[2:, :2] = 1
+    np.testing.assert_array_equal(painted.instance, wanted)
+    assert labels.occupied((64, 64), 16) == [(Box(0, 16, 16, 32), 1)]
+
+
+def test_what_holds_no_nuclei_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("label\n1\n")
+    with pytest.raises(InputError, match="no outlines"):
+        open_labels(tmp_path / "x.csv")
+    with pytest.raises(InputError, match="no file"):
+        open_labels(tmp_path / "gone.geojson")
+    many = (Nucleus(0, [[np.array([(0, 0), (0, 1), (1, 1)])]], f"class {number}") for number in range(300))
+    write_outlines(tmp_path / "x.geojson", GEOJSON, many, Place())
+    with pytest.raises(InputError, match="300 classes"):
+        open_labels(tmp_path / "x.geojson")

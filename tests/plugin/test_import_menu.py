@@ -1,0 +1,80 @@
+"""Labels of others come into tiles through the dock's menu: from a file, and from a layer, at its place."""
+
+from __future__ import annotations
+
+import numpy as np
+from napari.layers import Labels
+
+from napari_semiseg.io.nucleus import Nucleus, Place
+from napari_semiseg.io.outline_files import GEOJSON, write_outlines
+from napari_semiseg.io.outlines import trace
+
+SHAPE = (90, 140)
+
+
+def started(open_dock, tmp_path):
+    hands = open_dock(np.full((*SHAPE, 3), 200, np.uint8), scale=(0.5, 0.5), units=("um", "um"))
+    hands.dock.view.choose_target(tmp_path / "p.semiseg")
+    hands.press(hands.dock.slide_panel.start)
+    hands.wait(lambda: hands.dock.view.started, "the start")
+    return hands
+
+
+def bring_in(hands, action) -> None:
+    hands.dock._prepare_menu()
+    assert action.isEnabled()
+    action.trigger()
+    hands.wait(lambda: not hands.dock.import_menu.model.busy, "the import")
+
+
+def test_a_layer_that_lies_on_a_part_of_the_image_is_brought_in_at_its_place(open_dock, tmp_path, discs):
+    hands = started(open_dock, tmp_path)
+    labels = discs(3, shape=(60, 60))
+    layer = hands.viewer.add_layer(
+        Labels(labels, name="Jane's", scale=(0.5, 0.5), translate=(10, 20), units=("um", "um"))
+    )
+    hands.viewer.layers.selection.active = layer
+    menu = hands.dock.import_menu
+    hands.dock._prepare_menu()
+    assert menu.layer.text() == "From the layer “Jane's”"
+    bring_in(hands, menu.layer)
+
+    (tile,) = hands.project.tiles
+    assert (tile.status, hands.project.counts[tile.id], hands.project.selected) == ("complete", 3, tile.id)
+    found = hands.project.annotation(tile.id).instance > 0
+    np.testing.assert_array_equal(found[20:80, 40:100], labels > 0)
+    assert found.sum() == (labels > 0).sum()
+    assert "3 nuclei in 1 complete tile" in hands.dock.session.notice.sentence
+
+
+def test_corrections_from_qupath_are_brought_in_and_a_second_time_refused(open_dock, tmp_path, discs):
+    hands = started(open_dock, tmp_path)
+    nuclei = [Nucleus(number, found, "Tumor") for number, found in trace(discs(4)).items()]
+    write_outlines(tmp_path / "x.geojson", GEOJSON, nuclei, Place())
+    model = hands.dock.import_menu.model
+    for _ in range(2):
+        model.from_file(tmp_path / "x.geojson")
+        hands.wait(lambda: not model.busy, "the import")
+
+    assert [hands.project.counts[tile.id] for tile in hands.project.tiles] == [4]
+    assert [spec.name for spec in hands.project.classes] == ["nucleus", "Tumor"]
+    assert "nothing was changed" in hands.dock.session.notice.sentence
+
+
+def test_a_layer_with_other_pixels_is_refused_in_a_sentence(open_dock, tmp_path, discs):
+    hands = started(open_dock, tmp_path)
+    layer = hands.viewer.add_layer(Labels(discs(3, shape=(60, 60)), name="small"))
+    hands.viewer.layers.selection.active = layer
+    hands.dock.import_menu.import_layer()
+
+    assert "other pixels than the image" in hands.dock.session.notice.sentence
+    assert hands.project.tiles == ()
+
+
+def test_without_a_project_nothing_is_brought_in(open_dock, tmp_path):
+    hands = open_dock(np.full((*SHAPE, 3), 200, np.uint8))
+    hands.dock._prepare_menu()
+
+    assert not hands.dock.import_menu.isEnabled()
+    hands.dock.import_menu.model.from_file(tmp_path / "x.geojson")
+    assert "step 1" in hands.dock.session.notice.sentence
