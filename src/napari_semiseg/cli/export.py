@@ -57,7 +57,7 @@ def export(
     author: Annotated[
         str | None, typer.Option("--author", metavar="NAME", help="Who made the model, for its card.")
     ] = None,
-    license_: Annotated[
+    license: Annotated[  # noqa: A002  (the option is called so)
         str | None,
         typer.Option(
             "--license",
@@ -96,7 +96,7 @@ def export(
         "version": version,
         "max_side": max_side,
         "author": author,
-        "license": license_,
+        "license": license,
         "overwrite": overwrite,
     }
     raise typer.Exit(follow("napari_semiseg.engine.export:export_from_args", args, events))
