@@ -109,6 +109,7 @@ def test_an_exported_model_without_its_card_does_not_count(run: Path, tmp_path: 
         load_predictor(tmp_path / "m.safetensors", CPU)
 
 
+@pytest.mark.timeout(1200)  # translating a network takes half a minute of a processor that has nothing else to do
 def test_onnx_runs_elsewhere_and_says_the_same(run: Path, elsewhere: Path) -> None:
     import onnxruntime
 
@@ -124,6 +125,7 @@ def test_onnx_runs_elsewhere_and_says_the_same(run: Path, elsewhere: Path) -> No
     assert (json.loads(said["mpp"]), json.loads(said["threshold"])) == (0.5, 0.4)
 
 
+@pytest.mark.timeout(1200)
 def test_the_package_passes_the_test_of_bioimage_io(elsewhere: Path) -> None:
     package = elsewhere / "first.bioimageio.zip"
     with zipfile.ZipFile(package) as archive:
