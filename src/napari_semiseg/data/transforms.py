@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 import torch
 import torchvision.transforms.v2.functional as F
+from numpy.typing import NDArray
 from skimage.color import hed_from_rgb, rgb_from_hed
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
+from torch.nn.functional import grid_sample, pad
 
 
 @dataclass(frozen=True)
@@ -72,19 +74,44 @@ class Geometry:
         Tensor, (C, crop, crop), same type
         """
         if self.scale != 1.0 or self.degrees != 0.0:
-            window = F.affine(
-                window,
-                angle=self.degrees,
-                translate=[0, 0],
-                scale=self.scale,
-                shear=[0.0, 0.0],
-                interpolation=InterpolationMode.NEAREST if nearest else InterpolationMode.BILINEAR,
-                fill=[fill],
-            )
-        window = F.center_crop(window, [crop, crop])
+            window = self._resampled(window, crop, nearest, fill)
+        else:
+            window = F.center_crop(window, [crop, crop])
         if self.flip:
             window = window.flip(-1)
         return torch.rot90(window, self.quarter_turns, (-2, -1)).contiguous()
+
+    def _resampled(self, window: Tensor, crop: int, nearest: bool, fill: float) -> Tensor:
+        """Return the rotated and magnified middle of the window: only what the crop shows is computed."""
+        y, x = _places(self.degrees, self.scale, window.shape[-1], crop)
+        if nearest:
+            return _nearest(window, y, x, fill)
+        half = window.shape[-1] / 2
+        grid = torch.from_numpy(np.stack([x + 0.5, y + 0.5], -1) / half - 1).float()[None]
+        found = grid_sample(window[None].float(), grid, padding_mode="zeros", align_corners=False)[0]
+        return found if window.is_floating_point() else found.round_().to(window.dtype)
+
+
+@lru_cache(maxsize=2)  # image and label of one draw come one after the other
+def _places(degrees: float, scale: float, window: int, crop: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the row and the column of a window, (crop, crop), that each pixel of its rotated crop shows."""
+    middle = (window - 1) / 2
+    from_middle = np.arange(crop) + round((window - crop) / 2) - middle
+    cos, sin = (turn(math.radians(degrees)) / scale for turn in (math.cos, math.sin))
+    along, across = from_middle[None, :], from_middle[:, None]
+    return cos * across - sin * along + middle, cos * along + sin * across + middle
+
+
+def _nearest(window: Tensor, y: NDArray[np.float64], x: NDArray[np.float64], fill: float) -> Tensor:
+    """Return the pixels of a window, (C, W, W), that lie nearest to some places; `fill` beyond its border."""
+    side = window.shape[-1]
+    rows, columns = np.rint(y).astype(np.intp), np.rint(x).astype(np.intp)
+    beyond = (rows < 0) | (rows >= side) | (columns < 0) | (columns >= side)
+    flat = rows.clip(0, side - 1) * side + columns.clip(0, side - 1)
+    pixels = window.numpy().reshape(len(window), -1).take(flat, axis=1)
+    if beyond.any():
+        pixels[:, beyond] = fill
+    return torch.from_numpy(pixels)
 
 
 ColorName = Literal["none", "mild", "paper", "stain"]
@@ -161,15 +188,61 @@ class Color:
         if self.stains is not None:
             image = _restained(image, *self.stains)
         if self.brightness != 1.0:
-            image = F.adjust_brightness(image, self.brightness)
-            image = F.adjust_contrast(image, self.contrast)
-            image = F.adjust_saturation(image, self.saturation)
-            image = F.adjust_hue(image, self.hue)
+            image = self._jittered(image)
         if self.gray:
             image = F.rgb_to_grayscale(image, num_output_channels=3)
         if self.blur_sigma:
-            image = F.gaussian_blur(image, [5, 5], [self.blur_sigma, self.blur_sigma])
+            image = _blurred(image, self.blur_sigma)
         return image
+
+    def _jittered(self, image: Tensor) -> Tensor:
+        """Change brightness, contrast, saturation and hue as torchvision does, but round once and not four times."""
+        bright = image.float().mul_(self.brightness).clamp_(0, 255)
+        mean = _grayed(bright).mean()
+        contrasted = bright.mul_(self.contrast).add_((1 - self.contrast) * mean).clamp_(0, 255)
+        gray = _grayed(contrasted)
+        saturated = contrasted.mul_(self.saturation).add_(gray, alpha=1 - self.saturation).clamp_(0, 255)
+        return _hue_shifted(saturated, self.hue).round_().to(torch.uint8)
+
+
+_BLUR_RADIUS = 2
+
+
+def _blurred(image: Tensor, sigma: float) -> Tensor:
+    """Blur an image, (3, H, W), uint8, along its rows and then along its columns, reflected at its border."""
+    bell = torch.exp(-0.5 * (torch.arange(-_BLUR_RADIUS, _BLUR_RADIUS + 1) / sigma) ** 2)
+    taps: list[float] = (bell / bell.sum()).tolist()
+    wide = pad(image[None].float(), [_BLUR_RADIUS] * 4, mode="reflect")[0]
+    for axis in (1, 2):
+        length = wide.shape[axis] - 2 * _BLUR_RADIUS
+        total = wide.narrow(axis, 0, length) * taps[0]
+        for start, tap in enumerate(taps[1:], start=1):
+            total.add_(wide.narrow(axis, start, length), alpha=tap)
+        wide = total
+    return wide.round_().to(torch.uint8)
+
+
+_LUMINANCE = torch.tensor([0.2989, 0.587, 0.114])
+_SEXTANTS = torch.tensor([5.0, 3.0, 1.0])[:, None, None]
+"""Where on the circle of hues, in sixths of it, red, green and blue are lowest."""
+
+
+def _grayed(image: Tensor) -> Tensor:
+    gray: Tensor = torch.tensordot(_LUMINANCE, image, 1)
+    return gray
+
+
+def _hue_shifted(image: Tensor, turn: float) -> Tensor:
+    """Turn the hue of an image, (3, H, W), by a share of the circle; the largest and the smallest value stay."""
+    red, green, blue = image
+    largest = torch.maximum(torch.maximum(red, green), blue)
+    chroma = largest - torch.minimum(torch.minimum(red, green), blue)
+    divisor = chroma.clamp_min(1e-6)  # gray has no hue, and none is seen
+    after_green = torch.where(largest == green, (blue - red) / divisor + 2, (red - green) / divisor + 4)
+    hue = torch.where(largest == red, (green - blue) / divisor, after_green)
+    place = _SEXTANTS.add(hue.add_(6 * turn))
+    place.sub_(torch.floor(place / 6), alpha=6)
+    return largest - chroma * torch.minimum(place, 4 - place).clamp_(0, 1)
 
 
 def _restained(image: Tensor, factors: tuple[float, ...], offsets: tuple[float, ...]) -> Tensor:

@@ -14,6 +14,9 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from napari_semiseg.config import Config
 from napari_semiseg.losses.ramps import poly
 
+FUSED = ("cpu", "cuda")
+"""Kinds of device whose optimizers change all weights in one kernel."""
+
 
 class OptimConfig(Config):
     """How weights are changed."""
@@ -45,10 +48,12 @@ class OptimConfig(Config):
             }
             for group in groups
         ]
+        # One kernel over all weights where there is one; elsewhere torch's own choice.
+        fused = True if all(p.device.type in FUSED for group in scaled for p in group["params"]) else None
         if self.optimizer == "sgd":
-            return SGD(scaled, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+            return SGD(scaled, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=fused)
         kind = Adam if self.optimizer == "adam" else AdamW
-        return kind(scaled, lr=self.lr, betas=(0.9, self.beta2), weight_decay=self.weight_decay)
+        return kind(scaled, lr=self.lr, betas=(0.9, self.beta2), weight_decay=self.weight_decay, fused=fused)
 
     def factor(self, step: int, steps: int) -> float:
         """Return what the rate is multiplied by at a step."""

@@ -195,7 +195,7 @@ _FAST: dict[str, Any] = {"lr": 3e-3, "warmup": 50}
 SMALL: dict[str, dict[str, Any]] = {
     "supervised": {"weight_dice": 0.0},
     "stain_guided": {"batch_labeled": 6, "batch_unlabeled": 6, "color_strong": "mild"},
-    "cdcl": {"batch_labeled": 4, "batch_unlabeled": 4, "max_anchors": 2048, "ema_decay": 0.99},
+    "cdcl": {"batch_labeled": 4, "batch_unlabeled": 4, "max_anchors": 256, "bank_capacity": 6400, "ema_decay": 0.99},
     "mean_teacher": {"batch_labeled": 4, "batch_unlabeled": 4, "weight_sup": 1.0},
     "fixmatch": {"batch_labeled": 4, "batch_unlabeled": 4, "labeler": "teacher", "ema_decay": 0.99},
     "unimatch": {"batch_labeled": 4, "batch_unlabeled": 4, "labeler": "teacher", "ema_decay": 0.99},

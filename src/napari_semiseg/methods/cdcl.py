@@ -182,8 +182,8 @@ class CDCL(Method):
         anchors = self._cells(self.student.projector(features_s), logits_s, valid)
         with torch.no_grad():
             positives = self._cells(self.teacher.projector(features_t), logits_t, valid)
-        self._seen = join(anchors, positives).as_history()
         keys = join(replace(anchors, features=anchors.features.detach()) if c.detach == "all" else anchors, positives)
+        self._seen = keys.as_history()
         if c.history and len(self.bank):
             keys = join(keys, self._remembered(keys.size))
         rows = self._choose(anchors)
