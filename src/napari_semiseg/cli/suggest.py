@@ -24,6 +24,21 @@ def suggest(
         int | None,
         typer.Option("--image", metavar="INDEX", help="Index of the image to stay on; all images by default."),
     ] = None,
+    doubt: Annotated[
+        bool,
+        typer.Option(
+            "--doubt/--no-doubt",
+            help="Whether the newest run, where there is one, says where it is in doubt. Default: True.",
+        ),
+    ] = True,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device",
+            metavar="NAME",
+            help="Where that run computes: auto, cpu, cuda, cuda:N or mps. Default: auto.",
+        ),
+    ] = None,
     events: opt.Events = EventFormat.text,
 ) -> None:
     """Suggest tiles to paint next, best first, each with the reason.
@@ -32,5 +47,5 @@ def suggest(
 
         napari-semiseg suggest breast-07.semiseg --n 4
     """
-    args = {"source": str(source), "n": n, "side": side, "image": image}
+    args = {"source": str(source), "n": n, "side": side, "image": image, "doubt": doubt, "device": device}
     raise typer.Exit(follow("napari_semiseg.engine.suggest:suggest_from_args", args, events))
