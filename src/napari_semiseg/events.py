@@ -87,13 +87,17 @@ class Progressed(Event):
 
 @dataclass(frozen=True)
 class StepDone(Event):
-    """An optimizer step was made. `losses` are the weighted terms by name, `counters` what the method counted."""
+    """An optimizer step was made. `losses` are the weighted terms by name, `counters` what the method counted.
+
+    `total` is how many steps the run will have, which may be corrected on the way; 0 where `Started` has said it.
+    """
 
     step: int
     losses: dict[str, float]
     counters: dict[str, float] = field(default_factory=dict)
     rate: float = math.nan
     eta_s: float = math.nan
+    total: int = 0
 
 
 @dataclass(frozen=True)

@@ -154,3 +154,20 @@ def test_what_cannot_be_had_is_refused_in_a_sentence(machine, found, name, sente
 
     with pytest.raises(InputError, match=sentence):
         choose_device(name)
+
+
+def test_half_the_bits_are_for_cards_alone_and_only_where_they_are_clearly_faster(monkeypatch):
+    seconds = {False: 0.010, True: 0.005}
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: not including_emulation)
+    monkeypatch.setattr(devices, "_seconds_of_convolutions", lambda device, half: seconds[half])
+
+    assert devices.bfloat16_is_faster(torch.device("cuda:0"))
+    assert not devices.bfloat16_is_faster(torch.device("cpu"))
+    seconds[True] = 0.0095
+    assert not devices.bfloat16_is_faster(torch.device("cuda:1"))
+    devices.bfloat16_is_faster.cache_clear()
+
+
+def test_the_convolutions_of_that_test_take_some_time_either_way():
+    both = [devices._seconds_of_convolutions(torch.device("cpu"), half, side=16, times=1) for half in (False, True)]
+    assert min(both) > 0

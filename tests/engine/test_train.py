@@ -15,7 +15,7 @@ import torch
 
 from napari_semiseg.engine.checkpoint import RunFolder
 from napari_semiseg.engine.control import Control
-from napari_semiseg.engine.recipe import take_step
+from napari_semiseg.engine.recipe import Recipe, prepare, take_step
 from napari_semiseg.engine.requests import TrainRequest
 from napari_semiseg.engine.train import train
 from napari_semiseg.errors import InputError
@@ -120,6 +120,82 @@ def test_a_run_stopped_and_resumed_equals_one_that_was_not(quick_request: Ask, t
     list(train(quick_request(out=broken, resume=True)))
 
     assert same(weights(whole), weights(broken))
+
+
+def test_a_run_corrects_its_steps_and_is_repeated_to_the_bit_from_what_it_wrote_down(
+    quick_request: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = iter(range(10**9))
+    monkeypatch.setattr(time, "monotonic", lambda: next(ticks) / 200)  # a clock that goes a little with every look
+    monkeypatch.setattr("napari_semiseg.engine.train.PATIENCE", 1e9)
+    monkeypatch.setattr("napari_semiseg.engine.recipe._tried", lambda recipe: (recipe.choices, 0.01, ()))
+    first, again = tmp_path / "first", tmp_path / "again"
+    events = list(train(quick_request(out=str(first), steps=None, minutes=0.004, labeled="3")))
+    end = events[-1]
+    assert isinstance(end, Finished)
+
+    written = RunFolder(first).read_config()
+    assert written["choices"]["steps"] == 24
+    assert len(written["turns"]) > 2
+    assert end.facts["steps"] == written["turns"][-1][1] != 24
+    assert next(event.total for event in events if isinstance(event, StepDone)) == 24
+
+    again.mkdir()
+    (again / "run.json").write_bytes((first / "run.json").read_bytes())
+    repeated = list(train(quick_request(out=str(again), resume=True)))[-1]
+
+    assert isinstance(repeated, Finished)
+    assert repeated.facts["steps"] == end.facts["steps"]
+    assert RunFolder(again).read_config()["turns"] == written["turns"]
+    assert same(weights(str(first)), weights(str(again)))
+
+
+@pytest.mark.parametrize("turns", [[[5, 5]], [[5, 9], [5, 12]], [[0, 9]], "soon"])
+def test_corrections_that_cannot_be_are_refused(quick_request: Ask, turns: object) -> None:
+    request = quick_request(steps=1)
+    list(train(request))
+    path = Path(request.out) / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"turns": turns}))
+
+    with pytest.raises(InputError, match=r"run\.json"):
+        list(train(quick_request(resume=True)))
+
+
+def test_batches_drawn_ahead_teach_the_same(
+    quick_request: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, ahead = str(tmp_path / "plain"), str(tmp_path / "ahead")
+    list(train(quick_request(out=plain, method="unimatch", steps=3)))
+    monkeypatch.setattr(
+        Recipe, "batch", lambda self, step: self.ahead.batch(self.sampler, step, more=True).to(self.device)
+    )
+    list(train(quick_request(out=ahead, method="unimatch", steps=3)))
+
+    assert same(weights(plain), weights(ahead))
+
+
+def test_in_half_the_bits_the_losses_are_whole_and_weights_stay_float32(quick_request: Ask) -> None:
+    recipe = prepare(quick_request(method="cdcl", set={"warmup_fraction": 0.0}))
+    recipe.choices = recipe.choices.model_copy(update={"precision": "bfloat16"})
+    kinds_of_terms: set[torch.dtype] = set()
+    losses, kinds_of_maps = recipe.method.losses, set()
+
+    def noted(batch, step):  # type: ignore[no-untyped-def]
+        terms = losses(batch, step)
+        kinds_of_terms.update(term.dtype for term in terms.values())
+        return terms
+
+    recipe.method.losses = noted  # type: ignore[method-assign]
+    for part in recipe.method.modules():
+        if isinstance(part, torch.nn.Conv2d):
+            part.register_forward_hook(lambda _part, _given, answer: kinds_of_maps.add(answer.dtype))
+    terms, finite = take_step(recipe, 4)
+
+    assert finite
+    assert set(terms or {}) == {"sup", "cons", "ent", "contr"}
+    assert kinds_of_maps == {torch.bfloat16}
+    assert kinds_of_terms == {torch.float32}
+    assert {weight.dtype for weight in recipe.method.parameters()} == {torch.float32}
 
 
 def test_pseudo_labels_that_have_collapsed_are_told_once(quick_request: Ask, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,8 +108,9 @@ class RunRecord:
             case Started("train", run, total, facts):
                 self.path, self.total, self.facts, self.end = Path(run), total, facts, None
                 self.rate = self.eta_s = math.nan
-            case StepDone(step, losses, counters, rate, eta_s):
+            case StepDone(step, losses, counters, rate, eta_s, total):
                 self._note_step(step + 1, losses, counters)
+                self.total = total or self.total
                 self.rate, self.eta_s = rate, eta_s
             case Skipped(step, _):
                 self.step = step + 1

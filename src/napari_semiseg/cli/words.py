@@ -65,12 +65,12 @@ def progress_of(event: Event, total_steps: int) -> Progress | None:
     ----------
     event : Event
     total_steps : int
-        Steps of the training, as its `Started` said; a `StepDone` does not repeat it.
+        Steps of the training, as its `Started` said; a `StepDone` may know better.
     """
     match event:
-        case StepDone(step, losses, _, rate, eta_s):
+        case StepDone(step, losses, _, rate, eta_s, total):
             detail = "  ".join(f"{name} {value:.3g}" for name, value in losses.items())
-            return Progress("training", step + 1, total_steps, "steps", rate, eta_s, detail)
+            return Progress("training", step + 1, total or total_steps, "steps", rate, eta_s, detail)
         case BlockDone(image, _, done, total, rate, eta_s):
             return Progress(f"predicting image {image + 1}", done, total, "blocks", rate, eta_s)
         case Progressed(what, done, total, rate, eta_s):

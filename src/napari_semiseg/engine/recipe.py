@@ -5,23 +5,25 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
 from torch.optim import Optimizer
 
 from napari_semiseg.config import Config
-from napari_semiseg.data.batch import Views
+from napari_semiseg.data.ahead import Ahead
+from napari_semiseg.data.batch import Batch, Views
 from napari_semiseg.data.sampler import Sampler, SamplerConfig
 from napari_semiseg.data.sources import TrainingData
-from napari_semiseg.engine.devices import choose_device
+from napari_semiseg.engine.devices import bfloat16_is_faster, choose_device
 from napari_semiseg.engine.guides import StainGuides
 from napari_semiseg.engine.judge import VALIDATIONS, pace, seconds_per_region
 from napari_semiseg.engine.learning_data import read_training_data
 from napari_semiseg.engine.memory import out_of_memory
 from napari_semiseg.engine.optim import OptimConfig, descend, forget
+from napari_semiseg.engine.pacing import Pacing
 from napari_semiseg.engine.presets import Plan, plan
 from napari_semiseg.engine.requests import TrainRequest
 from napari_semiseg.errors import InputError
@@ -47,7 +49,7 @@ SMALLEST_CROP = 64
 class Choices(Config):
     """What was decided, in the form that ``run.json`` keeps: enough to build method and network again without the data.
 
-    `steps` is a round number until the time of a step was measured, where a run counts in minutes.
+    `steps` is a round number until the time of a step was measured, where a run counts in `minutes`.
     """
 
     method: str
@@ -63,6 +65,8 @@ class Choices(Config):
     seed: int = Field(ge=0, lt=2**31)
     validations: int = Field(VALIDATIONS, ge=1)
     judges: int | None = Field(None, ge=0)
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="What networks compute in; losses do not.")
+    minutes: float | None = Field(None, gt=0)
 
     def new_network(self) -> Network:
         """Return the network with fresh weights, which depend on torch's global generator."""
@@ -89,6 +93,24 @@ class Recipe:
     device: torch.device
     guides: StainGuides
     notes: tuple[str, ...] = ()
+    ahead: Ahead = field(default_factory=Ahead)
+    turns: tuple[tuple[int, int], ...] = ()
+    """Where the number of steps was corrected: see `Pacing`."""
+
+    @property
+    def way(self) -> Pacing:
+        """How the plan, which is what `choices` know of, is spread over the steps."""
+        return Pacing(self.choices.steps, self.turns)
+
+    def batch(self, step: int) -> Batch:
+        """Return the batch of a step on the device.
+
+        A device learns while the processor draws the next batch. Where the processor learns itself, it draws in turn:
+        a second thread would take what its budget leaves to others.
+        """
+        if self.device.type == "cpu":
+            return self.sampler.batch(step).to(self.device)
+        return self.ahead.batch(self.sampler, step, more=step + 1 < self.way.steps).to(self.device)
 
     def learn_from(self, fresh: TrainingData) -> None:
         """Go on with other data: labels have changed, images may have come.
@@ -152,6 +174,7 @@ class Recipe:
             "method": self.choices.method,
             "network": self.choices.network,
             "device": str(self.device),
+            "precision": self.choices.precision,
             "images": len(self.data.images),
             "labeled": [region.name for region in self.data.labeled],
             "validation": [region.name for region in self.data.validation],
@@ -200,6 +223,7 @@ def prepare(request: TrainRequest) -> Recipe:
         options=options,
         steps=TRIED_STEPS,
         seed=request.seed,
+        precision="bfloat16" if bfloat16_is_faster(device) else "float32",
     )
     once = issubclass(kind, FittedMethod)
     steps = 1 if once else request.steps or _epoch_steps(kind, chosen, data, sampler, request)
@@ -212,7 +236,8 @@ def prepare(request: TrainRequest) -> Recipe:
         if planned.judges < len(data.validation):
             few = f"{planned.judges} of the {len(data.validation)}"
             notes = (*notes, f"{few} labeled cells that were set aside judge this run: all would take too long.")
-        choices = choices.model_copy(update={"validations": planned.validations, "judges": planned.judges or None})
+        judging = {"validations": planned.validations, "judges": planned.judges or None, "minutes": minutes}
+        choices = choices.model_copy(update=judging)
         steps = planned.steps
         del tried  # its place in memory is wanted
     recipe = _built(choices.model_copy(update={"steps": steps}), data, device)
@@ -226,7 +251,10 @@ def rebuild(choices: Choices, request: TrainRequest) -> Recipe:
     if find_method(choices.method).labels == "unused" or not data.labeled:
         _forget_labels(data)
     _require_classes(choices, data)
-    return _built(choices, data, choose_device(request.device))
+    device = choose_device(request.device)
+    if device.type != "cuda":  # the run began elsewhere
+        choices = choices.model_copy(update={"precision": "float32"})
+    return _built(choices, data, device)
 
 
 def seconds_per_step(recipe: Recipe, steps: int = 2) -> float:
@@ -237,7 +265,7 @@ def seconds_per_step(recipe: Recipe, steps: int = 2) -> float:
     times = []
     first = recipe.choices.steps // 2 + 1
     for step in range(first, first + steps + 1):
-        recipe.sampler.batch(step)  # what is read and looked at once for every image is no part of a step
+        recipe.batch(step)  # what is read and looked at once for every image is no part of a step
         begun = time.perf_counter()
         take_step(recipe, step)
         times.append(time.perf_counter() - begun)
@@ -263,17 +291,20 @@ def take_step(recipe: Recipe, step: int, rate: float = 1.0) -> tuple[dict[str, f
     if isinstance(method, FittedMethod):
         method.fit(batch.to(recipe.device) for batch in recipe.sampler.regions(method.margin))
         return {}, True
-    batch = recipe.sampler.batch(step).to(recipe.device)
+    batch = recipe.batch(step)
+    place = int(recipe.way.place(step))  # rates, ramps and warm-ups are functions of the plan
     # Whatever the method draws depends on the seed and the step alone: nothing has to be saved for an exact resume.
     torch.manual_seed(choices.seed * 1_000_003 + step + 1)
-    losses = method.losses(batch, step)
+    # Networks in half the bits where that is faster; the losses bring what they are given to float32 by themselves.
+    with torch.autocast(recipe.device.type, torch.bfloat16, enabled=choices.precision == "bfloat16"):
+        losses = method.losses(batch, place)
     finite = True
     if losses is not None:
         total = torch.stack(list(losses.values())).sum()
-        factor = rate * choices.optim.factor(step, choices.steps)
+        factor = rate * choices.optim.factor(place, choices.steps)
         finite = descend(recipe.optimizers, total, factor, choices.optim.clip)
     if finite:
-        method.after_step(step)
+        method.after_step(place)
         forget(recipe.optimizers, method.begun_anew())
     terms = None if losses is None else {name: float(term.detach()) for name, term in losses.items()}
     return terms, finite

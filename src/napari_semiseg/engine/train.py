@@ -10,10 +10,11 @@ import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import nn
 
 from napari_semiseg.blocks import Box
@@ -26,6 +27,7 @@ from napari_semiseg.engine.judge import dice_of_regions, threshold_dice
 from napari_semiseg.engine.learning_data import read_project
 from napari_semiseg.engine.look_inside import Subject, look_inside, make_room
 from napari_semiseg.engine.memory import out_of_memory
+from napari_semiseg.engine.pacing import FIRST_LOOK, LOOKS
 from napari_semiseg.engine.preview import FIRST_STEP, Previewer
 from napari_semiseg.engine.recipe import Choices, Recipe, prepare, rebuild, take_step
 from napari_semiseg.engine.requests import TrainRequest
@@ -119,12 +121,14 @@ def _train(request: TrainRequest, run: RunFolder, control: Control) -> Iterator[
         asked = TrainRequest.checked(config.get("request", ""), str(run.path / "run.json"))
         asked = asked.model_copy(update={"out": request.out, "device": request.device, "resume": True})
         recipe = rebuild(choices, asked)
+        recipe.turns = _Turns.checked({"turns": config.get("turns", ())}, str(run.path / "run.json")).turns
     else:
         if (run.path / "run.json").exists():
             raise InputError(f"{run.path} already holds a run: add --resume to go on with it, or choose another --out.")
-        asked, config = request, {}
+        asked = request
         recipe = prepare(request)
-        run.write_config(_config(asked, recipe))
+        config = _config(asked, recipe)
+        run.write_config(config)
     loop = _Loop(recipe, run, asked, control)
     with run.log() as log:
         for event in loop.events(config):
@@ -174,6 +178,20 @@ class _GuardState(Config):
     judges: str = ""
 
 
+class _Turns(Config):
+    """Where the number of steps was corrected, in the form that ``run.json`` keeps."""
+
+    turns: tuple[tuple[int, int], ...] = ()
+
+    @field_validator("turns")
+    @classmethod
+    def _go_on(cls, turns: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+        at = [0, *(step for step, _ in turns)]
+        if any(after <= before for before, after in pairwise(at)) or any(steps <= step for step, steps in turns):
+            raise ValueError("corrections of the number of steps come one after the other, each before the end")
+        return turns
+
+
 @dataclass
 class _Pace:
     """Steps a second over the last while, by a clock that never jumps; pauses do not count."""
@@ -202,28 +220,58 @@ class _Loop:
         self.ending: Stop | Cancel | None = None
         self.validate_every = max(1, recipe.choices.steps // recipe.choices.validations)
         self.threshold_dice = math.nan
-        self.deadline = math.inf
+        self.deadline = self.ends_at = math.inf
+        self.config: dict[str, Any] = {}
+        self._looked = 0, 0.0
+        """Step and time of the last look at the clock."""
         self._reported = self._saved = time.monotonic()
 
-    def events(self, before: Mapping[str, Any]) -> Iterator[Event]:
-        """Yield what happens; `before` is what ``run.json`` says of a run that goes on."""
-        recipe, steps = self.recipe, self.recipe.choices.steps
-        yield Started("train", str(self.run.path), steps, recipe.facts())
+    def events(self, config: Mapping[str, Any]) -> Iterator[Event]:
+        """Yield what happens; `config` is what ``run.json`` says of the run."""
+        recipe, self.config = self.recipe, dict(config)
+        yield Started("train", str(self.run.path), recipe.way.steps, recipe.facts())
         for note in (*recipe.notes, *recipe.data.notes):
             yield Warned(note)
-        start = yield from self._restored(before)
+        start = yield from self._restored(config)
         yield from self._meet_labels()
-        if self.request.minutes:
-            self.deadline = time.monotonic() + PATIENCE * 60 * self.request.minutes
-        step = start - 1
-        for step in range(start, steps):
-            yield from self._asked(step)
+        self._start_clock(start)
+        done = start
+        while done < recipe.way.steps:
+            yield from self._asked(done)
             if self.ending or time.monotonic() > self.deadline:
-                step -= 1
                 break
-            yield from self._step(step)
-            yield from self._after(step)
-        yield from self._end(step + 1)
+            yield from self._step(done)
+            yield from self._after(done)
+            self._keep_time(done)
+            done += 1
+        yield from self._end(done)
+
+    def _start_clock(self, start: int) -> None:
+        now, choices = time.monotonic(), self.recipe.choices
+        self._looked = start, now
+        if minutes := choices.minutes or self.request.minutes:
+            self.deadline = now + PATIENCE * 60 * minutes
+        if choices.minutes and not self.recipe.method.counts_steps:  # what is left of the plan has what is left of them
+            self.ends_at = now + 60 * choices.minutes * (1 - self.recipe.way.place(start) / choices.steps)
+
+    def _keep_time(self, step: int) -> None:
+        """Correct the number of steps so that the run ends in time.
+
+        That is written down before a step is made by it, so that a run that breaks off, or is repeated from its
+        ``run.json``, goes the same way.
+        """
+        recipe, done, now = self.recipe, step + 1, time.monotonic()
+        look = recipe.way.passes(step, LOOKS)
+        if not 0 < look < LOOKS or math.isinf(self.ends_at):
+            return
+        (since, then), self._looked = self._looked, (done, now)
+        known = bool(recipe.turns) and done <= recipe.turns[-1][0]
+        if look < FIRST_LOOK or known:
+            return
+        step_s = max(now - then, 1e-3) / (done - since)
+        recipe.turns = recipe.way.corrected(done, self.ends_at - now, step_s).turns
+        self.config["turns"] = recipe.turns
+        self.run.write_config(self.config)
 
     def _restored(self, before: Mapping[str, Any]) -> Generator[Event, None, int]:
         if not self.request.resume:
@@ -345,7 +393,9 @@ class _Loop:
                 break
             if not isinstance(command, Pause):
                 yield from self._answer(command, step)
-        self.deadline += time.monotonic() - begun
+        held = time.monotonic() - begun
+        self.deadline, self.ends_at = self.deadline + held, self.ends_at + held
+        self._looked = self._looked[0], self._looked[1] + held
         self.pace.rest()
 
     def _read_labels(self) -> Iterator[Event]:
@@ -377,9 +427,9 @@ class _Loop:
             yield Skipped(step, "the batch gave nothing to learn from")
         elif time.monotonic() - self._reported >= REPORT_SECONDS or step == 0:
             self._reported = time.monotonic()
-            left = self.recipe.choices.steps - step - 1
-            rate = self.pace.rate
-            yield StepDone(step, terms, self._counters(), rate, left / rate if rate else math.nan)
+            total, rate = self.recipe.way.steps, self.pace.rate
+            eta_s = (total - step - 1) / rate if rate else math.nan
+            yield StepDone(step, terms, self._counters(), rate, eta_s, total)
 
     def _counters(self) -> dict[str, float]:
         """Return what the method counted, and once there are any, the batches that taught nothing."""
@@ -440,10 +490,12 @@ class _Loop:
 
     def _judged_and_shown(self, step: int) -> Iterator[Event]:
         done = step + 1
-        last = done == self.recipe.choices.steps
+        way = self.recipe.way
+        last = done == way.steps
         ready = self.recipe.method.ready_to_predict(step)
         first = min(FIRST_STEP, self.recipe.choices.steps // 10)  # the user waits for the first map
-        due = last or (done % self.validate_every == 0 and done >= first)
+        before, now = (int(way.place(at) / self.validate_every) for at in (step, done))
+        due = last or (now > before and done >= first)
         if ready and self.recipe.data.validation and due:
             yield self._validated(done)
         if self.previewer.due(step) or (last and ready):

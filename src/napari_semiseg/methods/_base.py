@@ -90,6 +90,9 @@ class Method(nn.Module, ABC):
     classes: ClassVar[Literal["two", "any"]] = "any"
     random: ClassVar[bool] = True
     """Whether the seed makes a difference."""
+    counts_steps: ClassVar[bool] = False
+    """Whether something happens at steps of a certain number, so that none may come twice and none be left out: the
+    number of steps is then never corrected on the way."""
     network: ClassVar[str | None] = None
     """Name of the only network that fits, if the method brings its own; `NO_NETWORK` if it trains none."""
     shows: ClassVar[str] = ""

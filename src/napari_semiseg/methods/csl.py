@@ -118,6 +118,7 @@ class CSL(Method):
     Config: ClassVar[type[MethodConfig]] = CSLConfig
     views: ClassVar[Views] = Views(labeled=False, weak=True, augment=False)
     labels: ClassVar[Literal["needed", "used", "unused"]] = "unused"
+    counts_steps: ClassVar[bool] = True  # restarts
     classes: ClassVar[Literal["two", "any"]] = "two"
     network: ClassVar[str | None] = "csl"
     shows: ClassVar[str] = "Drawn patches"
