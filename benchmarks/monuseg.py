@@ -47,7 +47,9 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     rows = [_row("hematoxylin threshold", 0, options, _threshold)]
     if options.labeled != "0":
-        rows += [_row("random forest", seed, options, lambda seed=seed: _forest(options, seed)) for seed in options.seeds]
+        rows += [
+            _row("random forest", seed, options, lambda seed=seed: _forest(options, seed)) for seed in options.seeds
+        ]
     for method in options.methods:
         for seed in options.seeds:
             rows.append(_row(method, seed, options, lambda method=method, seed=seed: _trained(method, options, seed)))
