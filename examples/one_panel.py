@@ -11,7 +11,9 @@ import napari
 
 from napari_semiseg.app.session import Session
 from napari_semiseg.app.suggestions import Suggestions
+from napari_semiseg.app.tile_proposals import TileProposals
 from napari_semiseg.events import Started, StepDone, Validated
+from napari_semiseg.plugin.keys import Keys
 from napari_semiseg.plugin.slide_view import SlideView
 from napari_semiseg.plugin.tile_layers import TileLayers
 from napari_semiseg.plugin.widgets import export_panel, review_panel, slide_panel, tiles_panel, train_panel
@@ -19,9 +21,11 @@ from napari_semiseg.samples import immunohistochemistry
 
 PANELS = {
     "slide": slide_panel.SlidePanel,
-    "tiles": lambda *parts: tiles_panel.TilesPanel(*parts, TileLayers(*parts[:2]), Suggestions(parts[0])),
+    "tiles": lambda *parts: tiles_panel.TilesPanel(
+        *parts, TileLayers(*parts[:2]), Suggestions(parts[0]), TileProposals(parts[0]), Keys()
+    ),
     "train": train_panel.TrainPanel,
-    "review": review_panel.ReviewPanel,
+    "review": lambda *parts: review_panel.ReviewPanel(*parts, TileLayers(*parts[:2]), Keys()),
     "export": export_panel.ExportPanel,
 }
 

@@ -1,4 +1,4 @@
-"""Train without a single label (CSL), and look at the confidence map.
+"""Train without a single label, from what the stain says, and look at the confidence map.
 
 A real training takes minutes; the few steps here only show that it works.
 """
@@ -16,7 +16,7 @@ from napari_semiseg.samples import immunohistochemistry
 out = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())
 write_png(out / "colon.png", immunohistochemistry())
 
-small = {"crop": 128, "batch_unlabeled": 2, "restarts": 1}  # leave this out for a real training
+small = {"crop": 128, "batch_unlabeled": 2}  # leave this out for a real training
 for event in train(TrainRequest(images=[str(out / "colon.png")], out=str(out / "run"), steps=8, set=small)):
     print(event)
 
