@@ -71,6 +71,7 @@ def test_every_level_of_a_growing_result_can_be_looked_at(tmp_path):
 def test_measured_nuclei_are_features_of_their_layer(started, tmp_path):
     hands, _, shape = started
     layers = hands.dock.review_panel.layers
+    hands.rest()  # what follows the start of a project has been done
     labels = np.zeros(shape, np.uint32)
     labels[10:20, 10:30], labels[50:60, 50:60] = 4, 9
     write_parquet(tmp_path / "x.parquet", [measure(labels, mpp=0.5)], Place())
