@@ -26,7 +26,7 @@ from napari_semiseg.project.folder import ProjectFolder
 pytestmark = pytest.mark.flow
 
 SMALL = {"crop": 64, "batch_labeled": 2, "batch_unlabeled": 2}
-MINUTES = 0.3
+MINUTES = 0.5
 """Of training: enough for several maps, of which a run draws one as soon as it has earned its cost."""
 
 
