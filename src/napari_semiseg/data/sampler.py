@@ -22,7 +22,7 @@ from napari_semiseg.data.batch import IGNORE, PAIR_STEP, Batch, Pair, Views
 from napari_semiseg.data.guide import Guide
 from napari_semiseg.data.sources import LabeledRegion, TrainingData
 from napari_semiseg.data.transforms import COLORS, ColorName, ColorRange, Geometry, GeometryRange
-from napari_semiseg.io.rescale import Readable, Rescaled
+from napari_semiseg.io.rescale import Readable, Rescaled, scaled_box
 
 GLASS_SPREAD = 4.0
 """Standard deviation over pixels, in the color that varies most (0 to 255), under which a crop shows glass."""
@@ -145,7 +145,7 @@ class Sampler:
         """
         for region in self.data.labeled:
             scale = self.data.scales[region.image]
-            box = _scaled(region.box, scale).grown(margin)
+            box = scaled_box(region.box, scale).grown(margin)
             image, label = _tensor(self._images[region.image].read(box)), _cut(region, box, scale)
             yield Batch(image[None], torch.from_numpy(label)[None])
 
@@ -170,7 +170,7 @@ class Sampler:
         crop = self.config.crop
         geometry = self._draw(rng)
         scale = self.data.scales[region.image]
-        box = _around(_center(_scaled(region.box, scale), crop / geometry.scale, rng), geometry.window(crop))
+        box = _around(_center(scaled_box(region.box, scale), crop / geometry.scale, rng), geometry.window(crop))
         image = self._channels(region.image, self._images[region.image].read(box))
         label = torch.from_numpy(_cut(region, box, scale))[None]
         image = geometry.apply(image, crop)
@@ -340,10 +340,10 @@ class Sampler:
         return any(box.contains(center) for box in self._excluded(image))
 
     def _excluded(self, image: int) -> list[Box]:
-        return [_scaled(box, self.data.scales[image]) for index, box in self.data.excluded if index == image]
+        return [scaled_box(box, self.data.scales[image]) for index, box in self.data.excluded if index == image]
 
     def _whole(self, image: int) -> Box:
-        return _scaled(Box.whole(self.data.images[image].shape), self.data.scales[image])
+        return scaled_box(Box.whole(self.data.images[image].shape), self.data.scales[image])
 
     def _draw(self, rng: np.random.Generator) -> Geometry:
         return self._geometry.draw(rng) if self.views.augment else Geometry()
@@ -410,12 +410,6 @@ def _inside(around: Box, side: int, whole: Box) -> Box:
 def _nearest(low: int, high: int, count: int) -> NDArray[np.intp]:
     """Return `count` of the pixels from `low` to `high`, at equal distances."""
     return low + np.floor((np.arange(count) + 0.5) * (high - low) / count).astype(np.intp)
-
-
-def _scaled(box: Box, scale: float) -> Box:
-    """Return a rectangle of an image in pixels of the run, at least one of them."""
-    y0, x0, y1, x1 = (round(value * scale) for value in box)
-    return Box(y0, x0, max(y1, y0 + 1), max(x1, x0 + 1))
 
 
 def _cut(region: LabeledRegion, box: Box, scale: float) -> np.ndarray:

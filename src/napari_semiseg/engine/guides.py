@@ -12,7 +12,7 @@ from napari_semiseg.blocks import Box
 from napari_semiseg.data.sources import TrainingData
 from napari_semiseg.engine.typical import LARGEST, typical_boxes
 from napari_semiseg.io.images import Image
-from napari_semiseg.io.rescale import Readable, Rescaled
+from napari_semiseg.io.rescale import Readable, Rescaled, scaled_box
 from napari_semiseg.nn.stain_scale import StainScale
 from napari_semiseg.postprocess.stain_guide import MARGIN, StainGuide, find_guide
 from napari_semiseg.postprocess.tissue import OVERVIEW
@@ -38,8 +38,7 @@ class StainGuides:
         self._images = []
         for image, scale in zip(data.images, data.scales, strict=True):
             readable: Readable = image if scale == 1.0 else Rescaled(image, scale)
-            whole = Box(0, 0, *(max(1, round(length * scale)) for length in image.shape))
-            self._images.append((image, readable, whole))
+            self._images.append((image, readable, scaled_box(Box.whole(image.shape), scale)))
 
     def read(self, index: int, box: Box) -> NDArray[np.float32]:
         """See `data.guide.Guide`."""
@@ -59,8 +58,7 @@ class StainGuides:
 
     def channel(self, index: int, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """See `data.guide.Guide`."""
-        found = self._guide(*self._images[index])
-        scale = StainScale(found.stain, found.value, found.spread)
+        scale = StainScale.of(self._guide(*self._images[index]))
         image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
         channel: NDArray[np.uint8] = (scale.channel(image)[0, 0] * 255).round().byte().numpy()
         return channel
@@ -78,10 +76,6 @@ class StainGuides:
     def _guide(self, image: Image, readable: Readable, whole: Box) -> StainGuide:
         if id(image) not in self._found:
             scale = whole.shape[0] / image.shape[0]
-            parts = [readable.read(_scaled(box, scale).intersect(whole)) for box in typical_boxes(image)]
+            parts = [readable.read(scaled_box(box, scale).intersect(whole)) for box in typical_boxes(image)]
             self._found[id(image)] = (image, find_guide(parts, image.overview(OVERVIEW), gray=image.gray))
         return self._found[id(image)][1]
-
-
-def _scaled(box: Box, scale: float) -> Box:
-    return Box(*(round(edge * scale) for edge in (box.y0, box.x0, box.y1, box.x1)))

@@ -69,6 +69,12 @@ class Rescaled:
         return resample(self._image.read(source), source, box, self._factor)
 
 
+def scaled_box(box: Box, factor: float) -> Box:
+    """Return a rectangle of an image in pixels of the rescaled image, at least one of them."""
+    y0, x0, y1, x1 = (round(value * factor) for value in box)
+    return Box(y0, x0, max(y1, y0 + 1), max(x1, x0 + 1))
+
+
 def source_box(box: Box, factor: float) -> Box:
     """Return the pixels of an image that a rectangle of the rescaled image is made of."""
     margin = math.ceil(4 * _sigma(factor)) + 1

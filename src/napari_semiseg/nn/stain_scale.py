@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from napari_semiseg.nn.stain import Stain, hematoxylin
-from napari_semiseg.postprocess.stain_guide import SMOOTHING
+from napari_semiseg.postprocess.stain_guide import SMOOTHING, StainGuide
 
 _BINS = 256
 _FLAT = 1e-5
@@ -41,6 +41,11 @@ class StainScale:
     stain: Stain
     level: float
     spread: float
+
+    @classmethod
+    def of(cls, guide: StainGuide) -> StainScale:
+        """Return the scale whose one half is the threshold of a guide."""
+        return cls(guide.stain, guide.value, guide.spread)
 
     def channel(self, image: Tensor) -> Tensor:
         """Return how far each pixel lies beyond the threshold.

@@ -83,5 +83,4 @@ class _ScaledStain(nn.Module):
 
 def find_scale(parts: Sequence[NDArray[np.uint8]], look: NDArray[np.uint8], *, gray: bool) -> StainScale:
     """Find the scale of an image: see `find_guide`, whose threshold it is."""
-    found = find_guide(parts, look, gray=gray)
-    return StainScale(found.stain, found.value, found.spread)
+    return StainScale.of(find_guide(parts, look, gray=gray))
