@@ -133,35 +133,36 @@ def results(method: str) -> str:
     return "\n\n".join(shown) or "Not measured yet: `benchmarks/results/` holds no file with this method."
 
 
-BARS = ("hematoxylin threshold", "random forest", "supervised")
+BARS = ("hematoxylin_threshold", "random_forest", "supervised")
 """Rows that every other one stands beside."""
 SCORES = {
     "dice": "Dice per image",
     "dice_pooled": "Dice pooled",
-    "mdice": "mDice, two classes",
-    "miou": "mIoU, two classes",
+    "mdice_two_class": "mDice, two classes",
+    "miou_two_class": "mIoU, two classes",
+    "aji": "AJI",
 }
 
 
 def measured(path: Path, method: str = "") -> str:
-    """Return the rows of a file of scores under the file's own heading and words; "" for any other file.
+    """Return the rows of a kept benchmark under its own heading and words; "" for any other file.
 
     With `method`, only its rows and those that it has to be compared with, and "" where it has none.
     """
-    rows = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-    if not isinstance(rows, list) or not all(
-        isinstance(row, dict) and {"method", *SCORES} <= row.keys() for row in rows
-    ):
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    rows = kept.get("rows", []) if isinstance(kept, dict) else []
+    if not rows or not all(isinstance(row, dict) and {"method", "labeled", "scores"} <= row.keys() for row in rows):
         return ""
-    names = list(dict.fromkeys(row["method"] for row in rows))
-    if not names or (method and method not in names):
+    kinds = list(dict.fromkeys((row["method"], row["labeled"]) for row in rows))
+    if method and method not in [name for name, _ in kinds]:
         return ""
     heading, _, conditions = path.with_suffix(".md").read_text(encoding="utf-8").split("\n", 3)[:3]
     lines = []
-    for name in names if not method else [name for name in names if name in (*BARS, method)]:
-        own = [row for row in rows if row["method"] == name]
-        lines.append((name, *(mean_and_spread([row[score] for row in own]) for score in SCORES), str(len(own))))
-    table = _table(("", *SCORES.values(), "runs"), lines)
+    for name, labeled in kinds if not method else [kind for kind in kinds if kind[0] in (*BARS, method)]:
+        own = [row for row in rows if (row["method"], row["labeled"]) == (name, labeled)]
+        figures = (mean_and_spread([row["scores"][score] for row in own]) for score in SCORES)
+        lines.append((f"`{name}`", {"0": "none", "1": "all"}.get(labeled, labeled), *figures, str(len(own))))
+    table = _table(("", "labels", *SCORES.values(), "runs"), lines)
     return f"**{heading.lstrip('# ')}** (`benchmarks/results/{path.name}`)\n\n{conditions}\n\n{table}"
 
 

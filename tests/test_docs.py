@@ -166,18 +166,19 @@ def test_the_readme_holds_the_figures_that_were_measured_and_no_others():
 
 
 def test_measured_rows_show_mean_and_spread_beside_the_threshold(tables, tmp_path, monkeypatch):
-    rows = [{"method": "hematoxylin threshold", "dice": 0.5, "dice_pooled": 0.5, "mdice": 0.5, "miou": 0.5}]
-    rows += [{**rows[0], "method": "csl", "dice": value} for value in (0.6, 0.8)]
-    rows += [{**rows[0], "method": "cdcl"}]
-    (tmp_path / "set.json").write_text(tables.json.dumps(rows), encoding="utf-8")
+    scores = dict.fromkeys(tables.SCORES, 0.5)
+    rows = [{"method": "hematoxylin_threshold", "labeled": "0", "scores": scores}]
+    rows += [{"method": "csl", "labeled": "0", "scores": {**scores, "dice": value}} for value in (0.6, 0.8)]
+    rows += [{"method": "cdcl", "labeled": "15", "scores": scores}]
+    (tmp_path / "set.json").write_text(tables.json.dumps({"rows": rows}), encoding="utf-8")
     (tmp_path / "set.md").write_text("# A set, scored on val\n\nOne thread.\n", encoding="utf-8")
     monkeypatch.setattr(tables, "RESULTS", tmp_path)
 
     shown = tables.results("csl")
 
     assert "A set, scored on val" in shown
-    assert "| hematoxylin threshold | 0.500 |" in shown
-    assert "| csl | 0.700 ± 0.141 |" in shown
+    assert "| `hematoxylin_threshold` | none | 0.500 |" in shown
+    assert "| `csl` | none | 0.700 ± 0.141 |" in shown
     assert "cdcl" not in shown
     assert tables.results("supervised").startswith("Not measured yet")
 

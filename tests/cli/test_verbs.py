@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -77,3 +78,28 @@ def test_serve_refuses_to_speak_anything_else(command):
 
     assert done.returncode == 2
     assert done.stdout == ""
+
+
+def test_a_run_prints_its_methods_paragraph_with_each_work_numbered_once(command, project, tmp_path):
+    trained = command(
+        "train", tmp_path / "a.tif", "--method", "csl", "--steps", "2", "--set", "crop=64", "--out", tmp_path / "run"
+    )
+    assert trained.returncode == 0, trained.stderr
+    done = command("cite", tmp_path / "run")
+    text, _, works = done.stdout.partition("\n\n")
+
+    assert done.returncode == 0, done.stderr
+    assert "It saw 1 image and no label." in text
+    assert "2 steps of 6 unlabeled crops of 64 x 64 pixels" in text
+    assert "a.tif" not in done.stdout, "a manuscript names nobody's files"
+    numbers = [line.partition("]")[0][1:] for line in works.splitlines()]
+    assert numbers == [str(place) for place in range(1, len(numbers) + 1)]
+    assert set(re.findall(r"\[(\d+)\]", text)) == set(numbers), "what is listed is cited, and the other way round"
+    assert "Boserup" in works
+
+
+def test_what_is_no_run_has_no_methods_paragraph(command, tmp_path):
+    done = command("cite", tmp_path)
+
+    assert done.returncode == 2
+    assert "no run folder" in done.stderr

@@ -12,7 +12,7 @@ from torch import Tensor
 from napari_semiseg.data.batch import IGNORE, Batch
 from napari_semiseg.methods._base import Task
 from napari_semiseg.methods.stain_guided import StainGuided, StainGuidedConfig
-from napari_semiseg.nn.two_opinions import with_second_opinion
+from napari_semiseg.nn.two_opinions import two_opinions
 
 Networks = Callable[..., Callable]
 Batches = Callable[..., Batch]
@@ -38,7 +38,7 @@ def test_its_terms_are_the_equations(new_network: Networks, make_batch: Batches)
     valid[:, :8] = False
     loss = one.losses(replace(batch, guide_u=guide, strong_u=(strong,), valid_u=valid), step=3)["stain"]
 
-    probs = one.net.opinions(strong)[1].softmax(1)[0]
+    probs = one.net.second(strong).softmax(1)[0]
     terms = []
     for y in range(8, 64):
         for x in range(64):
@@ -49,7 +49,7 @@ def test_its_terms_are_the_equations(new_network: Networks, make_batch: Batches)
     expected = 0.5 * torch.stack(terms).mean()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-9)
 
-    weights = [*one.net.network.body.parameters(), *one.net.second.parameters()]
+    weights = list(one.net.second.parameters())
     for ours, theirs in zip(
         torch.autograd.grad(loss, weights, retain_graph=True), torch.autograd.grad(expected, weights), strict=True
     ):
@@ -63,17 +63,52 @@ def test_without_labels_the_stain_alone_predicts(new_network: Networks, make_bat
     assert one.predictor().share == 1.0
 
 
-def test_from_the_first_labels_on_they_have_their_say(new_network: Networks, make_batch: Batches) -> None:
-    one = method(new_network, stain_share=0.25)
-    one.losses(make_batch(labeled=False), 0)
-    one.after_step(0)
-    assert set(one.losses(make_batch(), 1)) == {"sup", "stain"}
-    one.after_step(1)
-    assert one.predictor().share == 0.25
-    assert one.net.share == 0.25
+def taught(one: StainGuided, *batches: Batch) -> StainGuided:
+    for step, batch in enumerate(batches):
+        one.losses(batch, step)
+        one.after_step(step)
+    return one
 
 
-def test_labels_teach_one_classifier_and_the_stain_the_other(new_network: Networks, make_batch: Batches) -> None:
+def test_the_stain_is_worth_so_many_labeled_pixels(new_network: Networks, make_batch: Batches) -> None:
+    for pixels, share in ((500_000, 0.5), (1_500_000, 0.25), (24_000_000, 0.5 / 24.5)):
+        one = taught(method(new_network, stain_worth=0.5), replace(make_batch(), labeled_pixels=pixels))
+        assert one.predictor().share == pytest.approx(share)
+        assert one.net.share == pytest.approx(share)
+
+
+def test_labels_that_come_late_count_as_far_as_they_have_taught(new_network: Networks, make_batch: Batches) -> None:
+    early, late = make_batch(labeled=False), replace(make_batch(), labeled_pixels=1_500_000)
+    one = taught(method(new_network, stain_worth=0.5), *[early] * 9, late)
+    assert one.predictor().share == pytest.approx(0.5 / (0.5 + 1.5 * 2 * 1 / 10))
+    assert taught(one, *[late] * 10).predictor().share == pytest.approx(0.25), "taught half as often: they count fully"
+
+
+def test_labels_that_are_undone_have_no_say(new_network: Networks, make_batch: Batches) -> None:
+    one = taught(method(new_network), replace(make_batch(), labeled_pixels=1_000_000))
+    assert one.predictor().share < 1
+    assert taught(one, make_batch(labeled=False)).predictor().share == 1.0
+
+
+def test_where_nothing_is_unlabeled_the_labels_alone_predict(new_network: Networks, make_batch: Batches) -> None:
+    batch = replace(make_batch(), labeled_pixels=1_000, weak_u=None, strong_u=(), valid_u=None, guide_u=None)
+    assert taught(method(new_network), batch).predictor().share == 0.0
+
+
+def test_the_average_of_late_labels_forgets_what_the_network_was_before_them(
+    new_network: Networks, make_batch: Batches
+) -> None:
+    one = taught(method(new_network), *[make_batch(labeled=False)] * 5)
+    with torch.no_grad():
+        for parameter in one.net.first.parameters():
+            parameter.add_(1.0)
+    taught(one, replace(make_batch(), labeled_pixels=1_000))
+    assert one.average is not None
+    for averaged, parameter in zip(one.average.first.parameters(), one.net.first.parameters(), strict=True):
+        assert torch.equal(averaged, parameter)
+
+
+def test_labels_teach_one_network_and_the_stain_the_other(new_network: Networks, make_batch: Batches) -> None:
     one = method(new_network)
     losses = one.losses(make_batch(), 0)
     taught = {
@@ -86,8 +121,8 @@ def test_labels_teach_one_classifier_and_the_stain_the_other(new_network: Networ
 
 
 def weights(one: StainGuided) -> list[Tensor]:
-    """The weights of either classifier."""
-    return [one.net.network.head.weight, one.net.second.weight]
+    """Some weights of either network."""
+    return [one.net.first.head.weight, one.net.second.head.weight]
 
 
 def test_in_doubt_nothing_is_learned(new_network: Networks, make_batch: Batches) -> None:
@@ -96,7 +131,7 @@ def test_in_doubt_nothing_is_learned(new_network: Networks, make_batch: Batches)
     loss.backward()
 
     assert loss.item() == 0.0
-    assert one.net.second.weight.grad is not None
+    assert one.net.second.head.weight.grad is not None
     assert not any(weight.grad.any() for weight in one.net.parameters() if weight.grad is not None)
     assert one.counters()["sure of stain"] == 0.0
 
@@ -104,15 +139,15 @@ def test_in_doubt_nothing_is_learned(new_network: Networks, make_batch: Batches)
 def test_the_answer_is_the_mean_of_both_in_logits_and_classes_are_those_of_the_labels(
     new_network: Networks,
 ) -> None:
-    network = with_second_opinion(new_network(5)()).double().eval()
+    network = two_opinions(new_network(5)(), new_network(5)()).double().eval()
     network.share.fill_(0.3)
     image = torch.rand(1, 3, 16, 16, dtype=torch.float64)
     features = network.features(image)
-    own, second = network.network.logits_on_grid(features).softmax(1), network.second(features).softmax(1)
+    own, second = (one.logits_on_grid(one.features(image)).softmax(1) for one in (network.first, network.second))
     answer = network.logits_on_grid(features).softmax(1)
 
     nucleus = own[:, 1:].sum(1)
-    z = 0.7 * (nucleus / own[:, 0]).log() + 0.3 * (second[:, 1] / second[:, 0]).log()
+    z = 0.7 * (nucleus / own[:, 0]).log() + 0.3 * (second[:, 1:].sum(1) / second[:, 0]).log()
     assert torch.allclose(answer[:, 1:].sum(1), z.sigmoid(), atol=1e-5)
     assert torch.allclose(answer[:, 1:] / answer[:, 1:].sum(1, keepdim=True), own[:, 1:] / nucleus[:, None], atol=1e-5)
 

@@ -44,7 +44,7 @@ class Hands:
         engine = self.dock.session.engine
         return f"told {self.dock.session.notice}, engine {engine.status} with {engine.job}, {engine.message}"
 
-    def wait(self, until: Callable[[], object], what: str, seconds: float = 30.0) -> None:
+    def wait(self, until: Callable[[], object], what: str, seconds: float = 90.0) -> None:
         """Let Qt work until something is so."""
         end = time.monotonic() + seconds
         while not until():
@@ -242,7 +242,7 @@ def open_window(make_napari_viewer_proxy: Any, qtbot: Any) -> Any:
     yield open_one
     for hands in opened:
         hands.dock.supervisor.watch.close()
-    deadline = time.monotonic() + 8
+    deadline = time.monotonic() + 20
     while alive := [pid for pid in engines if psutil.pid_exists(pid)]:
         assert time.monotonic() < deadline, f"of the engines {engines} these did not end: {alive}"
         qtbot.wait(20)

@@ -26,7 +26,7 @@ from napari_semiseg.project.folder import ProjectFolder
 pytestmark = pytest.mark.flow
 
 SMALL = {"crop": 64, "batch_labeled": 2, "batch_unlabeled": 2}
-MINUTES = 0.5
+MINUTES = 10
 """Of training: enough for several maps, of which a run draws one as soon as it has earned its cost."""
 
 
@@ -100,6 +100,7 @@ def test_closing_the_window_saves_the_last_stroke_and_ends_the_engine(open_windo
         assert folder.annotation("t0001").nuclei == 1
 
 
+@pytest.mark.timeout(900)
 def test_from_an_image_to_a_table_of_nuclei_and_back_again(open_window, tissue, tmp_path):
     """Everything, with the real engine: the confidence is seen to change, and what is written can be read elsewhere."""
     had_torch = "torch" in sys.modules  # only where tests of other parts were collected with this one
@@ -121,7 +122,7 @@ def test_from_an_image_to_a_table_of_nuclei_and_back_again(open_window, tissue, 
     review = dock.session.review
     show(dock, "Review", "Export")
     hands.press(dock.review_panel.segment)
-    hands.wait(lambda: of_role(hands.viewer, "nuclei"), "the nuclei", 60)
+    hands.wait(lambda: of_role(hands.viewer, "nuclei"), "the nuclei", 240)
     assert not any(layer.visible for layer in of_role(hands.viewer, "confidence"))
     (nuclei,) = of_role(hands.viewer, "nuclei")
     hands.wait(lambda: dock.session.engine.job is None, "the end of the segmentation")
@@ -156,6 +157,7 @@ def test_from_an_image_to_a_table_of_nuclei_and_back_again(open_window, tissue, 
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
+@pytest.mark.timeout(900)
 def test_a_training_whose_engine_is_killed_goes_on_where_it_was_saved(open_window, tissue, tmp_path):
     hands = open_window(np.ascontiguousarray(tissue[256:, 192:448]), real_engine=True)
     dock, training = hands.dock, hands.dock.session.training
@@ -166,7 +168,7 @@ def test_a_training_whose_engine_is_killed_goes_on_where_it_was_saved(open_windo
     paint_two_tiles(hands)
     set_options(hands, steps=100_000, **SMALL)
     hands.press(dock.train_panel.train)
-    hands.wait(lambda: training.record.step >= 5, "the first steps", 60)
+    hands.wait(lambda: training.record.step >= 5, "the first steps", 240)
     hands.press(dock.train_panel.pause)
     hands.wait(lambda: training.state == "paused", "the pause")
     hands.wait(lambda: training.record.saved_step >= 5, "the checkpoint")
@@ -179,7 +181,7 @@ def test_a_training_whose_engine_is_killed_goes_on_where_it_was_saved(open_windo
     hands.press(dock.train_panel.go_on)
     steps: list[int] = []
     dock.session.engine.received.connect(lambda _, event: isinstance(event, StepDone) and steps.append(event.step))
-    hands.wait(lambda: training.record.step >= saved + 5, "further steps", 60)
+    hands.wait(lambda: training.record.step >= saved + 5, "further steps", 240)
     assert steps[0] >= saved
     hands.press(dock.train_panel.stop)
     hands.wait(lambda: training.state == "stopped", "the end")
@@ -212,7 +214,7 @@ def train_and_watch(hands) -> list[np.ndarray]:
     training = hands.dock.session.training
     set_options(hands, minutes=MINUTES, **SMALL)
     hands.press(hands.dock.train_panel.train)
-    hands.wait(lambda: of_role(hands.viewer, "confidence"), "the first map", 60)
+    hands.wait(lambda: of_role(hands.viewer, "confidence"), "the first map", 240)
     (layer,) = of_role(hands.viewer, "confidence")
     data, seen = layer.data, [layer.data.copy()]
     camera = hands.viewer.scene.camera
@@ -221,10 +223,12 @@ def train_and_watch(hands) -> list[np.ndarray]:
         if not np.array_equal(layer.data, seen[-1]):
             seen.append(layer.data.copy())
             camera.zoom *= 1.02  # who looks elsewhere is shown a new map soon
-        return not training.active
+        return len(seen) >= 5 and training.record.step >= 50
 
-    hands.wait(look, "the end of the training", 60)
-    assert training.state == "done"
+    hands.wait(look, "five maps", 300)
+    hands.press(hands.dock.train_panel.stop)  # when it ends is not left to how busy this machine is
+    hands.wait(lambda: not training.active, "the end of the training")
+    assert training.state == "stopped"
     assert of_role(hands.viewer, "confidence") == [layer]
     assert layer.data is data
     assert training.record.losses
@@ -235,7 +239,7 @@ def set_options(hands, **options: float) -> None:
     """Unfold what is advanced, and set it."""
     panel = hands.dock.train_panel
     show(hands.dock, "Train")
-    hands.wait(panel.model.setup.groups, "the description of the engine", 60)
+    hands.wait(panel.model.setup.groups, "the description of the engine", 240)
     hands.press(panel.more)
     for name, value in options.items():
         panel.form.ticks[name].setChecked(True)
@@ -248,7 +252,7 @@ def export(hands, *formats: str) -> dict[str, Path]:
     for name, tick in panel.boxes.items():
         tick.setChecked(name in formats)
     hands.press(panel.export)
-    hands.wait(lambda: len(model.outcomes) >= len(formats) and not model.active, "the export", 60)
+    hands.wait(lambda: len(model.outcomes) >= len(formats) and not model.active, "the export", 240)
     assert [outcome.problem for outcome in model.outcomes] == [""] * len(model.outcomes)
     return {outcome.format: Path(outcome.path) for outcome in model.outcomes}
 

@@ -12,6 +12,7 @@ import typer
 
 from napari_semiseg import __version__
 from napari_semiseg.cli.benchmark import benchmark
+from napari_semiseg.cli.cite import cite
 from napari_semiseg.cli.defects import log_defect
 from napari_semiseg.cli.demo import demo
 from napari_semiseg.cli.doctor import doctor
@@ -31,7 +32,7 @@ from napari_semiseg.errors import InputError
 NAME = "napari-semiseg"
 
 app = typer.Typer(name=NAME, rich_markup_mode="markdown", pretty_exceptions_enable=False)
-for verb in (demo, run, train, predict, suggest, export, evaluate, inspect, benchmark, methods, serve, doctor):
+for verb in (demo, run, train, predict, suggest, export, evaluate, inspect, benchmark, cite, methods, serve, doctor):
     app.command()(verb)
 app.command("import")(import_)
 

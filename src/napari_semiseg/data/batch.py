@@ -151,6 +151,8 @@ class Batch:
         Labeled crops, augmented. None also where a run has no label at all.
     label_l : Tensor, (B, H, W), int64
         Classes: 0 background, 1 and up the classes of nuclei, `IGNORE` where nothing is known.
+    labeled_pixels : int
+        How many pixels of the run's size the labels speak for, in all regions that such crops come from.
     weak_u : Tensor, (B, 3, H, W), in [0, 1]
         Unlabeled crops, geometry only. None also where there is nothing unlabeled.
     strong_u : tuple of Tensor, each (B, 3, H, W), in [0, 1]
@@ -169,6 +171,7 @@ class Batch:
 
     image_l: Tensor | None = None
     label_l: Tensor | None = None
+    labeled_pixels: int = 0
     weak_u: Tensor | None = None
     strong_u: tuple[Tensor, ...] = ()
     valid_u: Tensor | None = None
@@ -182,6 +185,7 @@ class Batch:
         return Batch(
             image_l=_image(self.image_l, device),
             label_l=None if self.label_l is None else self.label_l.to(device, non_blocking=True).long(),
+            labeled_pixels=self.labeled_pixels,
             weak_u=_image(self.weak_u, device),
             strong_u=tuple(_image(view, device) for view in self.strong_u),
             valid_u=None if self.valid_u is None else self.valid_u.to(device, non_blocking=True),

@@ -119,7 +119,7 @@ class Sampler:
         batch = Batch()
         if self.views.labeled and self.data.labeled:
             image, label = self._labeled(step)
-            batch = replace(batch, image_l=image, label_l=label)
+            batch = replace(batch, image_l=image, label_l=label, labeled_pixels=self._told())
         if self.views.weak or self.views.strong:
             weak, valid, strong, guide = self._unlabeled(step)
             batch = replace(batch, weak_u=weak, strong_u=strong, valid_u=valid, guide_u=guide)
@@ -127,6 +127,9 @@ class Sampler:
             pair, whole, shown = self._pairs(step, self.views.pairs)
             batch = replace(batch, pair_u=pair, whole_u=whole, whole_valid_u=shown)
         return batch
+
+    def _told(self) -> int:
+        return round(sum(region.told * self.data.scales[region.image] ** 2 for region in self.data.labeled))
 
     def probe(self, count: int, crop: int) -> Tensor:
         """Return fixed unlabeled crops, (count, 3, crop, crop), in [0, 1]: the same for every run of one seed."""

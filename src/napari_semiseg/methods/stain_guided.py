@@ -1,24 +1,26 @@
 """The stain as a weak label beside the painted cells: what one click trains, with few labels and with none. Ours.
 
-    L = CE(a(f(x)), y) + w_d Dice(a(f(x)), y)                         over the labeled pixels
-      + w_g 1/|K| Σ_{i ∈ K} CE(b(f(s(u)))_i, 1[g_i > h])              over the sure pixels of unlabeled crops
+    L = CE(f(x), y) + w_d Dice(f(x), y)                         over the labeled pixels
+      + w_g 1/|K| Σ_{i ∈ K} CE(h(s(u))_i, 1[g_i > t])           over the sure pixels of unlabeled crops
 
-    K = {i : g_i < l or g_i > h},      prediction = (1 - ρ) a + ρ b in logits; b alone where there is no label
+    K = {i : g_i < l or g_i > t},      prediction = (1 - ρ) f + ρ h in logits; h alone where there is no label
 
-f      a network's features; a its classifier, taught by labels; b a second one, taught by the stain
+f      a network taught by labels
+h      another of the same kind, taught by the stain
 g      how far a pixel lies beyond the threshold on the stain of its surroundings (`postprocess.stain_guide`), in
        standard deviations of its image's density
-l, h   below l background, above h nucleus, between them nothing is learned
+l, t   below l background, above t nucleus, between them nothing is learned
 s(u)   an unlabeled crop in other colors
-ρ      how much the second classifier counts (`nn.two_opinions`)
+ρ      how much the second network counts (`nn.two_opinions`)
 
 A threshold on the stain segments most nuclei, and errs where shape would tell: dark stroma, pale nuclei, rims. A
 network that is taught by many such crops averages the errors out. One that is taught by a few painted cells errs
-elsewhere, on slides unlike theirs. Both on the same features, and their mean, err less than either. Between l and h lie
-the rims, which a threshold puts too far outside: h is above it.
+elsewhere, on slides unlike theirs. Their mean errs less than either, and less than that of two classifiers on the same
+features. Each network sees half of the batch, so that a step costs what one network costs; a prediction costs twice
+that. Between l and t lie the rims, which a threshold puts too far outside: t is above it.
 
 The parts are known ones: N. Otsu's threshold (1979) on the hematoxylin of A. C. Ruifrok and D. A. Johnston (2001), made
-local; a noisy map as label with its doubtful pixels left out; the mean of two classifiers.
+local; a noisy map as label with its doubtful pixels left out; the mean of two networks.
 
 With several classes the stain tells nucleus from background only, and the labels alone tell the classes apart.
 """
@@ -39,7 +41,7 @@ from napari_semiseg.losses.dice import soft_dice
 from napari_semiseg.methods._base import Method, MethodConfig, Task, share_of, valid_pixels
 from napari_semiseg.nn.ema import ema_decay, ema_update
 from napari_semiseg.nn.network import Network
-from napari_semiseg.nn.two_opinions import with_second_opinion
+from napari_semiseg.nn.two_opinions import nucleus_logit, two_opinions
 
 
 class StainGuidedConfig(MethodConfig):
@@ -51,11 +53,8 @@ class StainGuidedConfig(MethodConfig):
         0.0, ge=-4, le=4, description="Background is what lies below this, in standard deviations beyond the threshold."
     )
     nucleus_above: float = Field(0.34, ge=-4, le=4, description="Nucleus is what lies above this, in the same unit.")
-    stain_share: float = Field(
-        0.35,
-        ge=0,
-        le=1,
-        description="How much the stain's classifier counts beside that of the labels.",
+    stain_worth: float = Field(
+        0.5, ge=0, le=1e6, description="How many million labeled pixels count as much as the stain."
     )
     ema_decay: float = Field(
         0.99, ge=0, lt=1, description="Memory of the averaged weights, per step; 0 keeps no average."
@@ -63,7 +62,7 @@ class StainGuidedConfig(MethodConfig):
 
 
 class StainGuided(Method):
-    """A network taught by the stain, and by labels where there are some."""
+    """A network taught by labels where there are some, and one taught by the stain."""
 
     name: ClassVar[str] = "stain_guided"
     title: ClassVar[str] = "Stain-guided"
@@ -74,35 +73,34 @@ class StainGuided(Method):
     views: ClassVar[Views] = Views(labeled=True, weak=True, strong=1, guide=True)
     labels: ClassVar[Literal["needed", "used", "unused"]] = "used"
 
-    labeled: Tensor
+    lessons: Tensor
 
     def __init__(self, new_network: Callable[[], Network], task: Task, config: StainGuidedConfig) -> None:
         super().__init__(new_network, task, config)
         self.config = config
-        self.net = with_second_opinion(new_network())
+        self.net = two_opinions(new_network(), new_network())
         self.net.share.fill_(1.0)
         self.average = deepcopy(self.net).requires_grad_(False) if config.ema_decay else None
-        self.register_buffer("labeled", torch.tensor(False))
+        self.register_buffer("lessons", torch.zeros(2, dtype=torch.int64))
         self._counters: dict[str, float] = {}
-        self._saw_labels = False
+        self._labeled_pixels = 0
+        self._taught = (False, False)
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor] | None:
         """Return the terms of the labels, and that of the stain."""
-        self._counters, self._saw_labels = {}, batch.image_l is not None
-        strong = batch.strong_u[0] if batch.strong_u else None
-        images = [image for image in (batch.image_l, strong) if image is not None]
-        if not images:
-            return None
-        own, second = self.net.opinions(torch.cat(images))
+        self._counters, self._labeled_pixels = {}, batch.labeled_pixels
+        self._taught = batch.image_l is not None, bool(batch.strong_u)
         losses: dict[str, Tensor] = {}
         if batch.image_l is not None and batch.label_l is not None:
-            own, second = own[: len(batch.image_l)], second[len(batch.image_l) :]
-            losses["sup"] = cross_entropy(own, batch.label_l)
+            logits = self.net.first(batch.image_l)
+            losses["sup"] = cross_entropy(logits, batch.label_l)
             if self.config.weight_dice:
-                losses["dice"] = self.config.weight_dice * soft_dice(own, batch.label_l)
-        if strong is not None:
-            losses["stain"] = self.config.weight_guide * cross_entropy(second, self._guided(batch))
-        return losses
+                losses["dice"] = self.config.weight_dice * soft_dice(logits, batch.label_l)
+        if batch.strong_u:
+            logit = nucleus_logit(self.net.second(batch.strong_u[0]))
+            logits = torch.cat([torch.zeros_like(logit), logit], 1)
+            losses["stain"] = self.config.weight_guide * cross_entropy(logits, self._guided(batch))
+        return losses or None
 
     def _guided(self, batch: Batch) -> Tensor:
         """Return what the stain says, (B, H, W): 0, 1, or `IGNORE` where it is in doubt."""
@@ -120,16 +118,27 @@ class StainGuided(Method):
         return label
 
     def after_step(self, step: int) -> None:
-        """Move the averaged weights; let the labels have their say from the first of them on."""
-        if self._saw_labels and not self.labeled:
-            self.labeled.fill_(True)
-            self.net.share.fill_(self.config.stain_share)
-        if self.average is not None:
-            ema_update(self.average, self.net, ema_decay(step, self.config.ema_decay))
-            self.average.share.copy_(self.net.share)
+        """Move the averaged weights of what was taught, and say anew how much either network counts."""
+        for place, taught in enumerate(self._taught):
+            if not taught:
+                continue
+            if self.average is not None:
+                network, average = self.net.both[place], self.average.both[place]
+                ema_update(average, network, ema_decay(int(self.lessons[place]), self.config.ema_decay))
+            self.lessons[place] += 1
+        for both in (self.net, self.average):
+            if both is not None:
+                both.share.fill_(self._share())
+
+    def _share(self) -> float:
+        """Return how much the stain counts: its worth against that of the labels, each as far as it was taught."""
+        most = max(1, int(self.lessons.max()))
+        labels, stain = (min(1.0, 2 * count / most) for count in self.lessons.tolist())
+        labels, stain = labels * self._labeled_pixels / 1e6, stain * self.config.stain_worth
+        return stain / (labels + stain) if labels else 1.0
 
     def predictor(self) -> nn.Module:
-        """Return the averaged network."""
+        """Return the averaged networks."""
         return self.net if self.average is None else self.average
 
     def counters(self) -> dict[str, float]:

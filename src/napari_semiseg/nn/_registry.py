@@ -38,6 +38,8 @@ class NetworkSpec:
         Whether ``weights="imagenet"`` means anything.
     deviations : tuple of str
         Where ours differs from the paper's network, one sentence each.
+    references : tuple of str
+        Whom to cite, as a manuscript would print it.
     """
 
     name: str
@@ -48,6 +50,7 @@ class NetworkSpec:
     takes_scale: bool = False
     pretrained: bool = False
     deviations: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
 
 
 def _small_unet(classes: int, stain: Stain, pretrained: bool) -> Network:
@@ -118,18 +121,44 @@ _PAPERS_COUNT = (
 
 _UNET = "unet_"
 
+_RONNEBERGER = (
+    "O. Ronneberger, P. Fischer, T. Brox, U-Net: convolutional networks for biomedical image segmentation, MICCAI 2015."
+)
+_CHEN = (
+    "L.-C. Chen, Y. Zhu, G. Papandreou, F. Schroff, H. Adam, Encoder-decoder with atrous separable convolution for "
+    "semantic image segmentation, ECCV 2018."
+)
+_HE = "K. He, X. Zhang, S. Ren, J. Sun, Deep residual learning for image recognition, CVPR 2016."
+_HUANG = "G. Huang, Z. Liu, L. van der Maaten, K. Q. Weinberger, Densely connected convolutional networks, CVPR 2017."
+_BOSERUP = (
+    "N. Boserup, R. Selvan, Efficient self-supervision using patch-based contrastive learning for histopathology image "
+    "segmentation, NLDL 2023."
+)
+_SAHASRABUDHE = (
+    "M. Sahasrabudhe et al., Self-supervised nuclei segmentation in histopathological images using attention, "
+    "MICCAI 2020."
+)
+
 _SPECS = (
     NetworkSpec(
-        "stain_unet", "Small U-Net, stain on each image's own scale", _stain_unet, finite_reach=True, takes_scale=True
+        "stain_unet",
+        "Small U-Net, stain on each image's own scale",
+        _stain_unet,
+        finite_reach=True,
+        takes_scale=True,
+        references=(_RONNEBERGER,),
     ),
-    NetworkSpec("small_unet", "Small U-Net", _small_unet, finite_reach=True, takes_stain=True),
-    NetworkSpec("unet_resnet34", "U-Net, ResNet-34", partial(_unet, "resnet34"), pretrained=True),
+    NetworkSpec(
+        "small_unet", "Small U-Net", _small_unet, finite_reach=True, takes_stain=True, references=(_RONNEBERGER,)
+    ),
+    NetworkSpec("unet_resnet34", "U-Net, ResNet-34", partial(_unet, "resnet34"), pretrained=True, references=(_RONNEBERGER, _HE)),
     NetworkSpec(
         "unet_resnet50",
         "U-Net, ResNet-50",
         partial(_unet, "resnet50"),
         pretrained=True,
         deviations=("The supplement of CDCL names this network and gives no detail: the decoder is the library's.",),
+        references=(_RONNEBERGER, _HE),
     ),
     NetworkSpec(
         "deeplab_resnet50",
@@ -137,6 +166,7 @@ _SPECS = (
         partial(_deeplab, "resnet50"),
         pretrained=True,
         deviations=(_CENTERS, _ONE_IMAGE, _NOT_SYNCHRONIZED),
+        references=(_CHEN, _HE),
     ),
     NetworkSpec(
         "deeplab_resnet101",
@@ -144,10 +174,31 @@ _SPECS = (
         partial(_deeplab, "resnet101"),
         pretrained=True,
         deviations=(_CENTERS, _ONE_IMAGE, _NOT_SYNCHRONIZED),
+        references=(_CHEN, _HE),
     ),
-    NetworkSpec("dense_unet161", "DenseUNet-161", _dense_unet, pretrained=True, deviations=(_CENTERS, _DROPOUT_MODULE)),
-    NetworkSpec("csl", "CSL confidence network", _csl, finite_reach=True, deviations=(_PAPERS_COUNT,)),
-    NetworkSpec("scale_attention", "Scale attention network", _scale_attention, finite_reach=True),
+    NetworkSpec(
+        "dense_unet161",
+        "DenseUNet-161",
+        _dense_unet,
+        pretrained=True,
+        deviations=(_CENTERS, _DROPOUT_MODULE),
+        references=(_HUANG, _RONNEBERGER),
+    ),
+    NetworkSpec(
+        "csl",
+        "CSL confidence network",
+        _csl,
+        finite_reach=True,
+        deviations=(_PAPERS_COUNT,),
+        references=(_BOSERUP,),
+    ),
+    NetworkSpec(
+        "scale_attention",
+        "Scale attention network",
+        _scale_attention,
+        finite_reach=True,
+        references=(_SAHASRABUDHE, _HE),
+    ),
 )
 
 NETWORKS: Mapping[str, NetworkSpec] = MappingProxyType({spec.name: spec for spec in _SPECS})
@@ -167,7 +218,7 @@ def network_spec(name: str) -> NetworkSpec:
     if encoder in ("", name):
         known = ", ".join(NETWORKS)
         raise InputError(f"There is no network '{name}': choose one of {known}, or unet_ and an encoder of timm.")
-    return NetworkSpec(name, f"U-Net, {encoder}", partial(_unet, encoder), pretrained=True)
+    return NetworkSpec(name, f"U-Net, {encoder}", partial(_unet, encoder), pretrained=True, references=(_RONNEBERGER,))
 
 
 def build_network(name: str, classes: int = 2, *, stain: Stain = "hematoxylin", weights: str = "none") -> Network:

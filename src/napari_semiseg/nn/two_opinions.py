@@ -1,4 +1,4 @@
-"""A network with a second classifier, and one answer of both."""
+"""Two networks of the same kind, taught by different things, and one answer of both."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from napari_semiseg.nn.stain_unet import AtImage, find_scale
 
 
 class TwoOpinions(Network):
-    """A network whose features are classified twice: by its own classifier, and by one that knows nucleus or not.
+    """Two networks, of which the second knows nucleus or not, and nothing of classes.
 
     The answer is the mean of both in logits, in which the second counts `share`:
 
@@ -24,46 +24,54 @@ class TwoOpinions(Network):
 
     Parameters
     ----------
-    network : Network
+    first, second : Network
+        Of the same kind, each with weights of its own.
     """
 
     share: Tensor
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, first: Network, second: Network) -> None:
         super().__init__()
-        self.classes, self.feature_channels = network.classes, network.feature_channels
-        self.stride, self.divisor, self.reach = network.stride, network.divisor, network.reach
-        self.notes = network.notes
-        self.network = network
-        self.second = nn.Conv2d(network.feature_channels, 2, 1)
+        self.classes = first.classes
+        self.feature_channels = first.feature_channels + second.feature_channels
+        self.stride, self.divisor, self.reach = first.stride, first.divisor, first.reach
+        self.notes = first.notes
+        self.first, self.second = first, second
         self.register_buffer("share", torch.tensor(0.0))
 
-    def features(self, image: Tensor) -> Tensor:
-        """See `Network`."""
-        return self.network.features(image)
+    @property
+    def both(self) -> tuple[Network, Network]:
+        """The two networks."""
+        return self.first, self.second
 
-    def opinions(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what the network's own classifier says, (B, classes, H, W), and what the second says, (B, 2, H, W)."""
-        features = self.features(image)
-        return self.network.classify(features), self.network.upsampled(self.second(features))
+    def features(self, image: Tensor) -> Tensor:
+        """Return the features of both, one after the other."""
+        return torch.cat([self.first.features(image), self.second.features(image)], 1)
 
     def logits_on_grid(self, features: Tensor) -> Tensor:
         """Return the answer of both for every cell."""
-        own, second = self.network.logits_on_grid(features).log_softmax(1), self.second(features)
-        kinds = own[:, 1:].log_softmax(1)
-        nucleus = own[:, 1:].logsumexp(1, keepdim=True) - own[:, :1]
-        both = (1 - self.share) * nucleus + self.share * (second[:, 1:] - second[:, :1])
+        own, others = features.split([self.first.feature_channels, self.second.feature_channels], 1)
+        first = self.first.logits_on_grid(own).log_softmax(1)
+        kinds = first[:, 1:].log_softmax(1)
+        both = (1 - self.share) * nucleus_logit(first) + self.share * nucleus_logit(self.second.logits_on_grid(others))
         return torch.cat([torch.zeros_like(both), both + kinds], 1)
 
 
 class TwoOpinionsPerImage(TwoOpinions, PerImage):
-    """`TwoOpinions` of a network that is shown the stain on the scale of its image."""
+    """`TwoOpinions` of networks that are shown the stain on the scale of their image."""
 
     def for_image(self, parts: Sequence[NDArray[np.uint8]], look: NDArray[np.uint8], *, gray: bool) -> nn.Module:
-        """See `PerImage`."""
-        return AtImage(self, find_scale(parts, look, gray=gray))
+        """See `PerImage`. Who has no say in an image without classes is not asked."""
+        asked = self.second if self.share == 1 and self.classes == 2 else self
+        return AtImage(asked, find_scale(parts, look, gray=gray))
 
 
-def with_second_opinion(network: Network) -> TwoOpinions:
-    """Give a network a second classifier, which has no say yet."""
-    return TwoOpinionsPerImage(network) if isinstance(network, PerImage) else TwoOpinions(network)
+def two_opinions(first: Network, second: Network) -> TwoOpinions:
+    """Join two networks; the second has no say yet."""
+    kind = TwoOpinionsPerImage if isinstance(first, PerImage) else TwoOpinions
+    return kind(first, second)
+
+
+def nucleus_logit(logits: Tensor) -> Tensor:
+    """Return log(p(nucleus) / p(background)), (B, 1, H, W), of logits (B, classes, H, W), whatever the nucleus's class."""
+    return logits[:, 1:].logsumexp(1, keepdim=True) - logits[:, :1]
