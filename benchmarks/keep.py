@@ -1,4 +1,4 @@
-"""Keep the results of ``napari-semiseg benchmark`` in `results/`, with the command that made them and no place of this machine.
+"""Keep the results of ``napari-semiseg benchmark`` in `results/`, with their command and no place of this machine.
 
     python benchmarks/keep.py BENCH NAME --words "Two trainings at a time, one thread each."
 
@@ -42,7 +42,13 @@ def command(request: dict[str, Any]) -> str:
         value = request.get(name)
         if value in (None, "", False, []):
             continue
-        words.append(f"--{name}" if value is True else f"--{name} {','.join(map(str, value))}" if isinstance(value, list) else f"--{name} {value}")
+        words.append(
+            f"--{name}"
+            if value is True
+            else f"--{name} {','.join(map(str, value))}"
+            if isinstance(value, list)
+            else f"--{name} {value}"
+        )
     return " ".join([*words, "--device cpu", "--out BENCH"])
 
 

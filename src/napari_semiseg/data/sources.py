@@ -14,9 +14,8 @@ from napari_semiseg.blocks import Box
 from napari_semiseg.data.batch import IGNORE
 from napari_semiseg.io.images import Image
 
-
 SCRIBBLE_TELLS = 10
-"""Pixels that one labeled pixel speaks for where few are labeled: neighbors are alike, and who scribbles chooses well."""
+"""Pixels that a labeled pixel speaks for where few are labeled: neighbors are alike, and who scribbles chooses well."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""The methods paragraph of a run, for a manuscript: what was trained on what, and whom to cite. Nothing of it is made up.
+"""The methods paragraph of a run, for a manuscript: what was trained on what, and whom to cite.
 
-It names no image, folder or person.
+It is made of what the run wrote down, and names no image, folder or person.
 """
 
 from __future__ import annotations

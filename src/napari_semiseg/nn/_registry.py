@@ -151,7 +151,9 @@ _SPECS = (
     NetworkSpec(
         "small_unet", "Small U-Net", _small_unet, finite_reach=True, takes_stain=True, references=(_RONNEBERGER,)
     ),
-    NetworkSpec("unet_resnet34", "U-Net, ResNet-34", partial(_unet, "resnet34"), pretrained=True, references=(_RONNEBERGER, _HE)),
+    NetworkSpec(
+        "unet_resnet34", "U-Net, ResNet-34", partial(_unet, "resnet34"), pretrained=True, references=(_RONNEBERGER, _HE)
+    ),
     NetworkSpec(
         "unet_resnet50",
         "U-Net, ResNet-50",

@@ -50,7 +50,7 @@ class TwoOpinions(Network):
 
     def logits_on_grid(self, features: Tensor) -> Tensor:
         """Return the answer of both for every cell."""
-        own, others = features.split([self.first.feature_channels, self.second.feature_channels], 1)
+        own, others = features[:, : self.first.feature_channels], features[:, self.first.feature_channels :]
         first = self.first.logits_on_grid(own).log_softmax(1)
         kinds = first[:, 1:].log_softmax(1)
         both = (1 - self.share) * nucleus_logit(first) + self.share * nucleus_logit(self.second.logits_on_grid(others))
@@ -73,5 +73,5 @@ def two_opinions(first: Network, second: Network) -> TwoOpinions:
 
 
 def nucleus_logit(logits: Tensor) -> Tensor:
-    """Return log(p(nucleus) / p(background)), (B, 1, H, W), of logits (B, classes, H, W), whatever the nucleus's class."""
+    """Return log(p(nucleus) / p(background)), (B, 1, H, W), whatever class a nucleus has."""
     return logits[:, 1:].logsumexp(1, keepdim=True) - logits[:, :1]
