@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch import Tensor
 from napari_semiseg.data.batch import IGNORE, Batch
 from napari_semiseg.methods._base import Task
 from napari_semiseg.methods.stain_guided import StainGuided, StainGuidedConfig
+from napari_semiseg.nn.stain_unet import StainUNet
 from napari_semiseg.nn.two_opinions import two_opinions
 
 Networks = Callable[..., Callable]
@@ -139,7 +141,7 @@ def test_in_doubt_nothing_is_learned(new_network: Networks, make_batch: Batches)
 def test_the_answer_is_the_mean_of_both_in_logits_and_classes_are_those_of_the_labels(
     new_network: Networks,
 ) -> None:
-    network = two_opinions(new_network(5)(), new_network(5)()).double().eval()
+    network = two_opinions(new_network(5)(), new_network(5)(), caution=0.4).double().eval()
     network.share.fill_(0.3)
     image = torch.rand(1, 3, 16, 16, dtype=torch.float64)
     features = network.features(image)
@@ -147,7 +149,7 @@ def test_the_answer_is_the_mean_of_both_in_logits_and_classes_are_those_of_the_l
     answer = network.logits_on_grid(features).softmax(1)
 
     nucleus = own[:, 1:].sum(1)
-    z = 0.7 * (nucleus / own[:, 0]).log() + 0.3 * (second[:, 1:].sum(1) / second[:, 0]).log()
+    z = 0.7 * (nucleus / own[:, 0]).log() + 0.3 * (second[:, 1:].sum(1) / second[:, 0]).log() - 0.4
     assert torch.allclose(answer[:, 1:].sum(1), z.sigmoid(), atol=1e-5)
     assert torch.allclose(answer[:, 1:] / answer[:, 1:].sum(1, keepdim=True), own[:, 1:] / nucleus[:, None], atol=1e-5)
 
@@ -156,3 +158,19 @@ def test_labels_that_are_all_ignored_teach_nothing(new_network: Networks, make_b
     losses = method(new_network).losses(make_batch(ignored=True), 0)
     assert losses["sup"].item() == 0.0
     assert (make_batch(ignored=True).label_l == IGNORE).all()
+
+
+def test_who_has_no_say_is_not_asked_and_the_answer_is_the_same() -> None:
+    torch.manual_seed(0)
+    both = two_opinions(StainUNet(), StainUNet(), caution=0.4).eval()
+    both.share.fill_(1.0)
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    shown = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
+    alone = both.for_image([image], image, gray=False)
+    asked: list[object] = []
+    both.first.register_forward_hook(lambda *_: asked.append(1))
+    with torch.inference_mode():
+        answer = alone(shown)
+        assert not asked
+        whole = both(torch.cat([shown, alone.scale.channel(shown)], 1))
+    assert torch.allclose(answer.softmax(1), whole.softmax(1), atol=1e-6)

@@ -3,7 +3,7 @@
     L = CE(f(x), y) + w_d Dice(f(x), y)                         over the labeled pixels
       + w_g 1/|K| Σ_{i ∈ K} CE(h(s(u))_i, 1[g_i > t])           over the sure pixels of unlabeled crops
 
-    K = {i : g_i < l or g_i > t},      prediction = (1 - ρ) f + ρ h in logits; h alone where there is no label
+    K = {i : g_i < l or g_i > t},      prediction = (1 - ρ) f + ρ h - c in logits; h - c where there is no label
 
 f      a network taught by labels
 h      another of the same kind, taught by the stain
@@ -11,7 +11,9 @@ g      how far a pixel lies beyond the threshold on the stain of its surrounding
        standard deviations of its image's density
 l, t   below l background, above t nucleus, between them nothing is learned
 s(u)   an unlabeled crop in other colors
-ρ      how much the second network counts (`nn.two_opinions`)
+ρ      how much the second network counts (`nn.two_opinions`): m / (m + n) of n labeled pixels, where m says how many
+       are worth as much as the stain
+c      caution: a network finds too much on slides unlike those that it has learned from
 
 A threshold on the stain segments most nuclei, and errs where shape would tell: dark stroma, pale nuclei, rims. A
 network that is taught by many such crops averages the errors out. One that is taught by a few painted cells errs
@@ -54,7 +56,14 @@ class StainGuidedConfig(MethodConfig):
     )
     nucleus_above: float = Field(0.34, ge=-4, le=4, description="Nucleus is what lies above this, in the same unit.")
     stain_worth: float = Field(
-        0.5, ge=0, le=1e6, description="How many million labeled pixels count as much as the stain."
+        0.25, ge=0, le=1e6, description="How many million labeled pixels count as much as the stain."
+    )
+    caution: float = Field(
+        0.5,
+        ge=-4,
+        le=4,
+        description="In logits, how much surer than even a prediction has to be of a nucleus: on slides that a network "
+        "has not seen it finds too much.",
     )
     ema_decay: float = Field(
         0.99, ge=0, lt=1, description="Memory of the averaged weights, per step; 0 keeps no average."
@@ -78,7 +87,7 @@ class StainGuided(Method):
     def __init__(self, new_network: Callable[[], Network], task: Task, config: StainGuidedConfig) -> None:
         super().__init__(new_network, task, config)
         self.config = config
-        self.net = two_opinions(new_network(), new_network())
+        self.net = two_opinions(new_network(), new_network(), config.caution)
         self.net.share.fill_(1.0)
         self.average = deepcopy(self.net).requires_grad_(False) if config.ema_decay else None
         self.register_buffer("lessons", torch.zeros(2, dtype=torch.int64))

@@ -16,9 +16,9 @@ from napari_semiseg.nn.stain_unet import AtImage, find_scale
 class TwoOpinions(Network):
     """Two networks, of which the second knows nucleus or not, and nothing of classes.
 
-    The answer is the mean of both in logits, in which the second counts `share`:
+    The answer is the mean of both in logits, in which the second counts `share`, less some `caution`:
 
-        z = (1 - share) log(p(nucleus) / p(background)) + share log(q(nucleus) / q(background))
+        z = (1 - share) log(p(nucleus) / p(background)) + share log(q(nucleus) / q(background)) - caution
 
     Which class a nucleus has is said by the first alone.
 
@@ -26,11 +26,14 @@ class TwoOpinions(Network):
     ----------
     first, second : Network
         Of the same kind, each with weights of its own.
+    caution : float
+        In logits: how much surer than even both have to be of a nucleus.
     """
 
     share: Tensor
+    caution: Tensor
 
-    def __init__(self, first: Network, second: Network) -> None:
+    def __init__(self, first: Network, second: Network, caution: float = 0.0) -> None:
         super().__init__()
         self.classes = first.classes
         self.feature_channels = first.feature_channels + second.feature_channels
@@ -38,6 +41,7 @@ class TwoOpinions(Network):
         self.notes = first.notes
         self.first, self.second = first, second
         self.register_buffer("share", torch.tensor(0.0))
+        self.register_buffer("caution", torch.tensor(caution))
 
     @property
     def both(self) -> tuple[Network, Network]:
@@ -54,7 +58,7 @@ class TwoOpinions(Network):
         first = self.first.logits_on_grid(own).log_softmax(1)
         kinds = first[:, 1:].log_softmax(1)
         both = (1 - self.share) * nucleus_logit(first) + self.share * nucleus_logit(self.second.logits_on_grid(others))
-        return torch.cat([torch.zeros_like(both), both + kinds], 1)
+        return torch.cat([torch.zeros_like(both), both - self.caution + kinds], 1)
 
 
 class TwoOpinionsPerImage(TwoOpinions, PerImage):
@@ -62,14 +66,26 @@ class TwoOpinionsPerImage(TwoOpinions, PerImage):
 
     def for_image(self, parts: Sequence[NDArray[np.uint8]], look: NDArray[np.uint8], *, gray: bool) -> nn.Module:
         """See `PerImage`. Who has no say in an image without classes is not asked."""
-        asked = self.second if self.share == 1 and self.classes == 2 else self
+        asked = _Second(self) if self.share == 1 and self.classes == 2 else self
         return AtImage(asked, find_scale(parts, look, gray=gray))
 
 
-def two_opinions(first: Network, second: Network) -> TwoOpinions:
+class _Second(nn.Module):
+    """The second of two opinions, asked alone: half the work."""
+
+    def __init__(self, both: TwoOpinions) -> None:
+        super().__init__()
+        self.network, self.caution = both.second, both.caution
+
+    def forward(self, image: Tensor) -> Tensor:
+        nucleus = nucleus_logit(self.network(image)) - self.caution
+        return torch.cat([torch.zeros_like(nucleus), nucleus], 1)
+
+
+def two_opinions(first: Network, second: Network, caution: float = 0.0) -> TwoOpinions:
     """Join two networks; the second has no say yet."""
     kind = TwoOpinionsPerImage if isinstance(first, PerImage) else TwoOpinions
-    return kind(first, second)
+    return kind(first, second, caution)
 
 
 def nucleus_logit(logits: Tensor) -> Tensor:
