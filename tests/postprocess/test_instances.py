@@ -13,7 +13,7 @@ from napari_semiseg.postprocess.instances import (
     MIN_AREA,
     PROMINENCE,
     SMOOTHING,
-    first_pixels,
+    first_places,
     smallest_area,
     split_nuclei,
 )
@@ -83,7 +83,7 @@ def test_whatever_the_map_labels_are_consecutive_connected_and_large_enough(conf
     assert labels.shape == confidence.shape
     count = int(labels.max())
     assert len(np.unique(labels[labels > 0])) == count
-    first = first_pixels(labels)[1:]
+    first = first_places(labels.ravel())[1:]
     assert (np.diff(first) > 0).all()
     for nucleus in range(1, count + 1):
         assert (labels == nucleus).sum() >= min_area
@@ -92,6 +92,13 @@ def test_whatever_the_map_labels_are_consecutive_connected_and_large_enough(conf
     np.testing.assert_array_equal(
         labels > 0, split_nuclei(confidence, threshold=threshold, strength=0, min_area=min_area) > 0
     )
+
+
+@settings(deadline=None, max_examples=30)
+@given(arrays(np.uint8, (20, 24), elements=st.integers(0, 255)), st.integers(1, 40), st.sampled_from([0.1, 0.25, 1.0]))
+def test_the_background_around_nuclei_changes_nothing_however_wide_it_is(confidence, width, mpp):
+    narrow, wide = (split_nuclei(np.pad(confidence, by), mpp=mpp, min_area=3) for by in (1, 1 + width))
+    np.testing.assert_array_equal(wide[width:-width, width:-width], narrow)
 
 
 def test_small_holes_are_filled_and_specks_removed_but_open_gaps_stay():

@@ -47,6 +47,8 @@ def test_a_rectangle_has_tissue_if_any_of_its_pixels_has(height, width, step, da
     assert whole.shape == (height, width)
     np.testing.assert_array_equal(tissue.part(box), whole[box.slices])
     assert tissue.any_in(box) == whole[box.slices].any()
+    assert tissue.all_in(box) == whole[box.slices].all()
+    assert tissue.share(box) == whole[box.slices].mean()
 
 
 def test_no_stained_nucleus_of_a_real_slide_lies_on_what_is_taken_for_glass(dataset):

@@ -276,8 +276,8 @@ class ImagePrediction:
             yield left.popleft()
 
     def _store(self, writer: ResultWriter, box: Box, values: NDArray[np.uint8]) -> None:
-        if self._tissue is not None:
-            values = np.where(self._tissue.part(box), values, 0).astype(np.uint8)
+        if self._tissue is not None and not self._tissue.all_in(box):
+            values = values * self._tissue.part(box)
         writer.write_confidence(box, values)
 
     def _stored(self, pending: deque[tuple[Box, Future[None]]], at_most: int, objects: Objects) -> Iterator[Event]:

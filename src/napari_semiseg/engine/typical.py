@@ -44,5 +44,5 @@ def typical_boxes(image: Image) -> list[Box]:
         return [Box.whole(image.shape)]
     tissue = find_tissue(image.overview(OVERVIEW), image.shape)
     parts = [cell for cell in cells(image.shape, _CELL) if tissue.any_in(cell)]
-    full = [cell for cell in parts if tissue.part(cell).mean() > 0.9] or parts or cells(image.shape, _CELL)
+    full = [cell for cell in parts if tissue.share(cell) > 0.9] or parts or cells(image.shape, _CELL)
     return [full[place] for place in np.unique(np.linspace(0, len(full) - 1, _SAMPLES).astype(int))]

@@ -112,6 +112,7 @@ class Image:
         self.translation = (y * unit, x * unit)
         self.gray = pixels.channels == 1
         self.dtype = pixels.dtype
+        self._overview: tuple[int, NDArray[np.uint8]] | None = None
 
     def __repr__(self) -> str:
         size = "?" if self.mpp is None else f"{self.mpp:g}"
@@ -158,7 +159,9 @@ class Image:
         rgb = scaling.to_rgb(self._raw(inner, level), self.scaling)
         if inner == box:
             return rgb if rgb.flags.writeable and rgb.flags.owndata else rgb.copy()
-        return rgb[np.ix_(rows - inner.y0, columns - inner.x0)]
+        rgb = rgb[rows - inner.y0]  # whole rows first, as they lie in memory
+        inside = box.x0 >= 0 and box.x1 <= width
+        return rgb if inside else rgb[:, columns - inner.x0]
 
     def overview(self, max_side: int = 2048) -> NDArray[np.uint8]:
         """Read the whole image, small: the mean over squares of pixels.
@@ -171,7 +174,14 @@ class Image:
         Returns
         -------
         ndarray, uint8, (h, w, 3)
+            The caller's own. The last one is kept: a mask of tissue, a stain and a threshold all begin with it.
         """
+        kept = self._overview
+        if kept is None or kept[0] != max_side:
+            kept = self._overview = max_side, self._reduced(max_side)
+        return kept[1].copy()
+
+    def _reduced(self, max_side: int) -> NDArray[np.uint8]:
         fine = [level for level, shape in enumerate(self.levels) if max(shape) >= max_side]
         level = fine[-1] if fine else 0
         height, width = self.levels[level]

@@ -154,7 +154,9 @@ class _PagedPlane:
     def read(self, box: Box) -> NDArray[Any]:
         parts = [self._read_page(number, box) for number in range(len(self._pages))]
         pixels = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
-        return pixels[..., self._samples] if len(parts) == 1 else pixels
+        if len(parts) > 1 or self._samples == list(range(pixels.shape[-1])):
+            return pixels
+        return pixels[..., self._samples]
 
     def _read_page(self, number: int, box: Box) -> NDArray[Any]:
         key = self._key

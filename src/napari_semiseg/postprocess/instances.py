@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -81,19 +82,13 @@ def split_nuclei(
     >>> [int(split_nuclei(touching * 1.0, strength=s).max()) for s in (0, 0.5)]
     [1, 2]
     """
-    mask = confidence > threshold * (255 if confidence.dtype == np.uint8 else 1)
-    if not mask.any():
-        return np.zeros(mask.shape, np.uint32)
-    mask = _cleaned(mask, min_area, wanted)
-    if strength <= 0:
-        return _numbered(ndi.label(mask, _EVERY_NEIGHBOR)[0])
+    labels = np.zeros(confidence.shape, np.uint32)
+    mask = _cleaned(_above(confidence, threshold), min_area, wanted)
     zoom = min(4.0, max(0.25, MPP / (mpp or MPP)))
-    landscape = _landscape(mask, confidence, SMOOTHING * zoom)
-    basins, summits = _ascend(landscape, mask)
-    if len(summits) <= 1:
-        return _numbered(basins)
-    joined = _join(basins, landscape, summits, PROMINENCE * zoom * (1 / strength - 1), min_area)
-    return _numbered(joined[basins])
+    part = _surroundings(mask, 1 + _sight(SMOOTHING * zoom))
+    if part.area:
+        labels[part.slices] = _parted(mask[part.slices], confidence[part.slices], strength, min_area, zoom)
+    return labels
 
 
 def smallest_area(mpp: float | None) -> int:
@@ -101,71 +96,150 @@ def smallest_area(mpp: float | None) -> int:
     return MIN_AREA if mpp is None else max(1, round(MIN_AREA_UM2 / mpp**2))
 
 
+def _above(confidence: NDArray[Any], threshold: float) -> NDArray[np.bool_]:
+    whole_numbers = confidence.dtype == np.uint8
+    return np.asarray(confidence > (np.uint8(threshold * 255) if whole_numbers else threshold))
+
+
 def _cleaned(mask: NDArray[np.bool_], min_area: int, wanted: Box | None = None) -> NDArray[np.bool_]:
     """Fill holes and remove specks smaller than `min_area` pixels; a hole that is open to the border is none."""
-    holes, count = ndi.label(~mask)
-    area = np.bincount(holes.ravel(), minlength=count + 1)
-    fill = area < min_area
-    for edge in (holes[0], holes[-1], holes[:, 0], holes[:, -1]):
-        fill[edge] = False
-    fill[0] = False
-    parts, count = ndi.label(mask | fill[holes], _EVERY_NEIGHBOR)
-    keep = np.bincount(parts.ravel(), minlength=count + 1) >= min_area
-    keep[0] = False
+    parts, count = ndi.label(_filled(mask, min_area), _EVERY_NEIGHBOR)
+    inside = np.flatnonzero(parts)
+    part = parts.ravel()[inside]
+    keep = np.bincount(part, minlength=count + 1) >= min_area
     if wanted is not None:
-        keep &= np.bincount(parts[wanted.slices].ravel(), minlength=count + 1) > 0
-    kept: NDArray[np.bool_] = keep[parts]
-    return kept
+        keep &= np.bincount(part[_within(wanted, inside, mask.shape[1])], minlength=count + 1) > 0
+    kept = np.zeros(mask.size, bool)
+    kept[inside[keep[part]]] = True
+    return kept.reshape(mask.shape)
 
 
-def _landscape(mask: NDArray[np.bool_], confidence: NDArray[Any], sigma: float) -> NDArray[np.float32]:
+def _within(box: Box, places: NDArray[np.intp], width: int) -> NDArray[np.bool_]:
+    """Say which places, flat in an image of so many columns, lie in a rectangle."""
+    row, column = np.divmod(places, width)
+    return (row >= box.y0) & (row < box.y1) & (column >= box.x0) & (column < box.x1)
+
+
+def _filled(mask: NDArray[np.bool_], min_area: int) -> NDArray[np.bool_]:
+    background = ~mask
+    holes, count = ndi.label(background)
+    border = np.concatenate([holes[0], holes[-1], holes[:, 0], holes[:, -1]])
+    open_ = np.bincount(border, minlength=count + 1)
+    open_[0] = 0
+    widest = open_.argmax()  # nearly all of the background, which need not be looked at pixel by pixel
+    inside = np.flatnonzero(background & (holes != widest))
+    hole = holes.ravel()[inside]
+    fill = (np.bincount(hole, minlength=count + 1) < min_area) & (open_ == 0)
+    filled = mask.copy()
+    filled.ravel()[inside[fill[hole]]] = True
+    return filled
+
+
+def _surroundings(mask: NDArray[np.bool_], margin: int) -> Box:
+    """Return the part that holds the mask, with a margin as far as the image goes; empty where the mask is.
+
+    With a margin of background as wide as what is computed can see, it comes out there as in the whole image.
+    """
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not rows.size:
+        return Box(0, 0, 0, 0)
+    held = Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+    return held.grown(margin).intersect(Box.whole(mask.shape))
+
+
+def _sight(sigma: float) -> int:
+    """Return the radius, in pixels, of SciPy's Gaussian."""
+    return int(4 * sigma + 0.5)
+
+
+def _parted(
+    mask: NDArray[np.bool_], confidence: NDArray[Any], strength: float, min_area: int, zoom: float
+) -> NDArray[np.uint32]:
+    """Part what touches in a mask of nuclei; see `split_nuclei`."""
+    labels = np.zeros(mask.shape, np.uint32)
+    if strength <= 0:
+        labels[mask] = _numbered(ndi.label(mask, _EVERY_NEIGHBOR)[0][mask])
+        return labels
+    landscape = _Landscape.over(mask, _height(mask, confidence, SMOOTHING * zoom))
+    basins, summits = _ascend(landscape)
+    if len(summits) > 2:
+        basins = _join(landscape, basins, summits, PROMINENCE * zoom * (1 / strength - 1), min_area)[basins]
+    labels[mask] = _numbered(basins)
+    return labels
+
+
+@dataclass(frozen=True)
+class _Landscape:
+    """A landscape on a mask, with a frame of one pixel, flat: every pixel of the mask has 8 neighbors in it.
+
+    Attributes
+    ----------
+    height : ndarray of float32, (frame,)
+        -1 outside of the mask.
+    inside : ndarray of int, (n,)
+        Where the pixels of the mask lie in it, row by row.
+    width : int
+        Of the frame.
+    """
+
+    height: NDArray[np.float32]
+    inside: NDArray[np.intp]
+    width: int
+
+    @classmethod
+    def over(cls, mask: NDArray[np.bool_], height: NDArray[np.float32]) -> _Landscape:
+        """Lay heights, (h, w), over a mask."""
+        framed = np.pad(mask, 1)
+        inside = np.flatnonzero(framed)
+        flat = np.full(framed.size, -1, np.float32)
+        flat[inside] = height[mask]
+        return cls(flat, inside, framed.shape[1])
+
+
+def _height(mask: NDArray[np.bool_], confidence: NDArray[Any], sigma: float) -> NDArray[np.float32]:
     height = distance_to_background(mask)
     height *= confidence.astype(np.float32) * (1 / 255 if confidence.dtype == np.uint8 else 1)
     smooth: NDArray[np.float32] = ndi.gaussian_filter(height, sigma)
     return smooth
 
 
-def _ascend(landscape: NDArray[np.float32], mask: NDArray[np.bool_]) -> tuple[_Ids, NDArray[np.float32]]:
+def _ascend(landscape: _Landscape) -> tuple[_Ids, NDArray[np.float32]]:
     """Follow steepest ascent from every pixel of the mask, among all 8 neighbors.
 
     Returns
     -------
-    basins : ndarray of int, (h, w)
-        0 outside the mask, else the number of the summit that is reached, from 1.
+    basins : ndarray of int, (n,)
+        The number of the summit that each pixel reaches, from 1.
     summits : ndarray of float32, (N + 1,)
         Height of each summit. A plateau has many, which differ by nothing and are joined for it.
     """
-    padded = np.pad(np.where(mask, landscape, -1), 1, constant_values=-1).ravel()
-    width = mask.shape[1] + 2
-    inside = np.flatnonzero(np.pad(mask, 1)).astype(np.int32)
-    uphill, highest = inside.copy(), padded[inside]
+    inside, width = landscape.inside, landscape.width
+    uphill, highest = inside.copy(), landscape.height[inside]
     for step in (-width, -1, 1, width, -width - 1, -width + 1, width - 1, width + 1):
-        there = padded[inside + step]
-        higher = there > highest
-        uphill[higher] = inside[higher] + step
-        highest = np.maximum(highest, there)
-    place = np.zeros(padded.size, np.int32)
+        beside = inside + step
+        there = landscape.height[beside]
+        np.copyto(uphill, beside, where=there > highest)
+        np.maximum(highest, there, out=highest)
+    place = np.empty(landscape.height.size, np.intp)
     place[inside] = np.arange(inside.size)
     goal = place[uphill]
     while not np.array_equal(further := goal[goal], goal):
         goal = further
     is_summit = goal == np.arange(goal.size)
-    basins = np.zeros(mask.shape, np.int32)
-    basins[mask] = np.cumsum(is_summit)[goal]
-    return basins, np.append(np.float32(0), padded[inside[is_summit]])
+    return np.cumsum(is_summit)[goal], np.append(np.float32(0), landscape.height[inside[is_summit]])
 
 
-def _saddles(basins: _Ids, landscape: NDArray[np.float32]) -> tuple[_Ids, _Ids, NDArray[np.float32]]:
+def _saddles(landscape: _Landscape, basins: _Ids) -> tuple[_Ids, _Ids, NDArray[np.float32]]:
     """Return pairs of neighboring basins with the height of the pass between them, highest first."""
-    width = basins.shape[1] + 2
-    basin, height = np.pad(basins, 1).ravel(), np.pad(landscape, 1).ravel()
-    inside = np.flatnonzero(basin)
-    base = int(basin.max()) + 1
+    inside, height, width = landscape.inside, landscape.height, landscape.width
+    basin = np.zeros(height.size, np.int32)
+    basin[inside] = basins
+    base = int(basins.max()) + 1
     pairs, passes = [], []
     for step in (1, width, width + 1, width - 1):
-        a, b = basin[inside], basin[inside + step]
-        border = (a != b) & (b > 0)
-        here, a, b = inside[border], a[border], b[border]
+        other = basin[inside + step]
+        border = np.flatnonzero((basins != other) & (other > 0))
+        here, a, b = inside[border], basins[border], other[border]
         pairs.append(np.minimum(a, b).astype(np.int64) * base + np.maximum(a, b))
         passes.append(np.minimum(height[here], height[here + step]))
     pair, level = np.concatenate(pairs), np.concatenate(passes)
@@ -176,9 +250,7 @@ def _saddles(basins: _Ids, landscape: NDArray[np.float32]) -> tuple[_Ids, _Ids, 
     return one, other, level[order][first]
 
 
-def _join(
-    basins: _Ids, landscape: NDArray[np.float32], summits: NDArray[np.float32], prominence: float, min_area: int
-) -> _Ids:
+def _join(landscape: _Landscape, basins: _Ids, summits: NDArray[np.float32], prominence: float, min_area: int) -> _Ids:
     """Join basins over their passes, highest pass first, unless both sides stand out and are large enough.
 
     Returns
@@ -188,7 +260,7 @@ def _join(
     """
     root = list(range(len(summits)))
     height = summits.tolist()
-    area = np.bincount(basins.ravel(), minlength=len(summits)).tolist()
+    area = np.bincount(basins, minlength=len(summits)).tolist()
 
     def find(basin: int) -> int:
         while root[basin] != basin:
@@ -196,7 +268,7 @@ def _join(
             basin = root[basin]
         return basin
 
-    for one, other, level in zip(*(values.tolist() for values in _saddles(basins, landscape)), strict=True):
+    for one, other, level in zip(*(values.tolist() for values in _saddles(landscape, basins)), strict=True):
         high, low = find(one), find(other)
         if high == low:
             continue
@@ -208,20 +280,18 @@ def _join(
     return np.array([find(basin) for basin in range(len(summits))])
 
 
-def first_pixels(labels: NDArray[Any]) -> NDArray[np.intp]:
-    """Return for each label from 0 the index of its first pixel, row by row; the array's size where there is none."""
-    flat = labels.ravel()
-    first = np.full(int(labels.max(initial=0)) + 1, labels.size, np.intp)
-    found = np.flatnonzero(flat)[::-1]
-    first[flat[found]] = found  # the last assignment stays
-    return first
-
-
 def _numbered(labels: NDArray[Any]) -> NDArray[np.uint32]:
-    """Renumber labels from 1 in the order of their first pixels, row by row."""
-    first = first_pixels(labels)
-    present = np.flatnonzero(first < labels.size)
+    """Renumber the labels of pixels, (n,), from 1 in the order in which they first come; 0 is none of them."""
+    first = first_places(labels)
     number = np.zeros(len(first), np.uint32)
+    present = np.flatnonzero(first < labels.size)
     number[present[np.argsort(first[present])]] = np.arange(1, len(present) + 1)
     renumbered: NDArray[np.uint32] = number[labels]
     return renumbered
+
+
+def first_places(labels: NDArray[Any]) -> NDArray[np.intp]:
+    """Return for each number from 0 where it first comes in labels, (n,); n where it does not."""
+    first = np.full(int(labels.max(initial=0)) + 1, labels.size, np.intp)
+    first[labels[::-1]] = np.arange(labels.size)[::-1]  # the last assignment stays
+    return first

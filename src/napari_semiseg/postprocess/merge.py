@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from napari_semiseg.blocks import Box, cells
 from napari_semiseg.postprocess.classes import any_nucleus, nucleus_classes
-from napari_semiseg.postprocess.instances import MIN_AREA, MPP, first_pixels, split_nuclei
+from napari_semiseg.postprocess.instances import MIN_AREA, MPP, first_places, split_nuclei
 
 CELL = 2048
 """Side of a cell, in pixels."""
@@ -86,15 +86,20 @@ class Numbering:
         places : list of int
             The keys of `on_seams` that are new.
         """
-        kept = labels[keep.shifted(-seen.y0, -seen.x0).slices]
-        area_kept = np.bincount(kept.ravel())
-        nuclei = np.flatnonzero(area_kept[1:]) + 1
+        inner = keep.shifted(-seen.y0, -seen.x0)
+        inside = np.flatnonzero(labels)
+        nucleus = labels.ravel()[inside]
+        row, column = np.divmod(inside, labels.shape[1])
+        is_kept = (row >= inner.y0) & (row < inner.y1) & (column >= inner.x0) & (column < inner.x1)
+        area_kept = np.bincount(nucleus[is_kept])
+        nuclei = np.flatnonzero(area_kept)
         ids = np.zeros(len(area_kept), np.uint32)
+        kept = labels[inner.slices]
         if not nuclei.size:
-            return ids[kept], []
-        outside = np.bincount(labels.ravel(), minlength=len(area_kept))[nuclei] > area_kept[nuclei]
-        row, column = np.divmod(first_pixels(labels)[nuclei], labels.shape[1])
-        places = ((seen.y0 + row) * self.width + seen.x0 + column).tolist()
+            return np.zeros(kept.shape, np.uint32), []
+        outside = np.bincount(nucleus)[nuclei] > area_kept[nuclei]
+        first = first_places(nucleus)[nuclei]
+        places = ((seen.y0 + row[first]) * self.width + seen.x0 + column[first]).tolist()
         met = [self.on_seams.get(place) if out else None for place, out in zip(places, outside.tolist(), strict=True)]
         fresh = np.array([known is None for known in met])
         numbers = np.array([known or 0 for known in met], np.int64)

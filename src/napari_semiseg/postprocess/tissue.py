@@ -44,10 +44,25 @@ class TissueMask:
 
     def any_in(self, box: Box) -> bool:
         """Whether there is tissue in a rectangle of the image."""
+        return bool(self._coarse(box).any())
+
+    def all_in(self, box: Box) -> bool:
+        """Whether there is nothing but tissue in a rectangle of the image."""
+        return bool(self._coarse(box).all())
+
+    def share(self, box: Box) -> float:
+        """Return how much of a rectangle of the image is tissue, 0 to 1: the mean of `part`, without making it."""
+        rows, columns = (
+            np.bincount(np.arange(low, high) * small // large - low * small // large)
+            for low, high, small, large in zip(box[:2], box[2:], self.mask.shape, self.shape, strict=True)
+        )
+        return float(rows @ self._coarse(box) @ columns) / box.area
+
+    def _coarse(self, box: Box) -> NDArray[np.bool_]:
         (height, width), (rows, columns) = self.mask.shape, self.shape
         top, left = box.y0 * height // rows, box.x0 * width // columns
         bottom, right = (box.y1 - 1) * height // rows, (box.x1 - 1) * width // columns
-        return bool(self.mask[top : bottom + 1, left : right + 1].any())
+        return self.mask[top : bottom + 1, left : right + 1]
 
 
 def find_tissue(overview: NDArray[np.uint8], shape: tuple[int, int]) -> TissueMask:
