@@ -225,6 +225,17 @@ def test_a_limit_in_single_precision_parts_the_same_numbers():
         assert np.array_equal(numbers[:-1] <= limits, numbers[:-1] <= float32_at_most(limits))
 
 
+def test_a_forest_on_a_graphics_card_votes_as_on_a_processor():
+    torch.manual_seed(0)
+    rng = np.random.default_rng(1)
+    features, kinds = rng.random((4_000, 48), np.float32), rng.integers(0, 3, 4_000)
+    grown = RandomForestClassifier(5, max_depth=9, max_leaf_nodes=100, random_state=0).fit(features, kinds)
+    forest = PixelForest(3, trees=5, leaves=100, depth=9)
+    forest.take_over(grown)
+    by_tensors, by_trees = forest._voted(torch.from_numpy(features)), forest.probabilities(torch.from_numpy(features))
+    assert torch.allclose(by_tensors, by_trees, atol=1e-6)
+
+
 def test_the_forest_learns_from_as_many_pixels_as_it_is_told_evenly_from_all_regions(make_batch):
     batch = make_batch(size=4)
     method = build("random_forest", pixels=1_000)

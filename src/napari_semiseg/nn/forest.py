@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from skimage.feature import hessian_matrix_eigvals
 from skimage.filters import gaussian, sobel
+from sklearn.tree._tree import Tree
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -76,7 +77,31 @@ class PixelForest(nn.Module):
 
     def probabilities(self, features: Tensor) -> Tensor:
         """Return the mean vote of all trees: features (P, F) → (P, classes)."""
+        if features.device.type == "cpu":
+            return self._voted_by_scikit_learn(features.numpy())
         return torch.cat([self._voted(part) for part in torch.split(features, PIXELS_AT_ONCE)])
+
+    def _voted_by_scikit_learn(self, features: NDArray[np.float32]) -> Tensor:
+        """Let scikit-learn's own trees vote, which are ten times as fast on a processor as gathering from tensors is.
+
+        They are made anew for each block: that takes hundredths of a second, and no copy can grow old.
+        """
+        total = np.zeros((len(features), self.classes))
+        for number in range(len(self.feature)):
+            total += self._tree(number, features.shape[1]).predict(features)
+        return torch.from_numpy(total / len(self.feature)).float()
+
+    def _tree(self, number: int, width: int) -> Tree:
+        below, above = self.below[number].numpy(), self.above[number].numpy()
+        leaf = below == np.arange(len(below))
+        tree = Tree(width, np.array([self.classes], np.intp), 1)
+        nodes = np.zeros(len(below), tree.__getstate__()["nodes"].dtype)
+        nodes["left_child"], nodes["right_child"] = np.where(leaf, -1, below), np.where(leaf, -1, above)
+        nodes["feature"], nodes["threshold"] = self.feature[number].numpy(), self.limit[number].numpy()
+        votes = self.votes[number].numpy().astype(np.float64)[:, None]
+        state = {"max_depth": self.depth, "node_count": len(nodes), "nodes": nodes, "values": votes}
+        tree.__setstate__(state)  # the way in which scikit-learn restores a tree itself
+        return tree
 
     def _voted(self, features: Tensor) -> Tensor:
         pixels, width = features.shape
