@@ -25,7 +25,7 @@ REQUESTS = {
     "split": "engine.split:SplitRequest",
     "propose": "engine.propose:ProposeRequest",
     "doubtful": "engine.review:DoubtfulRequest",
-    "compare": "engine.review:CompareRequest",
+    "compare": "engine.compare:CompareRequest",
     "region": "engine.review:RegionRequest",
     "suggest": "engine.suggest:SuggestRequest",
     "export": "engine.export:ExportRequest",

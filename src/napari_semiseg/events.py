@@ -126,6 +126,18 @@ class Validated(Event):
 
 
 @dataclass(frozen=True)
+class Fitted(Event):
+    """The predictor was scored on labels that it learns from: Dice by the name of the region.
+
+    That says how well it gives back what it was taught, and nothing of how good it is elsewhere. A few regions at a
+    time; a low score is worth a look, since the labels there may contradict the others.
+    """
+
+    step: int
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True)
 class PreviewWritten(Event):
     """A confidence map lies on disk.
 
@@ -296,11 +308,17 @@ class Focus(Command):
     box: tuple[int, int, int, int]
 
 
+GROWN = 60
+"""Steps from which a network that nothing judges is worth asking; one that is judged has to be better than the
+threshold that needs no training."""
+
+
 @dataclass(frozen=True)
 class ProposeNuclei(Command):
-    """Find the nuclei of a rectangle (as in `Focus`) with the network as it is now.
+    """Find the nuclei of a rectangle (as in `Focus`) with the network as it is now, or with the threshold until then.
 
-    A training answers between two steps with `Written`, what="nuclei": the ``.npy`` file `path`, uint32 (h, w).
+    A training answers between two steps with `Written`, what="nuclei": the ``.npy`` file `path`, uint32 (h, w), with
+    the fact `by`: "network", or "threshold" as long as the network is not worth asking (`GROWN`).
     """
 
     image: int
@@ -310,7 +328,7 @@ class ProposeNuclei(Command):
 
 @dataclass(frozen=True)
 class SuggestTiles(Command):
-    """Find places for tiles of `side` pixels in image `image`, by the doubt of the network as it is now.
+    """Find places for tiles of `side` pixels in image `image`, by the doubt of the network as it is now (`GROWN`).
 
     A training of a project answers between two steps with `Suggested`.
     """

@@ -47,9 +47,9 @@ def test_time_left_reads_like_a_clock(seconds, text):
 
 
 def test_speed_and_duration_read_like_speech():
-    assert rate(14.2) == "14 it/s"
-    assert rate(2.5) == "2.5 it/s"
-    assert rate(0.3) == "3.3 s/it"
+    assert rate(14.2) == "14 steps/s"
+    assert rate(2.5) == "2.5 steps/s"
+    assert rate(0.3) == "3.3 s/step"
     assert rate(math.nan) == ""
     assert (about(3.0), about(0.5), about(120)) == ("about 3 min", "about 30 s", "about 2 h")
 

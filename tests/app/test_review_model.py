@@ -73,7 +73,7 @@ def test_progress_is_said_and_stop_is_passed_on(trained):
     trained.say(Started("predict", "", 40), BlockDone(0, (0, 0, 9, 9), 10, 40, 2.0, 15.0))
 
     assert review.share_done == pytest.approx(0.25)
-    assert review.time_words == "0:15 left · 2.0 block/s"
+    assert review.time_words == "0:15 left · 2.0 blocks/s"
     review.stop()
     assert isinstance(trained.sent[-1], Stop)
 

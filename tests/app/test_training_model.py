@@ -128,7 +128,7 @@ def test_losses_scores_time_and_speed_are_kept_and_said(bench):
     assert training.record.losses["sup"].steps == [1, 8]
     assert training.record.losses["sup"].values == [1.0, 0.5]
     assert training.score_words == "yours 0.81 · threshold 0.74"
-    assert training.time_words == "1:32 left · 14 it/s"
+    assert training.time_words == "1:32 left · 14 steps/s"
     assert training.share_done == pytest.approx(0.08)
     assert training.choice_words == "Contrast · Small U-Net · CPU"
     assert training.seen_words == "learns from 1 tile · 2 nuclei"

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from napari_semiseg.engine.judge import FEWEST_JUDGES, VALIDATIONS, dice_of_regions, pace, threshold_dice
+from napari_semiseg.data.batch import IGNORE
+from napari_semiseg.engine.judge import FEWEST_JUDGES, VALIDATIONS, Fit, dice_of_regions, pace, threshold_dice
 from napari_semiseg.engine.recipe import prepare
 from napari_semiseg.engine.requests import TrainRequest
 
@@ -48,6 +49,22 @@ def test_only_the_regions_that_judge_are_looked_at(
     assert looked == [region.name for region in recipe.data.validation[:2]]
     assert len(recipe.data.validation) == 6
     assert threshold_dice(recipe) > 0.9
+
+
+def test_what_is_learned_from_is_scored_by_turns_in_a_small_share_of_the_time(
+    quick_request: Callable[..., TrainRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = prepare(quick_request(labeled="3", steps=1))
+    recipe.data.labeled[1].label[:40] = IGNORE  # of these few pixels nothing can be said
+    monkeypatch.setattr("napari_semiseg.engine.judge._dice", lambda recipe, region: 0.5)
+    monkeypatch.setattr("napari_semiseg.engine.judge.FIT_SHARE", 0.0)
+    names = [recipe.data.labeled[0].name, recipe.data.labeled[2].name]
+    fit = Fit(recipe)
+
+    assert [list(fit.scores(step)) for step in (5, 10, 15)] == [[names[0]], [names[1]], [names[0]]]
+    monkeypatch.setattr("napari_semiseg.engine.judge.FIT_SHARE", 1e6)
+    assert fit.scores(20) == dict.fromkeys([names[1], names[0]], 0.5)
+    assert fit.scores(20) == {}
 
 
 def test_a_run_of_minutes_writes_down_how_often_and_by_how_many_it_is_judged(

@@ -11,10 +11,8 @@ from napari_semiseg.blocks import Box
 from napari_semiseg.engine import review
 from napari_semiseg.engine.control import Control
 from napari_semiseg.engine.review import (
-    CompareRequest,
     DoubtfulRequest,
     RegionRequest,
-    compare,
     doubtful,
     region,
     region_from_args,
@@ -87,34 +85,6 @@ def test_the_share_of_positive_nuclei_is_told_by_their_dab(result, tmp_path):
     facts = facts_of(region_from_args(args, Control()))
 
     assert (facts["nuclei"], facts["positive"], facts["positive_fraction"]) == (4, 1, 0.25)
-
-
-def test_two_results_are_compared_pixel_by_pixel(result, tmp_path):
-    labels = np.zeros((200, 300), np.uint32)
-    labels[20:36, 28:44] = 1  # half of the first nucleus, and as much beside it
-    other = tmp_path / "other.ome.zarr"
-    with ResultWriter.create(other, labels.shape, ["nucleus"], mpp=0.5) as writer:
-        writer.write_confidence(Box.whole(labels.shape), (labels > 0).astype(np.uint8)[None] * 255)
-        writer.write_nuclei(Box.whole(labels.shape), labels)
-        writer.finish()
-    request = CompareRequest(a=str(result), b=str(other), out=str(tmp_path / "difference.npy"), box=(10, 10, 50, 60))
-    facts = facts_of(compare(request))
-
-    found = np.load(tmp_path / "difference.npy")
-    assert found[20 - 10, [20 - 10, 30 - 10, 40 - 10, 50 - 10]].tolist() == [1, 2, 3, 0]
-    assert (facts["only_a"], facts["both"], facts["only_b"]) == (128, 128, 128)
-    assert facts["dice"] == pytest.approx(0.5)
-    assert facts["box"] == [10, 10, 50, 60]
-
-
-def test_results_of_other_sizes_are_not_compared(result, tmp_path):
-    other = tmp_path / "other.ome.zarr"
-    with ResultWriter.create(other, (20, 30), ["nucleus"]) as writer:
-        writer.write_confidence(Box(0, 0, 20, 30), np.zeros((1, 20, 30), np.uint8))
-        writer.write_nuclei(Box(0, 0, 20, 30), np.zeros((20, 30), np.uint32))
-        writer.finish()
-    with pytest.raises(InputError, match="compare two of the same image"):
-        list(compare(CompareRequest(a=str(result), b=str(other), out=str(tmp_path / "difference.npy"))))
 
 
 def test_a_region_beside_the_image_is_refused(result):

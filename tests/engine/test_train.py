@@ -13,6 +13,7 @@ import pytest
 import tifffile
 import torch
 
+from napari_semiseg.engine import train as train_module
 from napari_semiseg.engine.checkpoint import RunFolder
 from napari_semiseg.engine.control import Control
 from napari_semiseg.engine.recipe import Recipe, prepare, take_step
@@ -340,10 +341,14 @@ def test_a_confidence_map_is_written_for_the_rectangle_in_focus(quick_request: A
     assert shown[-1].box == (0, 0, 128, 128)
 
 
-def test_a_running_training_proposes_the_nuclei_of_a_rectangle(quick_request: Ask, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("grown", "by"), [(60, "threshold"), (1, "network")])
+def test_a_running_training_proposes_the_nuclei_of_a_rectangle_by_itself_once_it_is_worth_asking(
+    quick_request: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grown: int, by: str
+) -> None:
+    monkeypatch.setattr(train_module, "GROWN", grown)
     control = Control()
     found: list[Written] = []
-    for event in train(quick_request(steps=60), control):
+    for event in train(quick_request(steps=5, labeled="3"), control):
         if isinstance(event, StepDone) and event.step == 0:
             control.send(ProposeNuclei(9, (0, 0, 8, 8), str(tmp_path / "none.npy")))
         if isinstance(event, Warned) and "image 9" in event.message:
@@ -353,6 +358,7 @@ def test_a_running_training_proposes_the_nuclei_of_a_rectangle(quick_request: As
     (written,) = found
     labels = np.load(written.path, allow_pickle=False)
     assert written.facts["box"] == [10, 20, 90, 128]
+    assert written.facts["by"] == by
     assert labels.shape == (80, 108)
     assert len(np.unique(labels[labels > 0])) == written.facts["nuclei"]
 

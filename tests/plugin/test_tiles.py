@@ -191,15 +191,19 @@ def test_the_table_says_all_of_a_tile_is_sorted_by_a_click_and_led_through_by_ke
         started.saved()
     started.press(panel.complete)
     started.dock.session.training.record.regions = {"t0003": 0.812}
+    started.dock.session.training.record.fits = {"t0002": 0.9}
     panel.as_table.setChecked(True)
     texts = [[panel.table.item(row, column).text() for column in range(5)] for row in range(3)]
     assert [row[:4] for row in texts] == [
         ["t0001", "sparse", "1", "–"],
-        ["t0002", "sparse", "3", "–"],
+        ["t0002", "sparse", "3", "0.90 learned"],
         ["t0003", "complete", "2", "0.81"],
     ]
     assert "2 drawn, 0 accepted" in panel.table.item(2, 2).toolTip()
+    assert "not how good it is" in panel.table.item(1, 3).toolTip()
     assert not panel.strip.isVisible()
+    panel.table.sortByColumn(3, Qt.SortOrder.DescendingOrder)
+    assert panel.table.order() == ["t0003", "t0002", "t0001"]
 
     panel.table.sortByColumn(2, Qt.SortOrder.DescendingOrder)
     assert panel.table.order() == ["t0002", "t0003", "t0001"]

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QLabel
 
 from napari_semiseg.app.painting import BACKGROUND_ID
 from napari_semiseg.blocks import Box
-from napari_semiseg.engine.review import CompareRequest, compare
+from napari_semiseg.engine.compare import CompareRequest, compare
 from napari_semiseg.events import (
     Described,
     Finished,
@@ -119,7 +119,7 @@ def test_scores_time_and_curves_are_shown(started):
     say(started, Validated(10, {"dice": 0.81, "threshold_dice": 0.74}))
     started.wait(lambda: panel.curves.verdict.text(), "the curves", 3)
 
-    assert panel.time.text() == "1:32 left · 14 it/s"
+    assert panel.time.text() == "1:32 left · 14 steps/s"
     assert panel.curves.verdict.text() == "yours 0.81 · threshold 0.74"
     (curve,) = panel.curves.losses.listDataItems()
     assert curve.getData()[0].tolist() == [1, 10]
@@ -329,7 +329,7 @@ def test_nuclei_are_judged_one_by_one_and_each_word_is_a_label(segmented, tmp_pa
     say(segmented, Written("doubtful", str(tmp_path / "table.npy")), Finished("doubtful"))
     segmented.wait(lambda: panel.nuclei.current, "the nuclei")
     np.testing.assert_allclose(segmented.viewer.scene.camera.center[-2:], (209.5, 109.5))
-    assert panel.nuclei_words.text().startswith("1 of 2 · doubt 0.90 bit")
+    assert panel.nuclei_words.text().startswith("1 of 2 · 90 % doubt")
 
     segmented.press(panel.accept)
     segmented.wait(lambda: segmented.project.tiles, "a tile around it")
@@ -369,6 +369,7 @@ def test_another_run_is_compared_in_colors_and_by_turns(segmented, tmp_path):
     panel, project = segmented.dock.review_panel, segmented.project.folder
     path = segmented.dock.session.training.record.path
     (path / "run.json").write_text("{}")
+    assert not panel.scores.isVisible()
     said = [Started("train", str(path), 100, {"method": "csl"}), StepDone(9, {"sup": 1.0})]
     (path / "events.jsonl").write_text("".join(f"{encode(event)}\n" for event in said))
     panel.comparison.look()
@@ -389,17 +390,34 @@ def test_another_run_is_compared_in_colors_and_by_turns(segmented, tmp_path):
     say(segmented, Finished("predict", asked.args["out"]))
     asked = [command for command in segmented.sent if isinstance(command, Run)][-1]
     assert (asked.verb, asked.args["b"]) == ("compare", str(panel.comparison.other))
-    say(segmented, *compare(CompareRequest(a=asked.args["a"], b=asked.args["b"], out=asked.args["out"])))
+    asked_of = CompareRequest.checked(dict(asked.args), "the request")
+    assert asked_of.project == str(project.path)
+    say(segmented, *compare(asked_of))
     segmented.wait(lambda: of_role(segmented.viewer, "difference"), "the difference")
 
     (difference,) = of_role(segmented.viewer, "difference")
     assert difference.data[[105, 115, 125], 110].tolist() == [1, 2, 3]
-    assert "agree by Dice 0.33" in panel.difference.text()
+    assert panel.difference.text() == "In view: 20 % both, 60 % this run only, 20 % the other only"
+    assert panel.scores.isVisible()
+    assert panel.scores.texts()[0].startswith("No tile of this image is complete")
     segmented.press(panel.flip)
     (nuclei,), (others,) = of_role(segmented.viewer, "nuclei"), of_role(segmented.viewer, "other")
     assert (nuclei.visible, others.visible) == (False, True)
     segmented.press(panel.flip)
     assert (nuclei.visible, others.visible) == (True, False)
+    segmented.dock.session.review.run = run.path.name  # had the result in view been made with it
+    assert panel.comparison.runs == []
+    scores = [{"dice": 0.8, "aji": 0.5, "pq": 0.45, "nuclei": 9, "best_on": 2}]
+    scores += [{"dice": 0.7, "aji": 0.6, "pq": 0.45, "nuclei": 12, "best_on": 0}]
+    panel.comparison.difference.facts["scores"] = [{"judges": True, "tiles": 2, "nuclei": 10, "results": scores}]
+    panel.comparison.changed.emit()
+    assert panel.scores.texts()[:6] == ["2 tiles set aside, 10 nuclei painted", "this run", "other"] + [
+        "Pixels (Dice)",
+        "0.80",
+        "0.70",
+    ]
+    (judged,) = panel.comparison.scores
+    assert [row.better for row in judged.rows] == ["this", "other", "", "this", "this"]
     assert Result.open(project.prediction_path(0)).complete  # the result in view is left alone
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from datetime import datetime
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from napari_semiseg.errors import InputError
 from napari_semiseg.project.folder import ProjectFolder
 from napari_semiseg.project.lock import Holder
 from napari_semiseg.project.opening import DamagedProject
+from napari_semiseg.project.recovery import Recovered, Recovery
+from napari_semiseg.project.tile_annotation import TileAnnotation
 
 
 def died(project):
@@ -53,14 +56,41 @@ def test_strokes_that_only_the_journal_held_are_there_and_said(project, tile_box
     with ProjectFolder.open(copy) as again:
         assert again.recovery.stopped.pid == 4321
         assert again.recovery.strokes == {first.id: 3}
+        (found,) = again.recovery.tiles
+        assert (found.before, found.now) == (0, 1)
+        assert not found.earlier.instance.any()
+        assert abs((datetime.now() - found.until).total_seconds()) < 60
         assert again.annotation(first.id).instance[:5, :5].min() == 3
         assert not again.annotation(second.id).instance.any()
         said = again.recovery.sentences()
         assert any("was not closed by the program" in line and "process 4321" in line for line in said)
-        assert "3 strokes in 1 tiles (t0001) were brought back from the journal." in said
+        assert "3 strokes in 1 tile (t0001) were brought back from the journal." in said
     with ProjectFolder.open(copy) as again:
         assert again.recovery.stopped is None
         assert again.recovery.strokes == {}
+
+
+def test_what_was_painted_before_the_recovered_strokes_is_known_and_both_can_be_kept(project, tile_box):
+    tile = project.add_tile(0, tile_box)
+    record(project, tile, 1)
+    project.close()
+    with ProjectFolder.open(project.path):
+        pass  # makes a snapshot of the first stroke
+    with ProjectFolder.open(project.path) as again:
+        again.journal.record(tile.id, Box(6, 6, 9, 9), "instance", np.full((3, 3), 2))
+        copy = died(again)
+    with ProjectFolder.open(copy) as recovered:
+        (found,) = recovered.recovery.tiles
+        assert (found.before, found.now) == (1, 2)
+        assert not recovered.has_aside(tile.id)
+        assert recovered.kept_aside(tile.id) is None
+        recovered.set_aside(tile.id)
+        recovered.write_annotation(tile.id, found.earlier.instance, found.earlier.classes)
+        assert recovered.annotation(tile.id).nuclei == 1
+        assert recovered.has_aside(tile.id)
+    with ProjectFolder.open(copy) as later:
+        assert not later.recovery.tiles
+        assert later.kept_aside(tile.id).nuclei == 2
 
 
 def test_a_torn_journal_is_read_up_to_its_last_whole_stroke_and_said_once(project, tile_box):
@@ -221,12 +251,10 @@ def test_a_snapshot_that_cannot_be_read_concerns_its_tile_alone_and_is_never_pai
 
 
 def test_sentences_are_plain_and_one_each():
-    from napari_semiseg.project.recovery import Recovery
-
     holder = dataclasses.replace(Holder.here(), since="2026-01-01T00:00:00+00:00")
     report = Recovery(
         stopped=holder,
-        strokes={"t0001": 2},
+        tiles=(Recovered("t0001", 1, datetime.now(), TileAnnotation.empty((4, 4)), 0, 1),),
         torn={"t0001": 5},
         damaged=("'a' is damaged: put a copy of it back.",),
         leftovers=("a",),
@@ -236,6 +264,7 @@ def test_sentences_are_plain_and_one_each():
     said = report.sentences()
     assert len(said) == 7
     assert said[0] == "'a' is damaged: put a copy of it back."
+    assert "1 stroke in 1 tile (t0001) was brought back from the journal." in said
     assert all(line.endswith(".") and "\n" not in line for line in said)
     assert not report.clean
     assert Recovery().clean

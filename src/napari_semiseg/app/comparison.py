@@ -11,6 +11,7 @@ from psygnal import Signal
 from napari_semiseg.app.accuracy import interval
 from napari_semiseg.app.run_record import read_run
 from napari_semiseg.app.session import Session
+from napari_semiseg.app.words import count
 from napari_semiseg.blocks import Box
 from napari_semiseg.events import Event, Failed, Finished, Written
 
@@ -34,6 +35,46 @@ class OtherRun:
 
 
 @dataclass(frozen=True)
+class Score:
+    """One score of both.
+
+    Attributes
+    ----------
+    name : str
+        For a table: "Pixels (Dice)".
+    means : str
+        In words.
+    this, other : str
+    better : {"this", "other", ""}
+        Which of them is better; "" where they are alike.
+    """
+
+    name: str
+    means: str
+    this: str
+    other: str
+    better: str
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of both on some tiles.
+
+    Attributes
+    ----------
+    title : str
+        On which: "2 tiles set aside, 63 nuclei".
+    judges : bool
+        Whether neither run learned from these tiles.
+    rows : tuple of Score
+    """
+
+    title: str
+    judges: bool
+    rows: tuple[Score, ...]
+
+
+@dataclass(frozen=True)
 class Difference:
     """Where two results differ: a ``.npy`` file, uint8 (h, w), 1 only the one in view, 2 both, 3 only the other."""
 
@@ -47,10 +88,10 @@ class Comparison:
 
     Attributes
     ----------
-    runs : list of OtherRun
-        All usable runs of the project, the newest first.
+    compared : OtherRun or None
+        The run that is compared with, or was asked for.
     other : Path or None
-        Result of the other run, once it is there.
+        Its result, once it is there.
     difference : Difference or None
     waiting : str
         What is waited for; "" for nothing.
@@ -60,12 +101,19 @@ class Comparison:
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.runs: list[OtherRun] = []
+        self._every: list[OtherRun] = []
+        self.compared: OtherRun | None = None
         self.other: Path | None = None
         self.difference: Difference | None = None
         self.waiting = ""
         session.image_changed.connect(self.drop)
         session.project.closed.connect(self.drop)
+
+    @property
+    def runs(self) -> list[OtherRun]:
+        """All usable runs of the project but the one whose result is in view, the newest first."""
+        own = self.session.review.run
+        return [run for run in self._every if run.path.name != own]
 
     def look(self) -> None:
         """List the runs of the project, in the background."""
@@ -75,7 +123,7 @@ class Comparison:
         runs = folder.runs_dir
 
         def done(found: list[OtherRun]) -> None:
-            self.runs = found
+            self._every = found
             self.changed.emit()
 
         self.session.background.submit(lambda: list_runs(runs), done)
@@ -91,26 +139,34 @@ class Comparison:
         args: dict[str, Any] = {"run": str(run), "images": [folder.source_path(index)], "out": str(out)}
         mpp = self.session.project.images[index].mpp
         args |= {**self.session.review.split.args(), "overwrite": True} | ({"mpp": mpp} if mpp else {})
-        self.waiting = "segmenting with the other run"
+        self.waiting = "Segmenting with the other run…"
+        self.compared = next((known for known in self._every if known.path == run), None)
         self.session.ask("predict", args, lambda event: self._hear_result(out, index, event))
         self.changed.emit()
 
     def drop(self) -> None:
         """Compare no longer."""
-        self.other = self.difference = None
+        self.other = self.difference = self.compared = None
         self.waiting = ""
         self.changed.emit()
 
     @property
     def words(self) -> str:
-        """How much the two agree."""
+        """How much of the nuclei both find."""
         if self.difference is None:
             return self.waiting
         facts = self.difference.facts
-        return (
-            f"agree by Dice {facts['dice']:.2f} · only this one {facts['only_a']:,} px · "
-            f"only the other {facts['only_b']:,} px"
-        )
+        pixels = facts["only_a"] + facts["both"] + facts["only_b"]
+        if not pixels:
+            return "In view neither of them finds a nucleus."
+        both, this, other = (round(100 * facts[part] / pixels) for part in ("both", "only_a", "only_b"))
+        return f"In view: {both} % both, {this} % this run only, {other} % the other only"
+
+    @property
+    def scores(self) -> list[Scores]:
+        """What both are worth on complete tiles: first on those set aside, as far as there are any."""
+        found = [] if self.difference is None else self.difference.facts.get("scores", [])
+        return [_scores(group) for group in found]
 
     def end(self) -> None:
         """Hear nothing more."""
@@ -138,7 +194,8 @@ class Comparison:
         box = self.session.visible_box
         if box is not None and max(box.shape) <= WIDEST:
             args["box"] = [box.y0, box.x0, box.y1, box.x1]
-        self.waiting = "comparing"
+        args |= {"project": str(folder.path), "image": self.session.image_index}
+        self.waiting = "Comparing…"
         self.session.ask("compare", args, self._hear_difference)
         self.changed.emit()
 
@@ -151,6 +208,29 @@ class Comparison:
             case Failed(message, _, detail):
                 self.drop()
                 self.session.tell(message, "error", details=detail)
+
+
+def _scores(group: dict[str, Any]) -> Scores:
+    tiles, nuclei = count(group["tiles"], "tile"), count(group["nuclei"], "nucleus", "nuclei")
+    kind = "set aside" if group["judges"] else "not set aside"
+    one, other = group["results"]
+    rows = []
+    for key, name, means in _KINDS:
+        values = one[key], other[key]
+        worth = [-abs(value - group["nuclei"]) if key == "nuclei" else round(value, 2) for value in values]
+        better = "" if worth[0] == worth[1] else "this" if worth[0] > worth[1] else "other"
+        texts = [f"{value:,}" if isinstance(value, int) else f"{value:.2f}" for value in values]
+        rows.append(Score(name, means, *texts, better))
+    return Scores(f"{tiles} {kind}, {nuclei} painted", group["judges"], tuple(rows))
+
+
+_KINDS = (
+    ("dice", "Pixels (Dice)", "How well nuclei are told from the rest, pixel by pixel; 1 is perfect"),
+    ("aji", "Outlines (AJI)", "How well each nucleus is outlined and parted from its neighbors; 1 is perfect"),
+    ("pq", "Found (PQ)", "How many nuclei are found, times how well those are outlined; 1 is perfect"),
+    ("nuclei", "Nuclei", "How many are counted"),
+    ("best_on", "Tiles ahead", "On how many of these tiles its Dice is the higher one, or the same"),
+)
 
 
 def list_runs(runs: Path) -> list[OtherRun]:

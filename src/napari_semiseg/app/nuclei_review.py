@@ -79,12 +79,12 @@ class NucleiReview:
 
     @property
     def words(self) -> str:
-        """Where one stands: "3 of 200 · doubt 0.93 bit · 2 accepted, 0 rejected"."""
+        """Where one stands: "3 of 200 · 93 % doubt · 2 accepted, 0 rejected"."""
         if self.current is None:
             return ""
         accepted = sum(self._said.values())
         return (
-            f"{self.place + 1} of {len(self.nuclei)} · doubt {self.current.doubt:.2f} bit · "
+            f"{self.place + 1} of {len(self.nuclei)} · {round(100 * self.current.doubt)} % doubt · "
             f"{accepted} accepted, {len(self._said) - accepted} rejected"
         )
 

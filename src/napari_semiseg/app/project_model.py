@@ -18,6 +18,7 @@ from napari_semiseg.errors import InputError
 from napari_semiseg.project.autosave import Autosave
 from napari_semiseg.project.folder import OpenedImage, ProjectFolder
 from napari_semiseg.project.lock import LockHeld
+from napari_semiseg.project.recovery import Recovery
 from napari_semiseg.project.schema import ClassSpec, ImageSource, Role, Status, Tile
 from napari_semiseg.project.tile_annotation import Tally, TileAnnotation
 from napari_semiseg.project.tiles import validation_tiles
@@ -54,8 +55,8 @@ class ProjectModel:
     """How far saving has come is to be shown again."""
     annotated = Signal(str)
     """What is painted in a tile has been handed over for saving."""
-    recovered = Signal(list)
-    """What was found on opening a project that was not closed as it should have been: plain sentences."""
+    recovered = Signal(Recovery)
+    """What was found on opening a project that was not closed as it should have been."""
     failed = Signal(str)
     """Saving fails, in one sentence."""
 
@@ -196,7 +197,7 @@ class ProjectModel:
         self.classes_changed.emit()
         self.tiles_changed.emit()
         if not folder.recovery.clean:
-            self.recovered.emit(folder.recovery.sentences())
+            self.recovered.emit(folder.recovery)
 
     def _owned(self) -> ProjectFolder:
         if self.folder is None:

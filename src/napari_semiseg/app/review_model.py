@@ -90,6 +90,8 @@ class ReviewModel:
         Of the prediction.
     result : Path or None
         The result of the image in view.
+    run : str
+        Name of the run that it was made with; "" where that is not known.
     nuclei : int
         Nuclei in all of it.
     live : LiveNuclei or None
@@ -119,6 +121,7 @@ class ReviewModel:
         self.split = Split()
         self.state: State = "idle"
         self.result: Path | None = None
+        self.run = ""
         self.nuclei = 0
         self.live: LiveNuclei | None = None
         self.applying = False
@@ -428,7 +431,7 @@ class ReviewModel:
         self._sources[job] = self.result
 
     def _take(self, result: Path | None, facts: Mapping[str, Any]) -> None:
-        self.result = result
+        self.result, self.run = result, Path(str(facts.get("run", ""))).name
         self._drop_table()
         self.nuclei = int(facts.get("nuclei", 0))
         split = facts.get("split", {})

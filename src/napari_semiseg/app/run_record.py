@@ -13,6 +13,7 @@ from napari_semiseg.events import (
     Event,
     Failed,
     Finished,
+    Fitted,
     LabelsRead,
     PatchesCounted,
     Paused,
@@ -74,6 +75,8 @@ class RunRecord:
         Step of the best score, -1 without any.
     regions : dict of str to float
         Its Dice on each validation tile.
+    fits : dict of str to float
+        Dice on tiles that it learns from, each as it was scored last.
     previews : dict of int to list of Preview
         By image, in order of steps.
     warnings : list of str
@@ -92,6 +95,7 @@ class RunRecord:
     threshold_dice: Curve = field(default_factory=Curve)
     best_step: int = -1
     regions: dict[str, float] = field(default_factory=dict)
+    fits: dict[str, float] = field(default_factory=dict)
     rate: float = math.nan
     eta_s: float = math.nan
     counters: dict[str, Curve] = field(default_factory=dict)
@@ -123,6 +127,8 @@ class RunRecord:
                     self.regions = {
                         name.removeprefix(REGION): score for name, score in scores.items() if name.startswith(REGION)
                     }
+            case Fitted(_, scores):
+                self.fits = {**self.fits, **scores}
             case PreviewWritten(step, path, image, box, downsample):
                 self._note_preview(Preview(step, Path(path), image, box, downsample))
             case PatchesCounted(step, image, confidence, entropy):

@@ -16,9 +16,11 @@ from napari_semiseg.app.run_record import Preview, RunRecord, newest_run
 from napari_semiseg.app.training_setup import TrainingSetup
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import (
+    GROWN,
     Event,
     Failed,
     Finished,
+    Fitted,
     LabelsRead,
     Paused,
     PreviewWritten,
@@ -219,7 +221,7 @@ class TrainingModel:
                 self.doing = ""
                 self.curves_changed.emit()
                 self.changed.emit()
-            case Validated():
+            case Validated() | Fitted():
                 self.curves_changed.emit()
                 self.changed.emit()
             case PreviewWritten():
@@ -272,7 +274,7 @@ class TrainingModel:
 
     @property
     def time_words(self) -> str:
-        """Time left and speed: "1:32 left · 14 it/s"."""
+        """Time left and speed: "1:32 left · 14 steps/s"."""
         match self.state:
             case "waiting":
                 return self.doing or "the engine is starting"
@@ -323,6 +325,14 @@ class TrainingModel:
     def previews(self, image: int | None) -> list[Preview]:
         """Return the kept maps of an image, in order of steps. Not to be changed."""
         return [] if image is None else self.record.previews.get(image, [])
+
+    @property
+    def young(self) -> bool:
+        """Whether a network is being trained that is not worth asking yet: see `GROWN`."""
+        if not self.active:
+            return False
+        dice, threshold = self.record.dice, self.record.threshold_dice
+        return max(dice.values) <= threshold.last if dice.values else self.record.step < GROWN
 
     @property
     def run(self) -> Path | None:

@@ -66,11 +66,16 @@ class TrainingSetup:
 
     def set_option(self, name: str, value: Any) -> None:
         """Set an option of the request, the method, the crops or the optimizer; None leaves it to the preset."""
-        home = self.request if name in {field.name for field in self.request_fields()} else self.options
+        home = self.request if name in self._asked else self.options
         home.pop(name, None)
         if value is not None:
             home[name] = value
         self.changed.emit()
+
+    @property
+    def _asked(self) -> set[str]:
+        """Names of the options of a request, as far as they are known."""
+        return {field.name for field in self.request_fields()}
 
     # ---- what can be chosen ----
 
@@ -192,8 +197,9 @@ class TrainingSetup:
             if getattr(self, name) != "auto":
                 asked[name] = getattr(self, name)
         known = {field.name for rows in self.groups().values() for field in rows}
-        options = {name: value for name, value in self.options.items() if name in known}
-        return {**asked, **self.request, **({"set": options} if options else {})}
+        early = {name: value for name, value in self.options.items() if name in self._asked}  # set before it was known
+        options = {name: value for name, value in self.options.items() if name in known and name not in early}
+        return {**asked, **early, **self.request, **({"set": options} if options else {})}
 
     def _described(self, method: str) -> Mapping[str, Any]:
         return next((known for known in self.description.get("methods", ()) if known["name"] == method), {})

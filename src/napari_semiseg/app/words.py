@@ -29,13 +29,13 @@ def about(minutes: float) -> str:
     return f"about {minutes:.0f} min" if minutes < 90 else f"about {minutes / 60:.1f} h".replace(".0 h", " h")
 
 
-def rate(per_second: float, unit: str = "it") -> str:
-    """Return a speed: "14 it/s", or "3 s/it" where that is easier to read; "" where it is not known."""
+def rate(per_second: float, unit: str = "step") -> str:
+    """Return a speed: "14 steps/s", or "3 s/step" where that is easier to read; "" where it is not known."""
     if not math.isfinite(per_second) or per_second <= 0:
         return ""
     if per_second >= 10:
-        return f"{per_second:.0f} {unit}/s"
-    return f"{per_second:.1f} {unit}/s" if per_second >= 0.95 else f"{1 / per_second:.1f} s/{unit}"
+        return f"{per_second:.0f} {unit}s/s"
+    return f"{per_second:.1f} {unit}s/s" if per_second >= 0.95 else f"{1 / per_second:.1f} s/{unit}"
 
 
 def count(number: int, one: str, many: str = "") -> str:

@@ -25,7 +25,7 @@ REQUESTS = {
     "split": "napari_semiseg.engine.split:SplitRequest",
     "propose": "napari_semiseg.engine.propose:ProposeRequest",
     "doubtful": "napari_semiseg.engine.review:DoubtfulRequest",
-    "compare": "napari_semiseg.engine.review:CompareRequest",
+    "compare": "napari_semiseg.engine.compare:CompareRequest",
     "region": "napari_semiseg.engine.review:RegionRequest",
     "export": "napari_semiseg.engine.export_job:ExportRequest",
     "inspect": "napari_semiseg.engine.inspect:InspectRequest",

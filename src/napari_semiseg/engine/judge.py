@@ -29,6 +29,12 @@ AROUND = 2048
 """Side, in pixels, of an image that the threshold is found in as a whole."""
 
 
+FIT_SHARE = 0.02
+"""Share of a run's time that may go into scoring what it learns from."""
+MOSTLY_KNOWN = 0.5
+"""Part of a region's pixels whose label is known, at least, for a score on it to mean something."""
+
+
 class Pace(NamedTuple):
     """How a run that counts in minutes spends its time: optimizer steps, validations, and regions that judge."""
 
@@ -71,6 +77,38 @@ def seconds_per_region(recipe: Recipe) -> float:
 def dice_of_regions(recipe: Recipe) -> dict[str, float]:
     """Return, by the name of each region that judges, the foreground Dice of the predictor at threshold 0.5."""
     return {region.name: _dice(recipe, region) for region in _judges(recipe)}
+
+
+class Fit:
+    """How well a run gives back the labels that it learns from, looked at a few regions at a time.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Its regions may change meanwhile.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._begun, self._spent = time.monotonic(), 0.0
+        self._seen: dict[str, int] = {}
+
+    def scores(self, step: int) -> dict[str, float]:
+        """Return the Dice of the regions that were not looked at for longest: one, and more while there is time."""
+        regions = [
+            region
+            for region in self._recipe.data.labeled
+            if self._seen.get(region.name, -1) < step and np.mean(region.label != IGNORE) >= MOSTLY_KNOWN
+        ]
+        found: dict[str, float] = {}
+        for region in sorted(regions, key=lambda region: self._seen.get(region.name, -1)):
+            begun = time.monotonic()
+            if found and self._spent > FIT_SHARE * (begun - self._begun):
+                break
+            found[region.name] = _dice(self._recipe, region)
+            self._seen[region.name] = step
+            self._spent += time.monotonic() - begun
+        return found
 
 
 def threshold_dice(recipe: Recipe) -> float:

@@ -16,7 +16,7 @@ from napari_semiseg.blocks import Box
 from napari_semiseg.engine.infer import confidence_map
 from napari_semiseg.engine.npy import write_npy
 from napari_semiseg.engine.patch_histograms import patch_histograms
-from napari_semiseg.engine.propose import nuclei_of
+from napari_semiseg.engine.propose import by_threshold, nuclei_of
 from napari_semiseg.engine.recipe import Recipe
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import PatchesCounted, PreviewWritten, Written
@@ -99,8 +99,8 @@ class Previewer:
         self._next = time.monotonic() + max(1.0, cost * (1 / SHARE - 1))
         return PreviewWritten(step + 1, str(path), self.image, (box.y0, box.x0, box.y1, box.x1), downsample)
 
-    def propose(self, index: int, box: Box, path: str, predictor: nn.Module) -> Written:
-        """Write the nuclei of a rectangle, at full size.
+    def propose(self, index: int, box: Box, path: str, predictor: nn.Module | None) -> Written:
+        """Write the nuclei of a rectangle, at full size; without a predictor those of the threshold.
 
         Raises
         ------
@@ -112,6 +112,7 @@ class Previewer:
         image = self.recipe.data.images[index]
 
         def confidence(part: Box) -> NDArray[np.uint8]:
+            assert predictor is not None
             return confidence_map(
                 predictor,
                 image,
@@ -123,9 +124,11 @@ class Previewer:
             )
 
         rule = SplitRule(min_area=smallest_area(image.mpp), mpp=image.mpp)
-        inside, labels = nuclei_of(confidence, box, image.shape, rule)
+        by = "threshold" if predictor is None else "network"
+        inside, labels = nuclei_of(by_threshold(image) if predictor is None else confidence, box, image.shape, rule)
         write_npy(path, labels)
-        return Written("nuclei", path, {"box": list(inside), "nuclei": int(np.count_nonzero(np.unique(labels)))})
+        nuclei = int(np.count_nonzero(np.unique(labels)))
+        return Written("nuclei", path, {"box": list(inside), "nuclei": nuclei, "by": by})
 
     def _labeled(self) -> Box | None:
         """Return a region of the image that is labeled: where to look on a slide that nobody looks at."""

@@ -137,6 +137,12 @@ def nuclei_of(
     return box, labels[box.shifted(-seen.y0, -seen.x0).slices]
 
 
+def by_threshold(image: Image) -> Callable[[Box], NDArray[np.uint8]]:
+    """Return what tells the confidence of any rectangle of an image by the threshold, uint8 (1, h, w)."""
+    found = _threshold(image)
+    return lambda part: _confidence(image, part, found)[None]
+
+
 def _of_run(request: ProposeRequest, image: Image, box: Box, rule: SplitRule) -> Written:
     if request.box is None:
         raise InputError("A run proposes the nuclei of a rectangle: name one, or predict the image.")

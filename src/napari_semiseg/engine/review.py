@@ -23,8 +23,6 @@ from napari_semiseg.io.ome_zarr import Result
 
 CELL = 1024
 """Side of what is read at once, in pixels."""
-WIDEST = 4096
-"""Side of the largest rectangle that is compared, in pixels."""
 POSITIVE_OD = 0.2
 """Mean optical density of DAB from which a nucleus is positive: the default of QuPath's positive cell detection."""
 _OD_PER_HED = 6.0  # rgb2hed divides the natural logarithm by that of 10^6, so 1 stands for an optical density of 6
@@ -61,61 +59,6 @@ def doubtful_from_args(args: dict[str, Any], control: Control) -> Iterator[Event
 def region_from_args(args: dict[str, Any], control: Control) -> Iterator[Event]:
     """Measure a region from untrusted options: what `serve` calls."""
     return region(RegionRequest.checked(args, "the request"), control)
-
-
-class CompareRequest(Config):
-    """Where two results of the same image differ."""
-
-    a: str = Field(min_length=1, description="A result (.ome.zarr).")
-    b: str = Field(min_length=1, description="Another one.")
-    out: str = Field(min_length=1, description="File (.npy) for the map.")
-    box: tuple[int, int, int, int] | None = Field(
-        None, description="The rectangle (y0, x0, y1, x1) in pixels; without it the middle of the image."
-    )
-
-
-def compare_from_args(args: dict[str, Any], control: Control) -> Iterator[Event]:
-    """Compare two results from untrusted options: what `serve` calls."""
-    return compare(CompareRequest.checked(args, "the request"))
-
-
-def compare(request: CompareRequest) -> Iterator[Event]:
-    """Find where two results have nuclei.
-
-    Yields
-    ------
-    Event
-        `Started`; `Written` with what="difference": uint8 (h, w), 0 neither, 1 only `a`, 2 both, 3 only `b`, and the
-        facts `box`, `only_a`, `both`, `only_b` (pixels) and `dice` (1 where neither has any); `Finished`.
-
-    Raises
-    ------
-    InputError
-        If a result cannot be read, or they are not of one size.
-    """
-    yield Started("compare")
-    one, other = Result.open(request.a), Result.open(request.b)
-    if one.shape != other.shape:
-        raise InputError(f"The results have {one.shape} and {other.shape} pixels: compare two of the same image.")
-    whole = Box.whole(one.shape)
-    box = (_middle(one.shape) if request.box is None else Box(*request.box)).intersect(whole)
-    if not box.area:
-        raise InputError(f"The rectangle {request.box} does not lie on the results, which have {one.shape} pixels.")
-    if max(box.shape) > WIDEST:
-        raise InputError(f"At most {WIDEST} x {WIDEST} pixels are compared: ask for a smaller rectangle.")
-    in_one, in_other = one.nuclei(box) > 0, other.nuclei(box) > 0
-    found = np.where(in_one & in_other, 2, np.where(in_one, 1, np.where(in_other, 3, 0))).astype(np.uint8)
-    write_npy(request.out, found)
-    _, only_a, both, only_b = (int(count) for count in np.bincount(found.ravel(), minlength=4))
-    parts = 2 * both + only_a + only_b
-    facts = {"only_a": only_a, "both": both, "only_b": only_b, "dice": 2 * both / parts if parts else 1.0}
-    yield Written("difference", request.out, {"box": list(box), **facts})
-    yield Finished("compare", request.out)
-
-
-def _middle(shape: tuple[int, int]) -> Box:
-    (y0, height), (x0, width) = ((max(0, (side - WIDEST) // 2), min(side, WIDEST)) for side in shape)
-    return Box(y0, x0, y0 + height, x0 + width)
 
 
 def doubtful(request: DoubtfulRequest, control: Control | None = None) -> Iterator[Event]:

@@ -87,7 +87,7 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
         "split": Verb("napari_semiseg.engine.split:split_from_args", needs_torch=False),
         "propose": Verb("napari_semiseg.engine.propose:propose_from_args", needs_torch=False),
         "doubtful": Verb("napari_semiseg.engine.review:doubtful_from_args", needs_torch=False),
-        "compare": Verb("napari_semiseg.engine.review:compare_from_args", needs_torch=False),
+        "compare": Verb("napari_semiseg.engine.compare:compare_from_args", needs_torch=False),
         "region": Verb("napari_semiseg.engine.review:region_from_args", needs_torch=False),
         "export": Verb("napari_semiseg.engine.export:export_from_args"),
         "inspect": Verb("napari_semiseg.engine.inspect:inspect_from_args"),

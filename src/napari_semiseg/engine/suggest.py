@@ -5,7 +5,9 @@ suggestions before it, as in O. Sener, S. Savarese, "Active Learning for Convolu
 Approach", ICLR 2018, Algorithm 1. Their features come from a network; ours are the place and the mean color, so that
 there is something to suggest before anything was trained. Where there is a network, it looks at the places that are
 most unlike what is labeled, and they are ranked by that unlikeness times its doubt: only those few are read at full
-size, so that a slide may have any size.
+size, so that a slide may have any size. Its doubt is the entropy of the mean of all opinions that there are (teacher
+and student, two networks, two classifiers): what each of them doubts, and what they disagree about, as in N. Houlsby
+et al., "Bayesian Active Learning for Classification and Preference Learning", 2011, Eq. 2.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +29,13 @@ from napari_semiseg.errors import InputError
 from napari_semiseg.events import Cancel, Event, Finished, Progressed, Started, Stop, Suggested
 from napari_semiseg.io.images import Image, open_image
 from napari_semiseg.io.rescale import scale_of
-from napari_semiseg.postprocess.classes import any_nucleus
 from napari_semiseg.postprocess.threshold import density, find_stain
 from napari_semiseg.postprocess.tissue import find_tissue
 from napari_semiseg.project.folder import ProjectFolder
 from napari_semiseg.project.opening import PROJECT_FILE
+
+if TYPE_CHECKING:
+    from napari_semiseg.nn.opinions import Opinions
 
 OVERVIEW_SIDE = 1024
 """Longer side of the small image that places are chosen on, in pixels."""
@@ -50,8 +54,27 @@ FARTHEST = 2.0
 
 _MOST_CANDIDATES = 40_000
 
-Doubt = Callable[[int, Box], float]
-"""Mean entropy, in bits, of the confidence of a rectangle of an image (by its index in the project)."""
+DISAGREES = 0.1
+"""Part of the doubt that is disagreement from which that is said."""
+
+
+class Doubt(NamedTuple):
+    """How unsure a network is of a rectangle of an image: means over its pixels, in bits.
+
+    Attributes
+    ----------
+    entropy : float
+        Of the mean of all opinions, in [0, 1].
+    disagreement : float
+        The part of it that no opinion doubts by itself, in [0, entropy]; 0 where there is one opinion.
+    """
+
+    entropy: float
+    disagreement: float = 0.0
+
+
+DoubtOf = Callable[[int, Box], Doubt]
+"""Returns the doubt about a rectangle of an image (by its index in the project)."""
 
 
 class SuggestRequest(Config):
@@ -128,7 +151,7 @@ def suggest(request: SuggestRequest, control: Control | None = None) -> Iterator
     yield Finished("suggest")
 
 
-def ranked(project: ProjectFolder, found: Sequence[Candidates], n: int, doubt: Doubt | None) -> list[dict[str, Any]]:
+def ranked(project: ProjectFolder, found: Sequence[Candidates], n: int, doubt: DoubtOf | None) -> list[dict[str, Any]]:
     """Choose tiles by how unlike they are to what is labeled and, with a network, by how much it doubts there.
 
     Parameters
@@ -141,7 +164,7 @@ def ranked(project: ProjectFolder, found: Sequence[Candidates], n: int, doubt: D
     Returns
     -------
     list of dict
-        As `choose`; with a network also `doubt`, in bits.
+        As `choose`; with a network also `doubt` and `disagreement`, in bits.
     """
     mpp = {one.image: project.images[one.image].mpp for one in found}
     tiles = [(tile.image, tile.box) for tile in project.tiles]
@@ -149,11 +172,12 @@ def ranked(project: ProjectFolder, found: Sequence[Candidates], n: int, doubt: D
         return choose(found, tiles, n, mpp)
     places = choose(found, tiles, max(SHORTLIST, n), mpp)
     for place in places:
-        place["doubt"] = doubt(place["image"], Box(*place["box"]))
+        place |= doubt(place["image"], Box(*place["box"]))._asdict()
+        place["doubt"] = place.pop("entropy")
     places.sort(key=lambda place: -place["unlike"] * place["doubt"])
     largest = max((place["doubt"] for place in places), default=0.0)
     for place in places:
-        place["reason"] = f"{_doubt_words(place['doubt'], largest)}; {place['reason']}"
+        place["reason"] = f"{_doubt_words(place, largest)}; {place['reason']}"
     return places[:n]
 
 
@@ -163,30 +187,39 @@ def newest_model(project: ProjectFolder, source: Path) -> Path | None:
     return next((run for run in runs if any((run / "checkpoints").glob("best-*.safetensors"))), None)
 
 
-def doubt_of_run(project: ProjectFolder, run: Path, device: str) -> Doubt:
+def doubt_of_run(project: ProjectFolder, run: Path, device: str) -> DoubtOf:
     """Return the doubt of a trained run."""
     from napari_semiseg.engine.devices import choose_device
     from napari_semiseg.engine.predictor import load_predictor
+    from napari_semiseg.nn.opinions import opinions_of
 
     found = load_predictor(run, choose_device(device))
+    opinions = opinions_of([found.network])
 
-    def doubt(index: int, box: Box) -> float:
+    def doubt(index: int, box: Box) -> Doubt:
         image = open_image(project.source_path(index), mpp=project.images[index].mpp)
-        return mean_doubt(found.network, image, box, found.device, found.divisor, found.reach, found.mpp)
+        return mean_doubt(opinions, image, box, found.device, found.divisor, found.reach, found.mpp)
 
     return doubt
 
 
 def mean_doubt(
-    network: Any, image: Image, box: Box, device: Any, divisor: int, reach: int | None, mpp: float | None
-) -> float:
-    """Return the mean entropy of the confidence of a rectangle, in bits."""
+    opinions: Opinions, image: Image, box: Box, device: Any, divisor: int, reach: int | None, mpp: float | None
+) -> Doubt:
+    """Return the mean doubt of some opinions about a rectangle of an image."""
     from napari_semiseg.engine.infer import confidence_map
 
     scale = scale_of(image, mpp)
-    confidence = confidence_map(network, image, box, device=device, divisor=divisor, reach=reach, scale=scale)
-    share = np.clip(any_nucleus(confidence) / 255, 1e-6, 1 - 1e-6)
-    return float(np.mean(-share * np.log2(share) - (1 - share) * np.log2(1 - share)))
+    shares = confidence_map(opinions, image, box, device=device, divisor=divisor, reach=reach, scale=scale) / 255
+    entropy = float(_entropy(shares.sum(axis=0)).mean())
+    alone = float(_entropy(shares * len(shares)).mean())
+    return Doubt(entropy, max(0.0, entropy - alone))
+
+
+def _entropy(probability: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the entropy of each probability, in bits."""
+    share = np.clip(probability, 1e-6, 1 - 1e-6)
+    return np.asarray(-share * np.log2(share) - (1 - share) * np.log2(1 - share))
 
 
 def candidates(image: Image, index: int, side: int) -> Candidates:
@@ -261,9 +294,11 @@ def choose(
     return chosen
 
 
-def _doubt_words(doubt: float, largest: float) -> str:
+def _doubt_words(place: dict[str, Any], largest: float) -> str:
+    doubt = place["doubt"]
     how = "very unsure" if doubt >= 0.75 * largest else "unsure" if doubt >= 0.4 * largest else "fairly sure"
-    return f"the network is {how} here ({doubt:.2f} bit a pixel)"
+    apart = ", and its two opinions differ" if place["disagreement"] >= DISAGREES * doubt > 0 else ""
+    return f"the network is {how} here ({round(100 * doubt)} % doubt){apart}"
 
 
 def _reason(

@@ -23,7 +23,7 @@ from napari_semiseg.data.sampler import SamplerConfig
 from napari_semiseg.data.sources import regions_digest
 from napari_semiseg.engine.checkpoint import RunFolder, Snapshot
 from napari_semiseg.engine.control import Control
-from napari_semiseg.engine.judge import dice_of_regions, threshold_dice
+from napari_semiseg.engine.judge import Fit, dice_of_regions, threshold_dice
 from napari_semiseg.engine.learning_data import read_project
 from napari_semiseg.engine.look_inside import Subject, look_inside, make_room
 from napari_semiseg.engine.memory import out_of_memory
@@ -31,14 +31,16 @@ from napari_semiseg.engine.pacing import FIRST_LOOK, LOOKS
 from napari_semiseg.engine.preview import FIRST_STEP, Previewer
 from napari_semiseg.engine.recipe import Choices, Recipe, prepare, rebuild, take_step
 from napari_semiseg.engine.requests import TrainRequest
-from napari_semiseg.engine.suggest import candidates, mean_doubt, ranked
+from napari_semiseg.engine.suggest import Doubt, candidates, mean_doubt, ranked
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import (
+    GROWN,
     REGION,
     Cancel,
     Command,
     Event,
     Finished,
+    Fitted,
     Focus,
     Inspect,
     LabelsChanged,
@@ -61,6 +63,7 @@ from napari_semiseg.events import (
 )
 from napari_semiseg.io.claims import Claim
 from napari_semiseg.io.diagnostics import write_look
+from napari_semiseg.nn.opinions import opinions_of
 from napari_semiseg.project.folder import ProjectFolder
 
 REPORT_SECONDS = 0.2
@@ -94,8 +97,8 @@ def train(request: TrainRequest, control: Control | None = None) -> Iterator[Eve
     Yields
     ------
     Event
-        `Started`, then `StepDone`, `Skipped`, `Validated`, `PreviewWritten`, `Saved`, `Warned` …, and `Finished` as
-        the last.
+        `Started`, then `StepDone`, `Skipped`, `Validated`, `Fitted`, `PreviewWritten`, `Saved`, `Warned` …, and
+        `Finished` as the last.
 
     Raises
     ------
@@ -220,6 +223,7 @@ class _Loop:
         self.ending: Stop | Cancel | None = None
         self.validate_every = max(1, recipe.choices.steps // recipe.choices.validations)
         self.threshold_dice = math.nan
+        self.fit = Fit(recipe)
         self.deadline = self.ends_at = math.inf
         self.config: dict[str, Any] = {}
         self._looked = 0, 0.0
@@ -330,26 +334,24 @@ class _Loop:
                 yield from self._held(step)
 
     def _proposed(self, image: int, box: Box, path: str, step: int) -> Iterator[Event]:
-        if not self.recipe.method.ready_to_predict(step):
-            yield Warned("The network cannot propose nuclei yet: ask again in a moment.")
-            return
+        predictor = self.recipe.method.predictor() if self._grown(step) else None
         try:
-            yield self.previewer.propose(image, box, path, self.recipe.method.predictor())
+            yield self.previewer.propose(image, box, path, predictor)
         except InputError as error:
             yield Warned(str(error))
 
     def _suggested(self, index: int, side: int, n: int, step: int) -> Iterator[Event]:
-        """Suggest tiles; as long as the network cannot predict, by their looks alone."""
+        """Suggest tiles; as long as the network is not worth asking, by their looks alone."""
         recipe = self.recipe
         if not self.request.project or not 0 <= index < len(recipe.data.images):
             return
-        predictor = recipe.method.predictor() if recipe.method.ready_to_predict(step) else None
+        predictor, other = recipe.method.predictor(), recipe.method.second_opinion()
+        opinions = opinions_of([predictor] if other is None else [predictor, other])
 
-        def doubt(image: int, box: Box) -> float:
-            assert predictor is not None
+        def doubt(image: int, box: Box) -> Doubt:
             source = recipe.data.images[image]
             return mean_doubt(
-                predictor,
+                opinions,
                 source,
                 box,
                 recipe.device,
@@ -360,7 +362,13 @@ class _Loop:
 
         project = ProjectFolder.open(self.request.project, read_only=True)
         found = [candidates(recipe.data.images[index], index, side)]
-        yield Suggested(ranked(project, found, n, None if predictor is None else doubt))
+        yield Suggested(ranked(project, found, n, doubt if self._grown(step) else None))
+
+    def _grown(self, step: int) -> bool:
+        """Whether the network is worth asking: see `GROWN`."""
+        if self.guard.best_step >= 0:
+            return self.guard.best_dice > self.threshold_dice
+        return step >= GROWN and self.recipe.method.ready_to_predict(step)
 
     def _inspected(self, show: str, index: int, box: Box, step: int) -> Iterator[Event]:
         """Look inside the method as it is now, and write what is seen."""
@@ -498,6 +506,8 @@ class _Loop:
         due = last or (now > before and done >= first)
         if ready and self.recipe.data.validation and due:
             yield self._validated(done)
+        if ready and due and self.request.project and (fit := self.fit.scores(done)):
+            yield Fitted(done, fit)
         if self.previewer.due(step) or (last and ready):
             yield self.previewer.write(step, self.recipe.method.predictor())
             yield self.previewer.counted

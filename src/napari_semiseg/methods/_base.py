@@ -124,6 +124,13 @@ class Method(nn.Module, ABC):
         Its module tree holds the whole of it: the engine copies, saves and exports it on its own.
         """
 
+    def second_opinion(self) -> nn.Module | None:
+        """Return a network that learns beside the one that predicts; None where there is none.
+
+        Where the two disagree, more is to be learned: that is a part of the doubt by which tiles are suggested.
+        """
+        return None
+
     def counters(self) -> dict[str, float]:
         """Return what was counted in the last step, by name (confident fraction, anchors, skipped …)."""
         return {}

@@ -256,6 +256,10 @@ class CDCL(Method):
         """Return the teacher's network."""
         return self.teacher.net
 
+    def second_opinion(self) -> nn.Module:
+        """Return the student's network."""
+        return self.student.net
+
     def warnings(self) -> list[str]:
         """Say that pseudo-labels have collapsed."""
         return self.guard.warnings(self._counters.get("pseudo-labeled nuclei"))

@@ -137,6 +137,10 @@ class CPS(Method):
         """Return network 1, or its running average."""
         return self.first if self.average is None else self.average
 
+    def second_opinion(self) -> nn.Module:
+        """Return network 2."""
+        return self.second
+
     def warnings(self) -> list[str]:
         """Say that pseudo-labels have collapsed."""
         return self.guard.warnings(self._counters.get("pseudo-labeled nuclei"))

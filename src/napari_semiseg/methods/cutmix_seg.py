@@ -139,6 +139,10 @@ class CutMixSeg(Method):
         """Return the teacher."""
         return self.teacher
 
+    def second_opinion(self) -> nn.Module:
+        """Return the student."""
+        return self.student
+
     def warnings(self) -> list[str]:
         """Say that pseudo-labels have collapsed."""
         return self.guard.warnings(self._counters.get("pseudo-labeled nuclei"))

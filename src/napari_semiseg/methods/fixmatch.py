@@ -145,6 +145,10 @@ class FixMatch(Method):
         """Return the teacher, or without one the network."""
         return self.net if self.teacher is None else self.teacher
 
+    def second_opinion(self) -> nn.Module | None:
+        """Return the network that the teacher is the average of."""
+        return None if self.teacher is None else self.net
+
     def parameter_groups(self) -> list[list[dict[str, Any]]]:
         """Return one optimizer's groups: a pretrained encoder may learn more slowly."""
         return [encoder_apart(self, self.net, self.config.encoder_lr_scale)]

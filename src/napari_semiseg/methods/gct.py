@@ -140,6 +140,10 @@ class GCT(Method):
         """Return the left network."""
         return self.left
 
+    def second_opinion(self) -> nn.Module:
+        """Return the right network."""
+        return self.right
+
     @property
     def least_crop(self) -> int:
         """Return the side of the smallest crop in which the detector tells one place from another."""

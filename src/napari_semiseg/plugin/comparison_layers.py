@@ -67,7 +67,7 @@ class ComparisonLayers:
             return
         place = self.view.placement.at(difference.box.y0, difference.box.x0)
         colors = {0: "transparent", None: "transparent", 1: ONLY_THIS, 2: BOTH, 3: ONLY_OTHER}
-        self._insert(found, "Difference (yellow: only this run, green: both, red: only the other)", colors, 0, place)
+        self._insert(found, "Difference of two runs", colors, 0, place)
         layer = self._insert(nuclei, "Nuclei of the other run", {0: "transparent", None: ONLY_OTHER}, 1, place)
         layer.visible = False
 

@@ -13,13 +13,14 @@ from napari_semiseg.plugin.layers import KEY, insert, role, tag
 from napari_semiseg.plugin.tile_layers import TileLayers
 
 TRAIL_COLOR = "#ff5fd2"
+_IN_THE_WAY = ("proposal", "confidence", "difference", "nuclei", "other")
 
 
 class Corrector:
     """Listens to the mouse over tiles while nuclei are corrected, and draws where it went.
 
     Inside the tile the left button makes a gesture and the right one deletes the nucleus below it; outside, a drag
-    moves the view as always.
+    moves the view as always. What other layers of ours say of nuclei is out of the way meanwhile.
 
     Parameters
     ----------
@@ -30,6 +31,7 @@ class Corrector:
     def __init__(self, viewer: Any, tiles: TileLayers) -> None:
         self.viewer, self.tiles = viewer, tiles
         self._trail: Shapes | None = None
+        self._hidden: list[Any] = []
         tiles.added.connect(self._listen)
         tiles.correcting_changed.connect(self._on_switch)
 
@@ -38,8 +40,16 @@ class Corrector:
         layer.mouse_move_callbacks.append(self._on_move)
 
     def _on_switch(self) -> None:
-        if not self.tiles.correcting:
-            self._drop_trail()
+        if self.tiles.correcting:
+            self._hidden = [layer for layer in self.viewer.layers if role(layer) in _IN_THE_WAY and layer.visible]
+            for layer in self._hidden:
+                layer.visible = False
+            return
+        self._drop_trail()
+        hidden, self._hidden = self._hidden, []
+        for layer in hidden:
+            if layer in self.viewer.layers:
+                layer.visible = True
 
     def _on_move(self, layer: Any, event: Any) -> None:
         if self.tiles.correcting and layer.mode == "pan_zoom":
@@ -100,6 +110,7 @@ class Corrector:
                     if callback in callbacks:
                         callbacks.remove(callback)
         self._trail = None
+        self._hidden.clear()
 
 
 def _point(layer: Any, event: Any) -> Point:

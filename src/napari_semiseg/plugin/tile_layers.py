@@ -269,6 +269,26 @@ class TileLayers:
         self.correct(True)
         return int(ids.size)
 
+    def exchange(self, tile_id: str, annotation: TileAnnotation) -> None:
+        """Put another annotation in the place of what is painted in a tile; undo takes it back.
+
+        Raises
+        ------
+        InputError
+            If the tile is not in view.
+        """
+        painted = self._tiles.get(tile_id)
+        if painted is None or not painted.layer.editable:
+            raise InputError(f"Tile {tile_id} is not in view: show its image first, then try again.")
+        labels, class_of = to_layer(annotation)
+        painted.class_of.update(class_of)
+        painted.unsaved_classes = True
+        painted.colored.clear()
+        self._color(painted)
+        where = np.nonzero(labels != painted.layer.data)
+        if where[0].size:
+            painted.layer.data_setitem(where, labels[where])
+
     def tick(self) -> None:
         """Hand over what changed since the last call. The dock calls it about once a second."""
         if self.session.project.read_only:

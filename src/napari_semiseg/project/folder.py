@@ -36,6 +36,7 @@ from napari_semiseg.project.schema import (
 )
 from napari_semiseg.project.stored_array import write_array
 from napari_semiseg.project.tile_annotation import BACKGROUND, MAX_TILE_PIXELS, PROPOSED, TileAnnotation
+from napari_semiseg.project.tile_files import kept_aside, set_aside
 
 
 class OpenedImage(Protocol):
@@ -600,6 +601,32 @@ class ProjectFolder:
                 or f"The annotation of tile {tile_id} is not saved yet: wait and look again."
             )
         self.autosave.forget(tile_id)
+
+    def set_aside(self, tile_id: str) -> None:
+        """Keep what is painted in a tile now, before something takes it away: `kept_aside` returns it.
+
+        Raises
+        ------
+        InputError
+            If there is no such tile, or it cannot be written.
+        """
+        self._require_owned()
+        self.autosave.flush()
+        set_aside(self.tile_folder(tile_id), self.annotation(tile_id))
+
+    def has_aside(self, tile_id: str) -> bool:
+        """Whether something was set aside of a tile."""
+        return any(self.tile_folder(tile_id).glob("aside-*.npz"))
+
+    def kept_aside(self, tile_id: str) -> TileAnnotation | None:
+        """Return what was set aside of a tile last; None where nothing was.
+
+        Raises
+        ------
+        InputError
+            If there is no such tile, or it cannot be read.
+        """
+        return kept_aside(self.tile_folder(tile_id), self.tile(tile_id).box.shape)
 
     @property
     def journal(self) -> JournalWriter:

@@ -8,15 +8,16 @@ import re
 import stat
 import unicodedata
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from napari_semiseg import atomic
 from napari_semiseg.errors import InputError
 from napari_semiseg.project.lock import Holder
-from napari_semiseg.project.recovery import Recovery
+from napari_semiseg.project.recovery import Recovered, Recovery
 from napari_semiseg.project.schema import RESERVED_NAMES, ImageSource, NewerVersion, Project, Tile, parse_project
-from napari_semiseg.project.tile_files import compact, unsnapped
+from napari_semiseg.project.tile_files import compact, snapped, unsnapped
 
 SUFFIX = ".semiseg"
 PROJECT_FILE = "project.json"
@@ -202,7 +203,7 @@ def recover(folder: Path, project: Project, stopped: Holder | None) -> tuple[Pro
     """
     leftovers = _delete_leftovers(folder)
     project, adopted = _adopt(folder, project)
-    strokes: dict[str, int] = {}
+    tiles: list[Recovered] = []
     torn: dict[str, int] = {}
     damaged: list[str] = []
     for tile in project.tiles:
@@ -211,14 +212,17 @@ def recover(folder: Path, project: Project, stopped: Holder | None) -> tuple[Pro
             require_inside(folder, place)
             journals = unsnapped(place, tile.box.shape)
             if any(found.strokes or found.torn_bytes for _, found in journals):
-                strokes[tile.id] = sum(len(found.strokes) for _, found in journals)
                 torn[tile.id] = sum(found.torn_bytes for _, found in journals)
-                compact(place, tile.box.shape)
+                earlier = snapped(place, tile.box.shape)
+                until = datetime.fromtimestamp(max(path.stat().st_mtime for path, _ in journals))
+                now = compact(place, tile.box.shape).annotation
+                count = sum(len(found.strokes) for _, found in journals)
+                tiles.append(Recovered(tile.id, count, until, earlier, earlier.nuclei, now.nuclei))
         except (InputError, OSError) as error:
             damaged.append(str(error))
     found = Recovery(
         stopped=stopped,
-        strokes={tile: count for tile, count in strokes.items() if count} if stopped else {},
+        tiles=tuple(found for found in tiles if found.strokes) if stopped else (),
         torn={tile: count for tile, count in torn.items() if count},
         damaged=tuple(damaged),
         leftovers=leftovers,

@@ -4,20 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from napari_semiseg.project.lock import Holder
+from napari_semiseg.project.tile_annotation import TileAnnotation
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """A tile with strokes that only a journal held: they are all there.
+
+    Attributes
+    ----------
+    tile : str
+    strokes : int
+    until : datetime
+        When the last of them was written, in local time.
+    earlier : TileAnnotation
+        What was painted before them.
+    before, now : int
+        Nuclei before and with them.
+    """
+
+    tile: str
+    strokes: int
+    until: datetime
+    earlier: TileAnnotation
+    before: int
+    now: int
 
 
 @dataclass(frozen=True)
 class Recovery:
-    """What was found on opening. Nothing here needs an answer; a dialog may show `sentences`.
+    """What was found on opening. Nothing here needs an answer; a dialog shows it.
 
     Attributes
     ----------
     stopped : Holder or None
         The process that held the project and ended without closing it, or from which it was taken over.
-    strokes : mapping of str to int
-        Strokes by tile that were in a journal only. They are all there.
+    tiles : tuple of Recovered
+        Tiles with strokes that were in a journal only.
     torn : mapping of str to int
         Bytes by tile at the end of a journal that could not be read: a stroke of the very last moment.
     damaged : tuple of str
@@ -31,12 +57,17 @@ class Recovery:
     """
 
     stopped: Holder | None = None
-    strokes: Mapping[str, int] = field(default_factory=dict)
+    tiles: tuple[Recovered, ...] = ()
     torn: Mapping[str, int] = field(default_factory=dict)
     damaged: tuple[str, ...] = ()
     leftovers: tuple[str, ...] = ()
     adopted: tuple[str, ...] = ()
     missing_images: tuple[str, ...] = ()
+
+    @property
+    def strokes(self) -> dict[str, int]:
+        """Strokes by tile that were in a journal only."""
+        return {found.tile: found.strokes for found in self.tiles}
 
     @property
     def clean(self) -> bool:
@@ -59,8 +90,8 @@ class Recovery:
         if self.strokes:
             total = sum(self.strokes.values())
             said.append(
-                f"{total} strokes in {len(self.strokes)} tiles ({', '.join(self.strokes)}) "
-                "were brought back from the journal."
+                f"{_count(total, 'stroke')} in {_count(len(self.strokes), 'tile')} ({', '.join(self.strokes)}) "
+                f"{'was' if total == 1 else 'were'} brought back from the journal."
             )
         if self.adopted:
             said.append(f"Tiles that were painted but not listed are listed again: {', '.join(self.adopted)}.")
@@ -71,3 +102,7 @@ class Recovery:
                 f"Not found where they were: {', '.join(self.missing_images)}; show where these images lie now."
             )
         return said
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

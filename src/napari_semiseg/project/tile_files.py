@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +24,7 @@ from napari_semiseg.project.snapshot import DamagedSnapshot, read_snapshot, writ
 from napari_semiseg.project.tile_annotation import TileAnnotation
 
 _NAME = re.compile(r"(snapshot|journal)-(\d{6,12})\.(npz|log)")
+_ASIDE = "aside-"
 _ATTEMPTS = 50
 _T = TypeVar("_T")
 
@@ -84,6 +86,42 @@ def unsnapped(folder: Path, shape: tuple[int, int]) -> list[tuple[Path, Replay]]
         return [(path, replay(path, shape)) for number, path in sorted(journals.items()) if number >= newest]
 
     return _steady(folder, read)
+
+
+def snapped(folder: Path, shape: tuple[int, int]) -> TileAnnotation:
+    """Return what the newest snapshot that can be read holds; nothing without one.
+
+    Raises
+    ------
+    InputError
+        If snapshots exist and none can be read.
+    """
+    return _steady(folder, lambda: _newest_snapshot(_listed(folder)[0], shape)[0])
+
+
+def set_aside(folder: Path, annotation: TileAnnotation) -> Path:
+    """Keep an annotation beside the others, where nothing reads or deletes it but `kept_aside`; return the file.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written.
+    """
+    path = folder / f"{_ASIDE}{datetime.now():%Y%m%d-%H%M%S-%f}.npz"
+    write_snapshot(path, annotation)
+    return path
+
+
+def kept_aside(folder: Path, shape: tuple[int, int]) -> TileAnnotation | None:
+    """Return what was set aside last; None where nothing was.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
+    newest = max(folder.glob(f"{_ASIDE}*.npz"), default=None)
+    return None if newest is None else read_snapshot(newest, shape)
 
 
 def compact(folder: Path, shape: tuple[int, int], *, below: int | None = None) -> Loaded:

@@ -28,11 +28,13 @@ from napari_semiseg.plugin.tile_layers import TileLayers
 from napari_semiseg.plugin.widgets.export_panel import ExportPanel
 from napari_semiseg.plugin.widgets.look import plain_button, style_sheet
 from napari_semiseg.plugin.widgets.message_line import MessageLine
+from napari_semiseg.plugin.widgets.recovery_dialog import RecoveryDialog
 from napari_semiseg.plugin.widgets.review_panel import ReviewPanel
 from napari_semiseg.plugin.widgets.slide_panel import SlidePanel
-from napari_semiseg.plugin.widgets.step import ElidedLabel, StepBox
+from napari_semiseg.plugin.widgets.step import Column, ElidedLabel, StepBox
 from napari_semiseg.plugin.widgets.tiles_panel import TilesPanel
 from napari_semiseg.plugin.widgets.train_panel import TrainPanel
+from napari_semiseg.project.recovery import Recovery
 
 DELIVER_MS = 50
 SAVE_MS = 700
@@ -105,7 +107,7 @@ class NucleiDock(QWidget):
         head.addWidget(self.saved)
         head.addWidget(self.menu_button)
         self.steps = [StepBox(number, title, panel) for number, (title, panel) in enumerate(self._panels(), start=1)]
-        inside = QWidget()
+        inside = Column()
         column = QVBoxLayout(inside)
         column.setContentsMargins(0, 0, 2, 0)
         column.setSpacing(6)
@@ -222,8 +224,15 @@ class NucleiDock(QWidget):
     def _show_saved(self) -> None:
         self.saved.setText(self.session.project.saved_words)
 
-    def _tell_recovery(self, sentences: list[str]) -> None:
-        self.session.tell(sentences[0], "warning", details="\n".join(sentences))
+    def _tell_recovery(self, recovery: Recovery) -> None:
+        """Say what was found, and show it where there is something to decide."""
+        said = recovery.sentences()
+        self.session.tell(said[0], "warning", details="\n".join(said))
+        if recovery.tiles:
+            self.recovery = RecoveryDialog(recovery, self)
+            self.recovery.chosen.connect(self.tiles_panel.go_to)
+            self.recovery.put_back.connect(partial(self.tiles_panel.put_back, recovery))
+            self.recovery.show()
 
     def _note_engine(self, message: str) -> None:
         self._engine_message = message  # its details follow: they are told together

@@ -52,8 +52,8 @@ def style_sheet(theme_name: str) -> str:
         text-align: left; padding: 2px; text-decoration: underline;
     }}
     QToolButton#semisegPen {{
-        background: transparent; border: 1px solid transparent;
-        border-radius: 4px; padding: 2px 6px 2px 3px;
+        background: transparent; border: 1px solid {c["primary"]};
+        border-radius: 4px; padding: 2px 6px 2px 4px;
     }}
     QToolButton#semisegPen:hover {{ background: {c["foreground"]}; }}
     QToolButton#semisegPen:checked {{ background: {c["primary"]}; border: 1px solid {c["highlight"]}; }}

@@ -24,7 +24,7 @@ from napari_semiseg.app.comparison import Comparison
 from napari_semiseg.app.nuclei_review import NucleiReview
 from napari_semiseg.app.session import Session
 from napari_semiseg.app.words import count
-from napari_semiseg.plugin.comparison_layers import ComparisonLayers
+from napari_semiseg.plugin.comparison_layers import BOTH, ONLY_OTHER, ONLY_THIS, ComparisonLayers
 from napari_semiseg.plugin.keys import Keys
 from napari_semiseg.plugin.layers import role
 from napari_semiseg.plugin.nucleus_mark import NucleusMark
@@ -34,9 +34,15 @@ from napari_semiseg.plugin.result_layers import Picture, ResultLayers
 from napari_semiseg.plugin.slide_view import SlideView
 from napari_semiseg.plugin.tile_layers import TileLayers
 from napari_semiseg.plugin.widgets.look import main_button, plain_button
+from napari_semiseg.plugin.widgets.score_table import ScoreTable
 from napari_semiseg.plugin.widgets.step import ElidedLabel
 
 _LARGEST_AREA = 1000
+_LEGEND = (
+    f'<span style="color:{ONLY_THIS}">■</span> this run only &nbsp; '
+    f'<span style="color:{BOTH}">■</span> both &nbsp; '
+    f'<span style="color:{ONLY_OTHER}">■</span> the other only'
+)
 _HELP = {
     "threshold": "Confidence above which a pixel counts as nucleus: higher finds less",
     "strength": "How readily touching nuclei are parted: 0 never, 1 always",
@@ -256,7 +262,6 @@ class ReviewPanel(QWidget):
         self.runs = QMenu(self)
         self.compare.setMenu(self.runs)
         self.flip = QPushButton("A/B")
-        self.flip.setToolTip("Show the nuclei of the other run, or again those of this one")
         self.flip.setCheckable(True)
         self.flip.clicked.connect(self.comparison_layers.flip)
         self.onward = QPushButton("Use on the next image")
@@ -273,9 +278,14 @@ class ReviewPanel(QWidget):
         column = QVBoxLayout(whole)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(3)
+        self.scores = ScoreTable()
+        self.legend = QLabel(_LEGEND)
+        self.legend.setObjectName("semisegHint")
+        self.legend.setWordWrap(True)
         column.addWidget(self.accuracy)
         column.addLayout(row)
-        column.addWidget(self.difference)
+        for widget in (self.difference, self.legend, self.scores):
+            column.addWidget(widget)
         return whole
 
     def _make_region(self) -> QHBoxLayout:
@@ -321,8 +331,17 @@ class ReviewPanel(QWidget):
         self.compare.setEnabled(bool(found.runs) and not found.waiting)
         self.flip.setVisible(found.difference is not None)
         self.flip.setChecked(self.comparison_layers.showing_other)
+        self.flip.setToolTip(
+            f"Show the nuclei of the other run ({found.compared.words}), or again those of this one"
+            if found.compared
+            else ""
+        )
         self.difference.setText(found.words)
         self.difference.setVisible(bool(found.words))
+        for widget in (self.legend, self.scores):
+            widget.setVisible(found.difference is not None)
+        if found.difference is not None:
+            self.scores.show_scores(found.scores)
         record = self.session.training.record
         self.accuracy.setText(accuracy_words(record.regions, record.threshold_dice.last))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import QEvent, Qt, Signal
 from qtpy.QtGui import QFontMetrics
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
@@ -58,6 +58,17 @@ class ElidedLabel(QLabel):
     def _elide(self) -> None:
         shown = QFontMetrics(self.font()).elidedText(self._whole, Qt.TextElideMode.ElideRight, max(0, self.width() - 2))
         super().setText(shown)
+
+
+class Column(QWidget):
+    """What lies in a scroll area, at least as high as its wrapped lines need: Qt would rather cut them than scroll."""
+
+    def event(self, event: QEvent) -> bool:
+        """Ask for more height, or less, whenever something in it may have changed."""
+        done = super().event(event)
+        if event.type() in (QEvent.Type.LayoutRequest, QEvent.Type.Resize) and self.layout() is not None:
+            self.setMinimumHeight(max(0, self.layout().minimumHeightForWidth(self.width())))
+        return done
 
 
 def as_plain_tooltip(text: str) -> str:

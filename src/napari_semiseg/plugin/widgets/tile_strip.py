@@ -35,7 +35,7 @@ class TileStrip(QListWidget):
         self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setFixedHeight(SIDE + 8 + 4 + self.horizontalScrollBar().sizeHint().height())
+        self._set_height()
         self._pictures: dict[str, np.ndarray] = {}
         self.itemSelectionChanged.connect(self._choose)
 
@@ -50,6 +50,7 @@ class TileStrip(QListWidget):
                 item.setData(Qt.ItemDataRole.UserRole, tile.id)
                 item.setSizeHint(QSize(SIDE + 6, SIDE + 6))
                 self.addItem(item)
+            self._set_height()
         for row, tile in enumerate(tiles):
             item = self.item(row)
             item.setToolTip(words.get(tile.id, tile.id))
@@ -60,6 +61,15 @@ class TileStrip(QListWidget):
                 self.setCurrentItem(item)
                 self.scrollToItem(item)
         self.blockSignals(False)
+
+    def resizeEvent(self, event: Any) -> None:
+        """Make room for the scroll bar where there are more tiles than fit."""
+        super().resizeEvent(event)
+        self._set_height()
+
+    def _set_height(self) -> None:
+        scrolls = self.count() * (SIDE + 8) > self.viewport().width()
+        self.setFixedHeight(SIDE + 8 + 4 + (self.horizontalScrollBar().sizeHint().height() if scrolls else 0))
 
     def set_picture(self, tile: Tile, picture: np.ndarray) -> None:
         """Give a tile its thumbnail: uint8 (h, w, 3)."""

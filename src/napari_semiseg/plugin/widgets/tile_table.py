@@ -31,7 +31,9 @@ class Row:
     judges : bool
         Whether it is set aside to judge by.
     score : float
-        Dice of the present network on it, NaN where it was not judged by.
+        Dice of the best network on it, NaN where it was not judged by.
+    fit : float
+        Dice of the present network on it where it learns from it, NaN where that is not known.
     changed : bool
         Whether the running training has not seen it as it is now.
     """
@@ -40,19 +42,22 @@ class Row:
     tally: Tally
     judges: bool = False
     score: float = math.nan
+    fit: float = math.nan
     changed: bool = False
 
     def cells(self) -> list[tuple[str, Any]]:
         """Return text and order of each column."""
         counted = f"{self.tally.nuclei}" + (f" + {self.tally.proposed}?" if self.tally.proposed else "")
         state = self.tile.status + (" · validation" if self.judges else "") + (" · new" if self.changed else "")
-        known = math.isfinite(self.score)
+        score = f"{self.score:.2f}" if math.isfinite(self.score) else "–"
+        if math.isfinite(self.fit) and not self.judges:
+            score = f"{self.fit:.2f} learned"
         when = self.tile.set_at.astimezone()
         return [
             (self.tile.id, (len(self.tile.id), self.tile.id)),
             (state, state),
             (counted, (self.tally.nuclei, self.tally.proposed)),
-            (f"{self.score:.2f}" if known else "–", self.score if known else -1.0),
+            (score, self._worth),
             (self.tile.set_by, self.tile.set_by),
             (f"{when:%d %b %H:%M}", self.tile.set_at.timestamp()),
         ]
@@ -63,7 +68,19 @@ class Row:
         made = f"{self.tally.drawn} drawn, {self.tally.accepted} accepted as proposed, {self.tally.proposed} undecided"
         if math.isfinite(self.score):
             return f"{made}; Dice {self.score:.3f}, nothing was learned from it"
-        return f"{made}; no score, since only tiles set aside for validation are judged by"
+        if math.isfinite(self.fit):
+            return (
+                f"{made}; Dice {self.fit:.3f}: how well the network gives back what it learned here, not how good it "
+                "is. Where that is low, look whether these labels contradict the others."
+            )
+        return f"{made}; not scored yet"
+
+    @property
+    def _worth(self) -> float:
+        """What the score is sorted by: those that judge first, then those that only show what was learned."""
+        if math.isfinite(self.score):
+            return 2 + self.score
+        return 1 + self.fit if math.isfinite(self.fit) else 0.0
 
 
 class _Cell(QTableWidgetItem):

@@ -39,8 +39,9 @@ from napari_semiseg.plugin.widgets.look import dot_icon, main_button, plain_butt
 from napari_semiseg.plugin.widgets.step import ElidedLabel, as_plain_tooltip
 from napari_semiseg.plugin.widgets.tile_strip import TileStrip, thumbnail
 from napari_semiseg.plugin.widgets.tile_table import Row, TileTable
+from napari_semiseg.project.recovery import Recovery
 from napari_semiseg.project.schema import ClassSpec, Tile
-from napari_semiseg.project.tile_annotation import BACKGROUND, Tally
+from napari_semiseg.project.tile_annotation import BACKGROUND, Tally, TileAnnotation
 
 CLASS_COLORS = ("#f0e442", "#56b4e9", "#009e73", "#e69f00", "#0072b2", "#d55e00", "#cc79a7")
 """Okabe and Ito's colors in the order that new classes take them: first those that brown and pink tissue has not."""
@@ -86,7 +87,7 @@ class TilesPanel(QWidget):
         self.tool = TileTool(session, viewer, view)
         self.summary, self.done = "", False
         self._stale: set[str] = set()
-        self._regions: dict[str, float] = {}
+        self._scores: tuple[dict[str, float], ...] = ({}, {})
         self._pens = QButtonGroup(self)
         self._pens.setExclusive(True)
 
@@ -95,9 +96,9 @@ class TilesPanel(QWidget):
         self.reason.setWordWrap(True)
         self.reason.setTextFormat(Qt.TextFormat.PlainText)
         self.strip = TileStrip()
-        self.strip.chosen.connect(self._choose)
+        self.strip.chosen.connect(self.go_to)
         self.table = TileTable()
-        self.table.chosen.connect(self._choose)
+        self.table.chosen.connect(self.go_to)
         self.as_table = plain_button("☷", "Show the tiles as a table: sort it by a click on a heading")
         self.as_table.setCheckable(True)
         self.as_table.toggled.connect(self._show)
@@ -226,6 +227,7 @@ class TilesPanel(QWidget):
         self.judging = menu.addAction("Keep for validation", self._judge)
         self.judging.setCheckable(True)
         menu.addSeparator()
+        self.aside = menu.addAction("Bring back what was put aside", self._bring_back)
         menu.addAction("Remove this tile", self._remove)
         menu.aboutToShow.connect(self._prepare_tile_menu)
         self.tile_more.setMenu(menu)
@@ -284,7 +286,8 @@ class TilesPanel(QWidget):
         tile = project.tile(project.selected)
         self.tile_box.setVisible(tile is not None and not why)
         if tile is not None:
-            self.tile_name.setText(words.get(tile.id, tile.id))
+            self.tile_name.setText(words.get(tile.id, tile.id).partition(" — ")[0])
+            self.tile_name.setToolTip(as_plain_tooltip(words.get(tile.id, tile.id)))
             self.complete.setText("Mark as sparse" if tile.status == "complete" else "Mark complete")
             self.complete.setEnabled(tile.status != "excluded")
         self.summary = project.words
@@ -306,6 +309,7 @@ class TilesPanel(QWidget):
                 tallies.get(tile.id, Tally()),
                 tile.id in judges,
                 scores.get(tile.id, math.nan),
+                training.record.fits.get(tile.id, math.nan),
                 training.active and tile.id in training.unseen,
             )
             for tile in tiles
@@ -322,9 +326,10 @@ class TilesPanel(QWidget):
 
     def _show_scores(self) -> None:
         """Show new scores in the table; curves change far more often."""
-        regions = self.session.training.record.regions
-        if regions is not self._regions:
-            self._regions = regions
+        record = self.session.training.record
+        scores = record.regions, record.fits
+        if any(new is not old for new, old in zip(scores, self._scores, strict=True)):
+            self._scores = scores
             self._renew_table()
 
     def _renew_table(self) -> None:
@@ -475,8 +480,8 @@ class TilesPanel(QWidget):
         """Bind the keys of a tile that can be painted in."""
         tiles = self.layers
         calls = {
-            "next_tile": lambda: self._choose(tiles.step_to(1)),
-            "previous_tile": lambda: self._choose(tiles.step_to(-1)),
+            "next_tile": lambda: self.go_to(tiles.step_to(1)),
+            "previous_tile": lambda: self.go_to(tiles.step_to(-1)),
             "complete": self._complete,
             "propose": self._from_proposal,
             "correct": lambda: tiles.correct(not tiles.correcting),
@@ -488,7 +493,8 @@ class TilesPanel(QWidget):
         }
         self.keys.bind(layer, {name: _ignoring(call) for name, call in calls.items()})
 
-    def _choose(self, tile_id: str) -> None:
+    def go_to(self, tile_id: str) -> None:
+        """Select a tile and bring it into view."""
         self.session.project.select(tile_id)
         tile = self.session.project.tile(tile_id)
         if tile is not None and self.view.placement is not None:
@@ -530,6 +536,7 @@ class TilesPanel(QWidget):
             self.excluding.setText("Use for training again" if tile.status == "excluded" else "Leave out of training")
             self.judging.setChecked(tile.id in project.validation)
             self.judging.setEnabled(tile.status == "complete")
+            self.aside.setVisible(project.folder.has_aside(tile.id))
 
     def _prepare_menu(self) -> None:
         removed = self.session.project.removed
@@ -556,6 +563,41 @@ class TilesPanel(QWidget):
         if removed:
             self._try(self.session.project.restore_tile, removed[-1])
 
+    def put_back(self, recovery: Recovery, tile_ids: list[str]) -> None:
+        """Put tiles back as they were before strokes of them were recovered; those are kept."""
+        earlier = {found.tile: found.earlier for found in recovery.tiles}
+        for tile_id in tile_ids:
+            self._exchange(tile_id, lambda tile_id=tile_id: earlier[tile_id])
+        self.session.tell(
+            f"As they were before: {', '.join(tile_ids)}. What was in them is kept: “Bring back what was put aside” "
+            "in the menu ⋯ of the tile."
+        )
+
+    def _bring_back(self) -> None:
+        project, tile_id = self.session.project, self.session.project.selected
+        self._exchange(tile_id, lambda: project.folder.kept_aside(tile_id))
+
+    def _exchange(self, tile_id: str, other: Callable[[], TileAnnotation]) -> None:
+        """Put another annotation in the place of a tile's own, which is set aside before; in the background."""
+        self.layers.tick()
+        folder = self.session.project.folder
+
+        def work() -> TileAnnotation:
+            found = other()
+            folder.set_aside(tile_id)
+            return found
+
+        def failed(error: Exception) -> None:
+            if not isinstance(error, InputError):
+                raise error
+            self.session.tell(str(error), "error")
+
+        def done(found: TileAnnotation) -> None:
+            if self.session.project.folder is folder:
+                self._try(self.layers.exchange, tile_id, found)
+
+        self.session.background.submit(work, done, failed)
+
     def _suggest(self) -> None:
         self.suggestions.ask(self.tool.side)
 
@@ -568,7 +610,10 @@ class TilesPanel(QWidget):
         if tile is None or self.proposals.waiting:
             return
         training = self.session.training
-        shown = () if training.active else ("nuclei",) if training.run is not None else ("proposal",)
+        if training.young:
+            shown: tuple[str, ...] = ("nuclei", "proposal")  # of an earlier run, or else of the threshold
+        else:
+            shown = () if training.active else ("nuclei",) if training.run is not None else ("proposal",)
         for layer in (layer for role in shown for layer in of_role(self.viewer, role)):
             origin = tuple(tag(layer).get("origin", (0, 0)))
             if (
