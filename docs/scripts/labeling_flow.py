@@ -32,7 +32,7 @@ SLOW = 600
 """Seconds that anything may take on a busy machine."""
 SMALL = {"crop": 96, "batch_labeled": 4, "batch_unlabeled": 4}
 """What makes a step quick."""
-LONG = 100_000
+LONG = 5_000
 """Steps of the second training: it is stopped."""
 
 
@@ -121,7 +121,7 @@ class Flow(Photographer):
         need(SLOW, lambda: read and not training.unseen, "the labels in the training")
         self.unfold("Tiles", "Train")
         self.dock.tiles_panel.as_table.setChecked(True)
-        need(60, lambda: training.record.fits, "the scores of the tiles")
+        need(SLOW, lambda: training.record.fits, "the scores of the tiles")
         self.shoot("flow-4-taken-up")
         self.dock.tiles_panel.as_table.setChecked(False)
         return read[0] - marked
@@ -211,6 +211,7 @@ def main() -> None:
     flow.train(LONG)
     gestures = flow.correct(flow.suggested_tile())
     seconds = flow.complete()
+    (options.out / "flow.txt").write_text(f"from the key to the training having read the tile: {seconds:.1f} s\n")
     flow.press(flow.dock.train_panel.stop)
     flow.review("flow-5-review")
     flow.compare()

@@ -1,4 +1,4 @@
-"""A project whose program was killed, opened again: what was found is shown, and whatever is chosen, nothing is lost."""
+"""A project whose program was killed, opened again: what was found is shown, and nothing is lost, either way."""
 
 from __future__ import annotations
 

@@ -219,8 +219,8 @@ def _scores(group: dict[str, Any]) -> Scores:
         values = one[key], other[key]
         worth = [-abs(value - group["nuclei"]) if key == "nuclei" else round(value, 2) for value in values]
         better = "" if worth[0] == worth[1] else "this" if worth[0] > worth[1] else "other"
-        texts = [f"{value:,}" if isinstance(value, int) else f"{value:.2f}" for value in values]
-        rows.append(Score(name, means, *texts, better))
+        this, that = (f"{value:,}" if isinstance(value, int) else f"{value:.2f}" for value in values)
+        rows.append(Score(name, means, this, that, better))
     return Scores(f"{tiles} {kind}, {nuclei} painted", group["judges"], tuple(rows))
 
 

@@ -72,7 +72,12 @@ def compare(request: CompareRequest) -> Iterator[Event]:
     write_npy(request.out, found)
     _, only_a, both, only_b = (int(count) for count in np.bincount(found.ravel(), minlength=4))
     parts = 2 * both + only_a + only_b
-    facts = {"only_a": only_a, "both": both, "only_b": only_b, "dice": 2 * both / parts if parts else 1.0}
+    facts: dict[str, Any] = {
+        "only_a": only_a,
+        "both": both,
+        "only_b": only_b,
+        "dice": 2 * both / parts if parts else 1.0,
+    }
     if request.project:
         project = ProjectFolder.open(request.project, read_only=True)
         facts["scores"] = scores_on_tiles(project, request.image, (one, other))
@@ -123,9 +128,8 @@ def _scored(results: Sequence[Result], truths: Sequence[tuple[Box, NDArray[np.ui
         rows.append(
             {"dice": metrics.dice(pixels), "aji": objects.aji, "pq": objects.pq, "nuclei": int(objects.predicted)}
         )
-    for row, best in zip(rows, (each == each.max(axis=0)).sum(axis=1), strict=True):
-        row["best_on"] = int(best)
-    return rows
+    ahead = (each == each.max(axis=0)).sum(axis=1)
+    return [{**scores, "best_on": int(count)} for scores, count in zip(rows, ahead, strict=True)]
 
 
 def _middle(shape: tuple[int, int]) -> Box:

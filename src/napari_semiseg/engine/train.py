@@ -506,11 +506,11 @@ class _Loop:
         due = last or (now > before and done >= first)
         if ready and self.recipe.data.validation and due:
             yield self._validated(done)
-        if ready and due and self.request.project and (fit := self.fit.scores(done)):
-            yield Fitted(done, fit)
         if self.previewer.due(step) or (last and ready):
             yield self.previewer.write(step, self.recipe.method.predictor())
             yield self.previewer.counted
+            if self.request.project and (fit := self.fit.scores(done)):
+                yield Fitted(done, fit)
 
     def _validated(self, done: int) -> Validated:
         each = dice_of_regions(self.recipe)
