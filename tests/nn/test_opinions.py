@@ -9,7 +9,7 @@ from torch import nn
 
 from napari_semiseg.nn.opinions import opinions_of
 from napari_semiseg.nn.stain_unet import StainUNet
-from napari_semiseg.nn.two_opinions import with_second_opinion
+from napari_semiseg.nn.two_opinions import two_opinions
 from napari_semiseg.nn.unet import SmallUNet
 
 
@@ -44,10 +44,10 @@ def test_one_network_says_what_it_says_alone():
 
 
 @torch.no_grad()
-def test_two_classifiers_of_a_network_are_two_opinions_unless_one_has_no_say():
+def test_networks_that_are_asked_as_one_are_two_opinions_unless_one_has_no_say():
     torch.manual_seed(0)
-    network, image = with_second_opinion(SmallUNet()).eval(), torch.rand(1, 3, 32, 32)
-    own, second = network.opinions(image)
+    network, image = two_opinions(SmallUNet(), SmallUNet()).eval(), torch.rand(1, 3, 32, 32)
+    own, second = network.first(image), network.second(image)
     network.share.fill_(0.35)
     both = answers(opinions_of([network]), image)
     torch.testing.assert_close(both[:, 0], own.softmax(1)[:, 1])
@@ -61,7 +61,7 @@ def test_two_classifiers_of_a_network_are_two_opinions_unless_one_has_no_say():
 @pytest.mark.parametrize("others", [0, 1])
 def test_a_network_that_looks_at_the_whole_image_first_does_so_here_too(others):
     torch.manual_seed(0)
-    network = with_second_opinion(StainUNet()).eval()
+    network = two_opinions(StainUNet(), StainUNet()).eval()
     network.share.fill_(0.35)
     part = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
     image = torch.from_numpy(part).permute(2, 0, 1)[None].float() / 255

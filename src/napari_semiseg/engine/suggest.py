@@ -6,7 +6,7 @@ Approach", ICLR 2018, Algorithm 1. Their features come from a network; ours are 
 there is something to suggest before anything was trained. Where there is a network, it looks at the places that are
 most unlike what is labeled, and they are ranked by that unlikeness times its doubt: only those few are read at full
 size, so that a slide may have any size. Its doubt is the entropy of the mean of all opinions that there are (teacher
-and student, two networks, two classifiers): what each of them doubts, and what they disagree about, as in N. Houlsby
+and student, two networks): what each of them doubts, and what they disagree about, as in N. Houlsby
 et al., "Bayesian Active Learning for Classification and Preference Learning", 2011, Eq. 2.
 """
 

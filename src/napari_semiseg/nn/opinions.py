@@ -1,4 +1,4 @@
-"""Several networks, or several classifiers of one, asked about the same image: what each of them says."""
+"""Several networks asked about the same image: what each of them says."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Opinions(nn.Module):
 
     The softmax of its answer is (1 - Σ p_i / n, p_1 / n, …, p_n / n), where p_i is the probability of nucleus that the
     i-th of n opinions gives: so what makes maps of confidence of a network makes one map for each of them. A network
-    with two classifiers has two opinions, unless only one of them has a say.
+    of two opinions gives both, unless only one of them has a say.
 
     Parameters
     ----------
@@ -67,5 +67,5 @@ def _asked(network: nn.Module, image: Tensor) -> list[Tensor]:
         shares = network(image).softmax(1)[:, 1:]
         return list((shares * shares.shape[1]).unbind(1))
     if isinstance(network, TwoOpinions) and 0 < float(network.share) < 1:
-        return [1 - logits.float().softmax(1)[:, 0] for logits in network.opinions(image)]
+        return [1 - logits.float().softmax(1)[:, 0] for logits in (network.first(image), network.second(image))]
     return [1 - network(image).float().softmax(1)[:, 0]]
