@@ -34,7 +34,7 @@ check: $(READY)  ## Lint, types, spelling, layers, manifest.
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/npe2 validate src/napari_semiseg/napari.yaml
 
-soak: $(READY)  ## Kill journal, training and napari 500, 20 and 20 times, repeat every fault test, and write benchmarks/results/soak.md.
+soak: $(READY)  ## Kill journal, training, napari, predictions and exports hundreds of times, repeat every fault test, and write benchmarks/results/soak.md.
 	QT_API=pyqt6 PYTEST_QT_API=pyqt6 $(SCREEN) $(BIN)/python benchmarks/soak.py --repeat $(REPEAT) $(ARGS)
 
 bench: $(READY)  ## Measure time and memory (asv), and write the figures to benchmarks/results/speed.md.

@@ -2,7 +2,7 @@
 
 python benchmarks/slide.py cost --slide SLIDE --run RUN         seconds outside of the network, peak of memory
 python benchmarks/slide.py cuts --slide SLIDE --run RUN         block sizes and numbers of workers against each other
-python benchmarks/slide.py seams --result RESULT                cells of another size against those of the result
+python benchmarks/slide.py seams --result RESULT                cells of another size, and none, against the result's
 python benchmarks/slide.py monai --slide SLIDE --run RUN        MONAI's SlidingWindowInferer on the same network
 python benchmarks/slide.py naive --slide SLIDE --result RESULT  a loop over blocks with scikit-image
 
@@ -34,9 +34,11 @@ from napari_semiseg.events import BlockDone
 from napari_semiseg.io.images import open_image
 from napari_semiseg.io.ome_zarr import Result
 from napari_semiseg.io.table import MARGIN, Measurements
+from napari_semiseg.postprocess.classes import any_nucleus
 from napari_semiseg.postprocess.merge import BlockwiseSplit, SplitRule
 
 MEGA = 1e6
+AT_ONCE = 40 * MEGA  # pixels that are also split without any cells
 
 
 class Stopwatch:
@@ -211,6 +213,14 @@ def seams(args: argparse.Namespace) -> dict[str, Any]:
             key = pair >> 32, pair & 0xFFFFFFFF
             overlap[key] = overlap.get(key, 0) + count
     found: dict[str, Any] = {"cells": [2048, args.cell], "aji": aji(overlap), **partition(overlap)}
+    if np.prod(result.shape) <= AT_ONCE:
+        whole = Box.whole(result.shape)
+        labels = rule.apply(any_nucleus(result.confidence(whole)))
+        pairs, counts = np.unique(result.nuclei(whole).astype(np.uint64) << 32 | labels, return_counts=True)
+        met = {
+            (pair >> 32, pair & 0xFFFFFFFF): count for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True)
+        }
+        found["against_the_whole_at_once"] = {"aji": aji(met), **partition(met)}
     if args.truth:
         found |= against_truth(result, args.truth)
     return found

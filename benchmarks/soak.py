@@ -1,7 +1,7 @@
 """Repeat the fault tests, and keep the outcome where it can be committed.
 
 First the kills, as often as they are promised: the writer of the journal 500 times, a training 20 times, napari 20
-times. Then every fault test some more times.
+times, a prediction 50 times, and an export to each format 50 times. Then every fault test some more times.
 
     python benchmarks/soak.py --repeat 5 [pytest's own arguments]
 """
@@ -22,7 +22,13 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 TARGET = HERE / "results" / "soak.md"
-KILLS = ("tests/project/test_kills.py", "tests/engine/test_kill.py", "tests/faults/test_killed_napari.py")
+KILLS = (
+    "tests/project/test_kills.py",
+    "tests/engine/test_kill.py",
+    "tests/faults/test_killed_napari.py",
+    "tests/faults/test_killed_predictions.py",
+    "tests/faults/test_killed_exports.py",
+)
 
 
 @dataclass

@@ -49,7 +49,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def elsewhere(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of the network that is shown the stain of the whole picture."""
+    return saved(tmp_path_factory.mktemp("models") / "stained", "stain_unet", "stain_guided")
+
+
+@pytest.fixture(scope="module")
+def elsewhere(run: Path, stained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ONNX and package, made by another process: what checks a package leaves files open."""
     for name in ("bioimageio.core", "onnxruntime"):
         pytest.importorskip(name, reason="models for other programs are an extra")
@@ -58,13 +64,15 @@ def elsewhere(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 from napari_semiseg.engine import onnx_file
 from napari_semiseg.engine.export import export
 from napari_semiseg.engine.export_job import ExportRequest
-translate, kept = onnx_file._exported, []
+translate, kept = onnx_file._exported, {{}}
 def once(predictor):  # it takes long, and is the same each time
-    kept.extend([] if kept else [translate(predictor)])
-    return kept[0]
+    name = type(predictor.network).__name__
+    if name not in kept:
+        kept[name] = translate(predictor)
+    return kept[name]
 onnx_file._exported = once
-for to in ("onnx", "bioimageio"):
-    asked = {{"source": {str(run)!r}, "to": to, "out": {str(folder)!r}, "author": "Jane Doe", "license": "CC-BY-4.0"}}
+for source, to in (({str(run)!r}, "onnx"), ({str(run)!r}, "bioimageio"), ({str(stained)!r}, "onnx")):
+    asked = {{"source": source, "to": to, "out": {str(folder)!r}, "author": "Jane Doe", "license": "CC-BY-4.0"}}
     written = list(export(ExportRequest(**asked)))[-2]
     print(to, written.facts)
 from bioimageio.core import test_description
@@ -126,13 +134,28 @@ def test_onnx_runs_elsewhere_and_says_the_same(run: Path, elsewhere: Path) -> No
 
 
 @pytest.mark.timeout(1200)
+def test_a_network_that_is_shown_the_stain_says_the_same_in_onnx(stained: Path, elsewhere: Path) -> None:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(elsewhere / "stained.onnx"), providers=["CPUExecutionProvider"])
+    predictor = load_predictor(stained, CPU)
+
+    for image in fields(predictor):
+        with torch.inference_mode():
+            wanted = predictor.network(image).softmax(1).numpy()
+        np.testing.assert_allclose(session.run(None, {"image": image.numpy()})[0], wanted, atol=1e-4)
+
+
+@pytest.mark.timeout(1200)
 def test_the_package_passes_the_test_of_bioimage_io(elsewhere: Path) -> None:
     package = elsewhere / "first.bioimageio.zip"
     with zipfile.ZipFile(package) as archive:
         names = set(archive.namelist())
         described = archive.read("rdf.yaml" if "rdf.yaml" in names else "bioimageio.yaml").decode()
 
-    assert sorted(path.name for path in elsewhere.iterdir()) == ["first.bioimageio.zip", "first.onnx", "said.txt"]
+    assert sorted(path.name for path in elsewhere.iterdir()) == [
+        "first.bioimageio.zip", "first.onnx", "said.txt", "stained.onnx",
+    ]  # fmt: skip
     assert "again passed" in (elsewhere / "said.txt").read_text()
     assert {"model.onnx", "README.md", "test_input.npy", "test_output.npy"} <= names
     assert "Jane Doe" in described

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +72,10 @@ def contents(path: Path) -> list[np.ndarray]:
 @pytest.mark.fault
 @pytest.mark.timeout(1800)  # fifty kills, where there are so many
 def test_a_prediction_killed_at_any_write_goes_on_to_the_same_result(
-    tmp_path: Path, field: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    field: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    record_property: Callable[[str, object], None],
 ) -> None:
     """One process forks a child per kill, and each kills itself at that write."""
     moments = sorted(np.random.default_rng().choice(MOST_WRITES, KILLS, replace=False).tolist())
@@ -111,6 +116,7 @@ for last in {moments}:
             list(predict(request(field, path.parent)))
         for one, other in zip(contents(path), whole, strict=True):
             np.testing.assert_array_equal(one, other, err_msg=f"killed at write {moment}, {moments}")
+    record_property("kills", f"{KILLS} ({dict(Counter(states))})")
     assert set(states) <= {"missing", "unfinished", "complete"}
     assert "unfinished" in states
 

@@ -16,16 +16,15 @@ small_labels = arrays.arrays(
 )
 
 
-def boxes_of(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    ids = np.unique(labels[labels > 0])
-    found = [np.argwhere(labels == number) for number in ids]
-    return ids, np.array([[*where.min(0), *(where.max(0) + 1)] for where in found]).reshape(-1, 4)
-
-
 def in_cells(labels: np.ndarray, size: int) -> dict[int, list[Polygon]]:
-    tracer, padded, found = OutlineTracer(*boxes_of(labels)), np.pad(labels, 1), {}
-    for cell in cells(labels.shape, size):
-        found.update(tracer.add(cell, padded[cell.y0 : cell.y1 + 2, cell.x0 : cell.x1 + 2]))
+    """Trace cell by cell, and take each label with the last cell that holds some of it."""
+    tracer, padded, found = OutlineTracer(), np.pad(labels, 1), {}
+    parts = cells(labels.shape, size)
+    for number, cell in enumerate(parts):
+        tracer.add(cell, padded[cell.y0 : cell.y1 + 2, cell.x0 : cell.x1 + 2])
+        later = np.concatenate([[0], *(labels[part.slices].ravel() for part in parts[number + 1 :])])
+        found.update(tracer.take(np.setdiff1d(labels[cell.slices], later).astype(np.uint32)))
+    assert not list(tracer.take(np.unique(labels)))
     return found
 
 

@@ -8,7 +8,9 @@ import pytest
 import tifffile
 
 from napari_semiseg.app.painting import to_layer
+from napari_semiseg.plugin import picture_layer
 from napari_semiseg.plugin.layers import of_role
+from napari_semiseg.plugin.widgets import slide_panel
 from napari_semiseg.project.folder import ProjectFolder
 
 
@@ -83,6 +85,42 @@ def test_an_image_in_a_file_stays_where_it_is_and_its_project_lies_beside_it(ope
 
     assert hands.project.images[0].path == "../slide 7.tif"
     assert not (tmp_path / "slide 7.semiseg" / "images").exists()
+
+
+def test_a_slide_that_the_dock_opens_is_read_where_it_is_looked_at_and_stays_a_file(
+    open_dock, tissue, tmp_path, monkeypatch
+):
+    path = tmp_path / "slide 8.ome.tif"
+    with tifffile.TiffWriter(path, ome=True) as file:
+        options = {"photometric": "rgb", "tile": (128, 128)}
+        file.write(tissue, subifds=1, metadata={"axes": "YXS", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}, **options)
+        file.write(tissue[::2, ::2], subfiletype=1, **options)
+    monkeypatch.setattr(picture_layer, "WHOLE_PIXELS", 100)
+    monkeypatch.setattr(slide_panel.QFileDialog, "getOpenFileName", lambda *_: (str(path), ""))
+    hands = open_dock()
+    hands.press(hands.dock.slide_panel.open_image)
+    hands.wait(lambda: hands.dock.view.layer is not None, "the layer")
+
+    view = hands.dock.view
+    assert view.layer.multiscale
+    assert isinstance(view.layer.data[0], picture_layer.Level)
+    assert (view.slide.shape, view.slide.mpp, view.slide.path) == (tissue.shape[:2], 0.5, str(path))
+    np.testing.assert_array_equal(view.layer.data[0][5:60, 7:90], tissue[5:60, 7:90])
+    hands.press(hands.dock.slide_panel.start)
+    hands.wait(lambda: view.started, "the start")
+    assert hands.project.images[0].path == "../slide 8.ome.tif"
+    view.close_project()
+    assert view.slide.path == str(path)
+
+
+def test_what_is_no_image_is_said_when_the_dock_opens_it(open_dock, tmp_path):
+    (tmp_path / "broken.tif").write_bytes(b"II*\0")
+    hands = open_dock()
+    hands.dock.view.open_image(tmp_path / "broken.tif")
+    hands.wait(lambda: hands.dock.session.notice is not None, "the message")
+
+    assert "broken.tif" in hands.dock.session.notice.sentence
+    assert not hands.dock.view.busy
 
 
 def _from_file(path):

@@ -231,7 +231,8 @@ def _pixels(result: Result, kind: Kind, dtype: np.dtype | None = None) -> Pixels
     def read(box: Box, level: int) -> NDArray[Any]:
         return result.read(kind, box, level).astype(wanted, copy=False)
 
-    return Pixels(kind, wanted, result.levels, read, channels, result.mpp, result.translation)
+    values = result.classes if kind == "classes" else ()
+    return Pixels(kind, wanted, result.levels, read, channels, result.mpp, result.translation, values)
 
 
 def reduced(image: Image, cell: Box, factor: int) -> NDArray[np.uint8]:

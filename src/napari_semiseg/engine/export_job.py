@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,12 +15,13 @@ from napari_semiseg.blocks import Box, cells
 from napari_semiseg.config import Config
 from napari_semiseg.engine.watched import Report
 from napari_semiseg.io import table
-from napari_semiseg.io.columns import Columns, joined, taken
+from napari_semiseg.io.columns import Columns
 from napari_semiseg.io.images import Image
 from napari_semiseg.io.neighbors import Neighbors
 from napari_semiseg.io.nucleus import Place
 from napari_semiseg.io.ome_zarr import Result
 
+_BEYOND_ONE = slice(table.MARGIN - 1, 1 - table.MARGIN)
 BLOCK = 2048
 """Side of what is worked on at once, in pixels."""
 
@@ -78,17 +79,20 @@ def with_margin(result: Result, cell: Box, margin: int) -> NDArray[np.uint32]:
     return labels
 
 
-def measured(job: Job, report: Report) -> Columns:
-    """Measure every nucleus of a result: the columns of what carries measurements, in the order of labels."""
-    rows = joined(list(measured_in_bands(job, report)))
-    return taken(rows, np.argsort(rows["label"]))
-
-
-def measured_in_bands(job: Job, report: Report) -> Iterator[Columns]:
+def measured_in_bands(
+    job: Job, report: Report, see: Callable[[Box, NDArray[np.uint32]], None] = lambda cell, labels: None
+) -> Iterator[Columns]:
     """Measure every nucleus of a result, and yield rows as soon as they are whole, from top to bottom.
 
     Memory holds the nuclei of two rows of cells, however tall the slide is. One band at least is yielded, if need be
     without rows.
+
+    Parameters
+    ----------
+    job : Job
+    report : Report
+    see : callable
+        Is shown the labels of each cell that has nuclei, with a margin of one pixel, before those are yielded.
     """
     result, image = job.result, job.image
     sums = table.Measurements(
@@ -102,6 +106,7 @@ def measured_in_bands(job: Job, report: Report) -> Iterator[Columns]:
     for done, cell in enumerate(blocks, start=1):
         labels = with_margin(result, cell, table.MARGIN)
         if labels.any():
+            see(cell, labels[_BEYOND_ONE, _BEYOND_ONE])
             sums.add(
                 cell, labels, confidence=result.nucleus_confidence(cell),
                 rgb=None if image is None else image.read(cell), gray=image is not None and image.gray,

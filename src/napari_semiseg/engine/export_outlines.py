@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 
 from napari_semiseg import atomic
-from napari_semiseg.blocks import cells
-from napari_semiseg.engine import export_job
-from napari_semiseg.engine.export_job import Job, measured, part_of, place_of, with_margin
+from napari_semiseg.engine.export_job import Job, measured_in_bands, part_of, place_of
 from napari_semiseg.engine.watched import Report
 from napari_semiseg.io.columns import Columns
 from napari_semiseg.io.nucleus import Nucleus
@@ -32,35 +30,40 @@ def to_imagej_roi(job: Job, report: Report) -> dict[str, Any]:
 
 
 def _outlined(job: Job, report: Report, form: OutlineFormat) -> dict[str, Any]:
-    columns = measured(job, part_of(report, 0, 3))
-    count = len(columns["label"])
-    atomic.require_space(job.target.parent, count * _EXPECTED_BYTES, f"'{job.target.name}'")
-    reading = part_of(report, 2, 3)
-    nuclei = _nuclei(job, columns, part_of(report, 1, 3))
-    if (
-        write_outlines(job.target, form, nuclei, place_of(job.result), read_back=lambda done: reading(done, count))
-        != count
-    ):
+    expected = int(job.result.card.facts.get("nuclei", 0))
+    atomic.require_space(job.target.parent, expected * _EXPECTED_BYTES, f"'{job.target.name}'")
+    nuclei = _Outlined(job, part_of(report, 0, 2))
+    written = write_outlines(job.target, form, nuclei, place_of(job.result), read_back=part_of(report, 1, 2))
+    if written != nuclei.measured:
         raise AssertionError("a nucleus was measured and not outlined")
-    reading(1, 1)
-    return {"nuclei": count, "measurements": _names(columns)}
+    report(1, 1)
+    return {"nuclei": written, "measurements": nuclei.names}
 
 
-def _nuclei(job: Job, columns: Columns, report: Report) -> Iterator[Nucleus]:
-    """Yield the nuclei of a result with their outlines, in the order in which the cells complete them."""
-    result = job.result
-    ids = columns["label"]
-    boxes = np.stack([columns[f"bbox_{side}"] for side in ("y0", "x0", "y1", "x1")], 1)
-    names = _names(columns)
-    titles = columns["class"] if "class" in columns else np.full(len(ids), result.classes[0], object)
-    tracer, blocks = OutlineTracer(ids, boxes), cells(result.shape, export_job.BLOCK)
-    for done, cell in enumerate(blocks, start=1):
-        for label, polygons in tracer.add(cell, with_margin(result, cell, 1)):
-            row = int(np.searchsorted(ids, label))
-            if area(polygons) != columns["area_px"][row]:
+class _Outlined:
+    """The nuclei of a result, each with its outlines and its measurements, as soon as both are there."""
+
+    def __init__(self, job: Job, report: Report) -> None:
+        self._job, self._report = job, report
+        self.measured = 0
+        self.names: list[str] = []
+
+    def __iter__(self) -> Iterator[Nucleus]:
+        tracer = OutlineTracer()
+        for rows in measured_in_bands(self._job, self._report, tracer.add):
+            self.measured += len(rows["label"])
+            self.names = _names(rows)
+            yield from self._joined(rows, tracer)
+
+    def _joined(self, rows: Columns, tracer: OutlineTracer) -> Iterator[Nucleus]:
+        order = np.argsort(rows["label"])
+        ids = rows["label"][order]
+        titles = rows["class"] if "class" in rows else np.full(len(ids), self._job.result.classes[0], object)
+        for label, polygons in tracer.take(ids):
+            row = order[np.searchsorted(ids, label)]
+            if area(polygons) != rows["area_px"][row]:
                 raise AssertionError(f"the outline of nucleus {label} does not hold its pixels")
-            yield Nucleus(label, polygons, titles[row], {name: _shortened(columns[name][row]) for name in names})
-        report(done, len(blocks))
+            yield Nucleus(label, polygons, titles[row], {name: _shortened(rows[name][row]) for name in self.names})
 
 
 def _names(columns: Columns) -> list[str]:

@@ -7,7 +7,7 @@ asked for, so that neither has to fit into memory.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from napari_semiseg.blocks import Box, cells
 from napari_semiseg.errors import InputError
 from napari_semiseg.io import geojson, imagej_roi
-from napari_semiseg.io.images import open_source
+from napari_semiseg.io.images import TIFFS, open_source
 from napari_semiseg.io.labels import as_labels, labels_of
 from napari_semiseg.io.locate import Location, is_folder, locate
 from napari_semiseg.io.nucleus import Nucleus, Place
 from napari_semiseg.io.ome_zarr import Result, result_state
 from napari_semiseg.io.outlines import fill
+from napari_semiseg.io.read_tiff import class_map_of
 
 MAX_CLASSES = 250
 """Most names of classes that are taken from a file."""
@@ -95,6 +96,8 @@ def open_labels(source: str | Path) -> ForeignLabels:
         raise InputError(f"'{source}' holds no outlines of nuclei: give GeoJSON, ImageJ regions or a label image.")
     if is_folder(location.path) and result_state(location.path) in ("complete", "unfinished"):
         return _OurResult(location.path)
+    if name.endswith(TIFFS) and "s" not in location.chosen and (classes := class_map_of(location.path)):
+        return _ClassedTiff(location, *classes)
     return _Raster(labels_of(location))
 
 
@@ -186,6 +189,25 @@ class _Raster(_LabelImage):
 
     def _instance(self, box: Box) -> NDArray[np.uint32]:
         return as_labels(self._source.read(box, 0)[..., 0], self.name)
+
+
+class _ClassedTiff(_Raster):
+    """An OME-TIFF whose first series are nuclei, and another their classes."""
+
+    def __init__(self, location: Location, series: int, names: Mapping[int, str]) -> None:
+        super().__init__(location)
+        self._kinds = open_source(location, series=series, raw=True)
+        if self._kinds.levels[0] != self._source.levels[0] or self._kinds.channels != 1:
+            raise InputError(f"The nuclei and the classes of '{self.name}' differ in size: export it again.")
+        named = {value: title for value, title in names.items() if 0 < value <= MAX_CLASSES}
+        self.class_names = tuple(dict.fromkeys(named.values()))
+        self._numbers = np.zeros(256, np.uint8)
+        for value, title in named.items():
+            self._numbers[value] = self.class_names.index(title) + 1
+
+    def _classes(self, box: Box) -> NDArray[np.uint8]:
+        kinds = np.minimum(self._kinds.read(box, 0)[..., 0], 255).astype(np.uint8)
+        return np.where(self._instance(box) > 0, self._numbers[kinds], 0).astype(np.uint8)
 
 
 class _OurResult(_LabelImage):

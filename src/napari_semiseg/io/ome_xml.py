@@ -1,4 +1,7 @@
-"""The little that is read from OME-XML: the size of a pixel. Without a DTD, and never from the network."""
+"""The little that is read from OME-XML: size and place of a pixel, names of classes.
+
+Without a DTD, and never from the network.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,9 @@ from defusedxml import DefusedXmlException, ElementTree
 
 from napari_semiseg.errors import InputError
 from napari_semiseg.io import limits
+
+CLASSES = "napari-semiseg/classes"
+"""Namespace of the map annotation that names the values of a map of classes."""
 
 _IN_MICRONS = {
     "µm": 1.0,
@@ -89,12 +95,42 @@ def ome_position(text: str, image: int, *, in_pixels: bool) -> tuple[float, floa
     return None if y is None or x is None else (y, x)
 
 
-def _pixels(text: str, image: int) -> Element | None:
+def ome_class_map(text: str) -> tuple[int, dict[int, str]] | None:
+    """Return which Image is a map of classes, and the names of its values; None where there is none of ours."""
+    root = _root(text)
+    if root is None:
+        return None
+    maps = {
+        element.get("ID"): element
+        for element in root.iter()
+        if element.tag.endswith("MapAnnotation") and element.get("Namespace") == CLASSES
+    }
+    for number, image in enumerate(_images(root)):
+        for reference in image:
+            if reference.tag.endswith("AnnotationRef") and reference.get("ID") in maps:
+                return number, _named_values(maps[reference.get("ID")])
+    return None
+
+
+def _named_values(annotation: Element) -> dict[int, str]:
+    pairs = ((pair.get("K", ""), pair.text) for pair in annotation.iter() if pair.tag.endswith("}M"))
+    return {int(key): name for key, name in pairs if key.isdecimal() and len(key) < 4 and name}
+
+
+def _root(text: str) -> Element | None:
     try:
-        root = ElementTree.fromstring(text, forbid_dtd=True)
+        return ElementTree.fromstring(text, forbid_dtd=True)
     except (ParseError, DefusedXmlException, ValueError):
         return None
-    images = [element for element in root if element.tag.endswith("Image")]
+
+
+def _images(root: Element) -> list[Element]:
+    return [element for element in root if element.tag.endswith("Image")]
+
+
+def _pixels(text: str, image: int) -> Element | None:
+    root = _root(text)
+    images = [] if root is None else _images(root)
     return (
         next((child for child in images[image] if child.tag.endswith("Pixels")), None) if image < len(images) else None
     )

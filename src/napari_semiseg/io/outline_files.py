@@ -36,7 +36,7 @@ def write_outlines(
     nuclei: Iterable[Nucleus],
     place: Place,
     *,
-    read_back: Callable[[int], None] = lambda count: None,
+    read_back: Callable[[int, int], None] = lambda count, total: None,
 ) -> int:
     """Write nuclei as they come, read them back, and only then give the file its name.
 
@@ -49,7 +49,7 @@ def write_outlines(
     place : Place
         Of the image; its classes are colored in their order.
     read_back : callable
-        Is told, now and then, how many nuclei were read back.
+        Is told, now and then, how many nuclei of how many were read back.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def write_outlines(
         told, found = form.read(temporary)
         for count, _ in enumerate(back.passing(found), start=1):
             if count % 1000 == 0:
-                read_back(count)
+                read_back(count, wrote.count)
         if (back.count, back.digest, told) != (wrote.count, wrote.digest, place):
             raise InputError(f"'{path}' is not what was written when read back: try another disk.")
     return wrote.count

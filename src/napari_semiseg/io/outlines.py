@@ -26,6 +26,7 @@ Polygon = list[Ring]
 """The outer ring, then those of the holes, which turn the other way."""
 
 _STEPS = np.array([(0, 1), (1, 0), (0, -1), (-1, 0)])  # right, down, left, up
+_AT_ONCE = 200_000  # edges that are followed together: some megabytes of indices
 _FIRST_CORNER = ((0, 0), (0, 1), (1, 1), (1, 0))  # of the edges above, right of, below and left of a pixel
 
 
@@ -34,14 +35,14 @@ class _Edges:
     """Borders of labels: their label, where they begin (y, x) and where they go (an index of `_STEPS`)."""
 
     label: NDArray[np.uint32]
-    y: NDArray[np.int64]
-    x: NDArray[np.int64]
-    way: NDArray[np.int64]
+    y: NDArray[np.int32]
+    x: NDArray[np.int32]
+    way: NDArray[np.uint8]
 
     def __len__(self) -> int:
         return len(self.label)
 
-    def where(self, chosen: NDArray[np.bool_]) -> _Edges:
+    def where(self, chosen: NDArray[Any] | slice) -> _Edges:
         return _Edges(self.label[chosen], self.y[chosen], self.x[chosen], self.way[chosen])
 
     @classmethod
@@ -50,29 +51,25 @@ class _Edges:
 
 
 class OutlineTracer:
-    """Traces the labels of an image of any size, cell by cell.
+    """Traces the labels of an image of any size, cell by cell; holds those only that were not taken yet."""
 
-    Parameters
-    ----------
-    ids : ndarray, uint32, (n,)
-        Every label of the image, sorted.
-    boxes : ndarray, int, (n, 4)
-        Their bounding boxes (y0, x0, y1, x1), half-open: they tell when a label is there as a whole.
-    """
-
-    def __init__(self, ids: NDArray[np.uint32], boxes: NDArray[np.int64]) -> None:
-        self._ids, self._ends = ids, boxes[:, 2:]
+    def __init__(self) -> None:
         self._waiting: list[_Edges] = []
 
-    def add(self, cell: Box, labels: NDArray[np.uint32]) -> Iterator[tuple[int, list[Polygon]]]:
-        """Add a cell, and yield the labels that are whole now.
+    def add(self, cell: Box, labels: NDArray[np.uint32]) -> None:
+        """Add a cell.
 
         Parameters
         ----------
         cell : Box
-            A part of the image. Cells cover the image exactly once, in row-major order.
+            A part of the image. Cells cover the image exactly once.
         labels : ndarray, uint32, (h + 2, w + 2)
             Labels of the cell grown by one pixel, 0 outside of the image.
+        """
+        self._waiting.append(_edges(cell, labels))
+
+    def take(self, ids: NDArray[np.uint32]) -> Iterator[tuple[int, list[Polygon]]]:
+        """Yield the outlines of some labels, all of whose cells were added, and forget them.
 
         Yields
         ------
@@ -81,11 +78,19 @@ class OutlineTracer:
             One for each part that hangs together by the sides of pixels. Together they cover the pixels of the label
             and nothing else.
         """
-        edges = _Edges.joined([*self._waiting, _edges(cell, labels)])
-        ends = self._ends[np.searchsorted(self._ids, edges.label)]
-        whole = (ends[:, 0] <= cell.y1) & ((ends[:, 1] <= cell.x1) | (ends[:, 0] <= cell.y0))
-        self._waiting = [edges.where(~whole)]
-        yield from _traced(edges.where(whole))
+        if not self._waiting:
+            return
+        edges = _Edges.joined(self._waiting)
+        taken = np.isin(edges.label, ids)
+        self._waiting = [edges.where(~taken)]
+        edges = edges.where(taken)
+        edges = edges.where(np.argsort(edges.label, kind="stable"))
+        start = 0
+        while start < len(edges):
+            last = edges.label[min(start + _AT_ONCE, len(edges)) - 1]
+            end = int(np.searchsorted(edges.label, last, side="right"))
+            yield from _traced(edges.where(slice(start, end)))
+            start = end
 
 
 def trace(labels: NDArray[np.uint32]) -> dict[int, list[Polygon]]:
@@ -181,7 +186,8 @@ def _edges(cell: Box, labels: NDArray[np.uint32]) -> _Edges:
     parts = []
     for way, (neighbor, (dy, dx)) in enumerate(zip(beside, _FIRST_CORNER, strict=True)):
         rows, columns = np.nonzero((inner != neighbor) & (inner != 0))
-        parts.append(_Edges(inner[rows, columns], rows + cell.y0 + dy, columns + cell.x0 + dx, np.full(len(rows), way)))
+        y, x = (rows + cell.y0 + dy).astype(np.int32), (columns + cell.x0 + dx).astype(np.int32)
+        parts.append(_Edges(inner[rows, columns], y, x, np.full(len(rows), way, np.uint8)))
     return _Edges.joined(parts)
 
 
@@ -194,7 +200,7 @@ def _traced(edges: _Edges) -> Iterator[tuple[int, list[Polygon]]]:
     before = np.roll(way, 1)
     before[starts] = way[np.append(starts[1:], len(way)) - 1]
     order, ring = order[way != before], ring[way != before]  # corners only
-    points = np.stack([edges.y[order], edges.x[order]], 1)
+    points = np.stack([edges.y[order], edges.x[order]], 1).astype(np.int64)
     starts = np.flatnonzero(np.diff(ring, prepend=-1))
     owner = edges.label[order[starts]]
     touching = _touching(points, ring)

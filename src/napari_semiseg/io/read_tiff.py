@@ -22,7 +22,7 @@ from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
 from napari_semiseg.io import limits
 from napari_semiseg.io.locate import Location, check_file
-from napari_semiseg.io.ome_xml import check_xml, ome_pixel_size, ome_position
+from napari_semiseg.io.ome_xml import check_xml, ome_class_map, ome_pixel_size, ome_position
 from napari_semiseg.io.source import DecodedCache, Layout, choose_plane
 from napari_semiseg.io.tiff_gate import check_tiff
 
@@ -104,6 +104,20 @@ class TiffSource:
         """Drop decoded tiles."""
         for plane in self._planes:
             self._cache.drop(plane)
+
+
+def class_map_of(path: str) -> tuple[int, dict[int, str]] | None:
+    """Return which series of an OME-TIFF of ours is a map of classes, and the names of its values; else None.
+
+    Raises
+    ------
+    InputError
+        If the file is broken.
+    """
+    check_tiff(check_file(path))
+    with _opened(Path(path)) as tif:
+        _check_descriptions(tif, path)
+        return ome_class_map(tif.pages.first.description) if tif.is_ome else None
 
 
 class _MappedPlane:

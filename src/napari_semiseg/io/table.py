@@ -15,16 +15,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.color import rgb2hed
 
 from napari_semiseg import atomic
 from napari_semiseg.blocks import Box
 from napari_semiseg.io.columns import Columns, joined, taken
+from napari_semiseg.io.stains import separated
 
 MARGIN = 2
 """Pixels around a block that the perimeter looks at."""
 
-_OD_PER_HED = 6.0  # rgb2hed divides the natural logarithm by that of 10^6, so 1 stands for an optical density of 6
+_OD_PER_HED = 6.0  # `separated` divides the natural logarithm by that of 10^6, so 1 stands for an optical density of 6
 _LUMINANCE = np.array([0.2125, 0.7154, 0.0721])  # as skimage.color.rgb2gray
 _SUMMED = ("perimeter", "confidence", "intensity", "intensity²", "hematoxylin_od", "hematoxylin_od²", "eosin_od")
 _DIAGONAL = np.sqrt(2)
@@ -342,14 +342,14 @@ def _signals(rgb: NDArray[np.uint8], gray: bool) -> Columns:
         intensity = rgb[:, 0].astype(np.float64)
         return {"intensity": intensity, "intensity²": intensity**2}
     intensity = rgb @ _LUMINANCE
-    stains = rgb2hed(rgb[:, None, :])[:, 0, :] * _OD_PER_HED
-    hematoxylin = np.asarray(stains[:, 0], np.float64)
+    stains = separated(rgb) * _OD_PER_HED
+    hematoxylin = stains[:, 0]
     return {
         "intensity": intensity,
         "intensity²": intensity**2,
         "hematoxylin_od": hematoxylin,
         "hematoxylin_od²": hematoxylin**2,
-        "eosin_od": np.asarray(stains[:, 1], np.float64),
+        "eosin_od": stains[:, 1],
     }
 
 

@@ -19,6 +19,7 @@ from napari_semiseg.blocks import Box, cells
 from napari_semiseg.errors import InputError
 from napari_semiseg.io import limits
 from napari_semiseg.io.locate import Location
+from napari_semiseg.io.ome_xml import CLASSES
 from napari_semiseg.io.read_tiff import TiffSource
 from napari_semiseg.io.source import DecodedCache
 
@@ -50,6 +51,8 @@ class Pixels:
         Size of a pixel in µm.
     translation : (float, float)
         Place of the first pixel (y, x): in µm, or in pixels where `mpp` is None.
+    values : sequence of str
+        Names of the values 1, 2, … of a map of classes; OME-TIFF keeps them as a map annotation.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Pixels:
     channels: Sequence[str] = ()
     mpp: float | None = None
     translation: tuple[float, float] = (0.0, 0.0)
+    values: Sequence[str] = ()
 
     @property
     def parts(self) -> int:
@@ -146,6 +150,9 @@ def _ome_metadata(image: Pixels) -> dict[str, Any]:
     }  # fmt: skip
     if image.channels:
         metadata["Channel"] = {"Name": list(image.channels)}
+    if image.values:
+        named = {str(value): name for value, name in enumerate(image.values, start=1)}
+        metadata["MapAnnotation"] = {"Namespace": CLASSES, **named}
     if image.mpp is not None:
         metadata |= {f"PhysicalSize{axis}": image.mpp for axis in "XY"}
         metadata |= {f"PhysicalSize{axis}Unit": "µm" for axis in "XY"}

@@ -170,10 +170,15 @@ def levels(layer: Any) -> list[Any]:
     return list(layer.data) if layer.multiscale else [layer.data]
 
 
+def path_of(layer: Any) -> str:
+    """Return the file that an image layer came from, "" for one that exists only in memory."""
+    return str(layer.source.path or tag(layer).get("path", ""))
+
+
 def slide_of(layer: Any) -> Slide:
     """Say of an image layer whether and as what it can be used."""
     arrays = levels(layer)
-    path = str(layer.source.path or "")
+    path = path_of(layer)
     return examine(
         str(layer.name),
         [tuple(array.shape) for array in arrays],

@@ -28,7 +28,7 @@ class Shown:
     place: dict[str, Any]
 
 
-def picture_layer(picture: Picture, whole: int = WHOLE_PIXELS) -> Shown:
+def picture_layer(picture: Picture, whole: int | None = None) -> Shown:
     """Prepare an image for display. Reads it if it is small, or has one level only: not for the GUI thread.
 
     Values are those that everything else of this package sees: 0 to 255.
@@ -37,12 +37,12 @@ def picture_layer(picture: Picture, whole: int = WHOLE_PIXELS) -> Shown:
     ----------
     picture : Image
     whole : int
-        Pixels up to which it is read at once.
+        Pixels up to which it is read at once, instead of `WHOLE_PIXELS`.
     """
     place: dict[str, Any] = {"axis_labels": ("y", "x")}
     if picture.mpp is not None:
         place |= {"scale": (picture.mpp, picture.mpp), "units": ("um", "um"), "translate": picture.translation}
-    if picture.shape[0] * picture.shape[1] <= whole:
+    if picture.shape[0] * picture.shape[1] <= (WHOLE_PIXELS if whole is None else whole):
         pixels = picture.read(Box.whole(picture.shape))
         return Shown(pixels[..., 0] if picture.gray else pixels, not picture.gray, False, place)
     levels: list[Any] = [Level(picture, level) for level in range(len(picture.levels))]

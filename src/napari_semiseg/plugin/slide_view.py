@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
 from napari_semiseg.io.images import Image as Picture
 from napari_semiseg.io.images import from_array, open_image
-from napari_semiseg.plugin.layers import KEY, Placement, image_layers, is_image, levels, of_role, slide_of, tag
-from napari_semiseg.plugin.picture_layer import picture_layer
+from napari_semiseg.io.locate import stem
+from napari_semiseg.plugin.layers import KEY, Placement, image_layers, is_image, levels, of_role, path_of, slide_of, tag
+from napari_semiseg.plugin.picture_layer import Shown, picture_layer
 from napari_semiseg.project.opening import PROJECT_FILE, DamagedProject
 
 
@@ -167,35 +169,53 @@ class SlideView:
         project = self.session.project
         path, source = project.folder.source_path(index), project.images[index]
         for layer in image_layers(self.viewer):
-            if self._indices.get(id(_raw(layer))) == index or str(layer.source.path or "") == path:
+            if self._indices.get(id(_raw(layer))) == index or path_of(layer) == path:
                 self._indices[id(_raw(layer))] = index
                 self.viewer.layers.selection.active = layer
                 self._took(index)
                 return
-        self._wait(f"Opening {source.name}…")
 
-        def done(found: Any) -> None:
-            self._wait("")
+        def put(found: Shown) -> None:
             if project.folder is None:
                 return
-            layer = Image(
-                found.data,
-                rgb=found.rgb,
-                multiscale=found.multiscale,
-                contrast_limits=None if found.rgb else (0, 255),
-                name=source.name,
-                metadata={KEY: {"role": "image", "project": str(project.path), "image": index}},
-                **found.place,
-            )
+            outside = "" if Path(path).is_relative_to(project.path) else path  # the project's own goes with it
+            layer = self._add(found, source.name, outside, {"project": str(project.path), "image": index})
             self._indices[id(layer)] = index
-            self.viewer.layers.insert(0, layer)
-            self.viewer.layers.selection.active = layer
-            self.viewer.reset_view()
             self._took(index)
 
-        self.session.background.submit(lambda: picture_layer(open_image(path, mpp=source.mpp)), done, self._failed)
+        self._open_picture(path, source.name, put, mpp=source.mpp)
+
+    def open_image(self, path: str | Path) -> None:
+        """Put any image that can be predicted into view, in the background; a slide is read where it is looked at."""
+        path = os.path.abspath(path)  # noqa: PTH100
+        self._open_picture(path, Path(path).name, lambda found: self._add(found, stem(path), path, {}))
 
     # ---- inner ----
+
+    def _open_picture(self, path: str, name: str, put: Callable[[Shown], object], *, mpp: float | None = None) -> None:
+        self._wait(f"Opening {name}…")
+
+        def done(found: Shown) -> None:
+            self._wait("")
+            put(found)
+
+        self.session.background.submit(lambda: picture_layer(open_image(path, mpp=mpp)), done, self._failed)
+
+    def _add(self, found: Shown, name: str, path: str, known: dict[str, Any]) -> Image:
+        """Make the layer of an image that we have opened, lowest and active."""
+        layer = Image(
+            found.data,
+            rgb=found.rgb,
+            multiscale=found.multiscale,
+            contrast_limits=None if found.rgb else (0, 255),
+            name=name,
+            metadata={KEY: {"role": "image", "path": path, **known}},
+            **found.place,
+        )
+        self.viewer.layers.insert(0, layer)
+        self.viewer.layers.selection.active = layer
+        self.viewer.reset_view()
+        return layer
 
     def _in_view(self) -> Any:
         candidates = image_layers(self.viewer)
@@ -337,7 +357,7 @@ class SlideView:
     def _on_closed(self) -> None:
         self._indices.clear()
         for layer in of_role(self.viewer, "image"):
-            layer.metadata.pop(KEY, None)
+            layer.metadata[KEY] = {"role": "image", "path": path_of(layer)}
         self._note()
 
     def end(self) -> None:

@@ -11,8 +11,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.color import rgb2hed
 from skimage.filters import gaussian, threshold_otsu
+
+from napari_semiseg.io.stains import separated
 
 Stain = Literal["hematoxylin", "intensity", "inverted"]
 """What nuclei stand out by: hematoxylin (H&E, IHC); bright, as in fluorescence; dark, as in unstained bright field."""
@@ -69,7 +70,7 @@ def raw_density(image: NDArray[np.uint8], stain: Stain) -> NDArray[np.float64]:
     """
     values: NDArray[np.float64]
     if stain == "hematoxylin":
-        values = rgb2hed(image)[..., 0]
+        values = separated(image)[..., 0]
         return values
     strongest: NDArray[np.float64] = image.max(axis=-1).astype(np.float64)
     return strongest if stain == "intensity" else np.subtract(255.0, strongest)

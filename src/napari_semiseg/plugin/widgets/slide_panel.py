@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from magicgui.widgets import FloatSpinBox
@@ -11,6 +12,7 @@ from qtpy.QtWidgets import QFileDialog, QGridLayout, QHBoxLayout, QLabel, QPushB
 from napari_semiseg import atomic
 from napari_semiseg.app.session import Session
 from napari_semiseg.app.slide import MPP_RANGE
+from napari_semiseg.io.images import EXTENSIONS
 from napari_semiseg.plugin.slide_view import SlideView
 from napari_semiseg.plugin.widgets.look import main_button, plain_button
 from napari_semiseg.plugin.widgets.step import ElidedLabel
@@ -62,14 +64,17 @@ class SlidePanel(QWidget):
         self.reason.setWordWrap(True)
         self.start = main_button("Start", "Make a project folder for this image; everything you do is kept there")
         self.start.clicked.connect(view.start)
-        self.open = QPushButton("Open a project…")
-        self.open.setObjectName("semisegLink")
-        self.open.setCursor(Qt.CursorShape.PointingHandCursor)
-        self.open.setToolTip("Go on with a project: its image, tiles, annotations and results come back")
-        self.open.clicked.connect(self.ask_project)
+        self.open_image = self._link(
+            "Open an image…", "Slides and images of any size: large ones are read where you look", self.ask_image
+        )
+        self.open = self._link(
+            "Open a project…", "Go on with a project: its image, tiles, annotations and results come back",
+            self.ask_project,
+        )  # fmt: skip
         buttons = QHBoxLayout()
         buttons.setContentsMargins(0, 0, 0, 0)
         buttons.addWidget(self.start, 1)
+        buttons.addWidget(self.open_image)
         buttons.addWidget(self.open)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -87,11 +92,26 @@ class SlidePanel(QWidget):
         """Hear nothing more."""
         self.view.changed.disconnect(self._show, missing_ok=True)
 
+    def ask_image(self) -> None:
+        """Ask for an image and open it."""
+        endings = " ".join(f"*{ending}" for ending in EXTENSIONS if ending != ".zarr")
+        path, _ = QFileDialog.getOpenFileName(self, "Open an image or a slide", "", f"Images ({endings})")
+        if path:
+            self.view.open_image(path)
+
     def ask_project(self) -> None:
         """Ask for a project folder and open it."""
         path = QFileDialog.getExistingDirectory(self, "Open a project (a folder ending in .semiseg)")
         if path:
             self.view.open_project(path)
+
+    def _link(self, text: str, tip: str, do: Callable[[], None]) -> QPushButton:
+        link = QPushButton(text)
+        link.setObjectName("semisegLink")
+        link.setCursor(Qt.CursorShape.PointingHandCursor)
+        link.setToolTip(tip)
+        link.clicked.connect(do)
+        return link
 
     def _ask_target(self) -> None:
         path, _ = QFileDialog.getSaveFileName(self, "Where the project is to lie", str(self.view.target))
@@ -135,6 +155,7 @@ class SlidePanel(QWidget):
         self.start.setEnabled(not why)
         self.start.setToolTip(why or "Everything you do is kept in the project folder")
         self.start.setText(self._words_of_start(no_project))
+        self.open_image.setVisible(no_project and not usable)
         self.open.setVisible(no_project)
         self.done = started
         self.summary = slide.facts if slide else "no image"
