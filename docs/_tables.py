@@ -133,6 +133,11 @@ def results(method: str) -> str:
     return "\n\n".join(shown) or "Not measured yet: `benchmarks/results/` holds no file with this method."
 
 
+def benchmark(name: str) -> str:
+    """Show a kept benchmark whole."""
+    return measured(RESULTS / f"{name}.json")
+
+
 BARS = ("hematoxylin_threshold", "random_forest", "supervised")
 """Rows that every other one stands beside."""
 SCORES = {
@@ -233,5 +238,5 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 TABLES: dict[str, Callable[..., str]] = {
     function.__name__: function
-    for function in (options, request, presets, ablations, networks, scores, empty_cases, keys, results)
+    for function in (options, request, presets, ablations, networks, scores, empty_cases, keys, results, benchmark)
 }
