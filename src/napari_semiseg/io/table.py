@@ -87,17 +87,19 @@ class Measurements:
         inner = labels[MARGIN:-MARGIN, MARGIN:-MARGIN]
         if inner.shape != box.shape:
             raise ValueError(f"labels of {labels.shape} do not hold {box} and a margin of {MARGIN}")
-        rows, columns = np.nonzero(inner)
+        rows, columns = np.nonzero(inner != 0)
         if not rows.size:
             return
         ids, which = _numbered(inner[rows, columns])
-        part = _geometry(rows, columns, which, len(ids), box)
+        runs = np.flatnonzero(np.diff(which, prepend=-1))
+        part = _geometry(rows, columns, which, runs, len(ids), box)
         part["label"] = ids
         part["perimeter"] = _perimeters(labels, ids)
         if confidence is not None:
             values = confidence[rows, columns]
             part["confidence"] = np.bincount(which, values, len(ids))
-            part["confidence_max"] = _extreme(np.maximum, which, values, len(ids), 0)
+            highest = np.maximum.reduceat(values, runs)
+            part["confidence_max"] = _extreme(np.maximum, which[runs], highest, len(ids), 0)
         if rgb is not None:
             for name, values in _signals(rgb[rows, columns], gray).items():
                 part[name] = np.bincount(which, values, len(ids))
@@ -280,8 +282,13 @@ def _numbered(labels: NDArray[np.uint32]) -> tuple[NDArray[np.uint32], NDArray[n
     return found, (np.cumsum(present) - 1)[away]
 
 
-def _geometry(rows: NDArray[Any], columns: NDArray[Any], which: NDArray[Any], count: int, box: Box) -> Columns:
-    """Return number of pixels, centroid, central second moments and bounding box of each nucleus."""
+def _geometry(
+    rows: NDArray[Any], columns: NDArray[Any], which: NDArray[Any], runs: NDArray[Any], count: int, box: Box
+) -> Columns:
+    """Return number of pixels, centroid, central second moments and bounding box of each nucleus.
+
+    Pixels come row by row; `runs` says where one of another nucleus than the one before comes.
+    """
     pixels = np.bincount(which, minlength=count).astype(np.float64)
     y, x = np.bincount(which, rows, count) / pixels, np.bincount(which, columns, count) / pixels
     dy, dx = rows - y[which], columns - x[which]
@@ -295,9 +302,9 @@ def _geometry(rows: NDArray[Any], columns: NDArray[Any], which: NDArray[Any], co
         "xx": np.bincount(which, dx * dx, count),
         "xy": np.bincount(which, dy * dx, count),
         "y0": top + box.y0,
-        "x0": _extreme(np.minimum, which, columns, count, 2**40) + box.x0,
+        "x0": _extreme(np.minimum, which[runs], np.minimum.reduceat(columns, runs), count, 2**40) + box.x0,
         "y1": bottom + box.y0 + 1,
-        "x1": _extreme(np.maximum, which, columns, count, -1) + box.x0 + 1,
+        "x1": _extreme(np.maximum, which[runs], np.maximum.reduceat(columns, runs), count, -1) + box.x0 + 1,
     }
 
 
@@ -317,7 +324,7 @@ def _perimeters(labels: NDArray[np.uint32], ids: NDArray[np.uint32]) -> NDArray[
     """
     height, width = labels.shape
     flat = labels.ravel()
-    rows, columns = np.nonzero(labels[1:-1, 1:-1])  # borders are known one pixel around the block
+    rows, columns = np.nonzero(labels[1:-1, 1:-1] != 0)  # borders are known one pixel around the block
     at = (rows + 1) * width + columns + 1
     own = flat[at]
     edge = flat[at - 1] != own

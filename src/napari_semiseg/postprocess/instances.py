@@ -104,7 +104,7 @@ def _above(confidence: NDArray[Any], threshold: float) -> NDArray[np.bool_]:
 def _cleaned(mask: NDArray[np.bool_], min_area: int, wanted: Box | None = None) -> NDArray[np.bool_]:
     """Fill holes and remove specks smaller than `min_area` pixels; a hole that is open to the border is none."""
     parts, count = ndi.label(_filled(mask, min_area), _EVERY_NEIGHBOR)
-    inside = np.flatnonzero(parts)
+    inside = np.flatnonzero(parts != 0)
     part = parts.ravel()[inside]
     keep = np.bincount(part, minlength=count + 1) >= min_area
     if wanted is not None:

@@ -87,7 +87,7 @@ class Numbering:
             The keys of `on_seams` that are new.
         """
         inner = keep.shifted(-seen.y0, -seen.x0)
-        inside = np.flatnonzero(labels)
+        inside = np.flatnonzero(labels != 0)
         nucleus = labels.ravel()[inside]
         row, column = np.divmod(inside, labels.shape[1])
         is_kept = (row >= inner.y0) & (row < inner.y1) & (column >= inner.x0) & (column < inner.x1)
