@@ -1,4 +1,4 @@
-"""An engine without torch: run as ``python light_engine.py``. It proposes and suggests; training only counts."""
+"""An engine without torch: run as ``python light_engine.py``. It proposes and suggests; training only reads labels."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ import numpy as np
 
 from napari_semiseg.engine.control import Control
 from napari_semiseg.engine.serve import VERBS, serve
-from napari_semiseg.events import Event, Finished, Started, Stop
+from napari_semiseg.events import Cancel, Event, Finished, LabelsChanged, LabelsRead, Started, Stop
+from napari_semiseg.project.folder import ProjectFolder
 
 
 def train(args: dict[str, Any], control: Control) -> Iterator[Event]:
-    """Wait until it is asked to stop."""
+    """Read the labels whenever they have changed, until it is asked to stop."""
     yield Started("train", str(args.get("out", "")), 1)
-    while not isinstance(control.wait(), Stop):
-        continue
-    yield Finished("train", stopped=True)
+    while not isinstance(command := control.wait(), Stop | Cancel):
+        if isinstance(command, LabelsChanged):
+            complete = [tile for tile in ProjectFolder.open(args["project"], read_only=True).tiles if tile.used]
+            yield LabelsRead(len(complete), 0, "")
+    yield Finished("train", stopped=True, canceled=isinstance(command, Cancel))
 
 
 if __name__ == "__main__":

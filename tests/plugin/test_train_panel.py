@@ -397,7 +397,7 @@ def test_another_run_is_compared_in_colors_and_by_turns(segmented, tmp_path):
 
     (difference,) = of_role(segmented.viewer, "difference")
     assert difference.data[[105, 115, 125], 110].tolist() == [1, 2, 3]
-    assert panel.difference.text() == "In view: 20 % both, 60 % this run only, 20 % the other only"
+    assert panel.difference.text() == "On this image: 20 % both, 60 % this run only, 20 % the other only"
     assert panel.scores.isVisible()
     assert panel.scores.texts()[0].startswith("No tile of this image is complete")
     segmented.press(panel.flip)
@@ -411,7 +411,7 @@ def test_another_run_is_compared_in_colors_and_by_turns(segmented, tmp_path):
     scores += [{"dice": 0.7, "aji": 0.6, "pq": 0.45, "nuclei": 12, "best_on": 0}]
     panel.comparison.difference.facts["scores"] = [{"judges": True, "tiles": 2, "nuclei": 10, "results": scores}]
     panel.comparison.changed.emit()
-    assert panel.scores.texts()[:3] == ["2 tiles set aside, 10 nuclei painted", "this run", "other"]
+    assert panel.scores.texts()[:3] == ["2 tiles set aside · 10 nuclei", "this run", "other"]
     assert panel.scores.texts()[3:6] == ["Pixels (Dice)", "0.80", "0.70"]
     (judged,) = panel.comparison.scores
     assert [row.better for row in judged.rows] == ["this", "other", "", "this", "this"]

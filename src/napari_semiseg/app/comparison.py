@@ -106,6 +106,7 @@ class Comparison:
         self.other: Path | None = None
         self.difference: Difference | None = None
         self.waiting = ""
+        self._part = False
         session.image_changed.connect(self.drop)
         session.project.closed.connect(self.drop)
 
@@ -158,9 +159,10 @@ class Comparison:
         facts = self.difference.facts
         pixels = facts["only_a"] + facts["both"] + facts["only_b"]
         if not pixels:
-            return "In view neither of them finds a nucleus."
+            return "Neither of them finds a nucleus."
         both, this, other = (round(100 * facts[part] / pixels) for part in ("both", "only_a", "only_b"))
-        return f"In view: {both} % both, {this} % this run only, {other} % the other only"
+        where = "In the part that was in view" if self._part else "On this image"
+        return f"{where}: {both} % both, {this} % this run only, {other} % the other only"
 
     @property
     def scores(self) -> list[Scores]:
@@ -191,8 +193,9 @@ class Comparison:
             return
         path = folder.predictions_dir / ".difference.npy"
         args: dict[str, Any] = {"a": str(result), "b": str(self.other), "out": str(path)}
-        box = self.session.visible_box
-        if box is not None and max(box.shape) <= WIDEST:
+        shape, box = self.session.project.images[self.session.image_index or 0].shape, self.session.visible_box
+        self._part = shape is None or max(shape) > WIDEST
+        if self._part and box is not None and max(box.shape) <= WIDEST:
             args["box"] = [box.y0, box.x0, box.y1, box.x1]
         args |= {"project": str(folder.path), "image": self.session.image_index}
         self.waiting = "Comparing…"
@@ -221,7 +224,7 @@ def _scores(group: dict[str, Any]) -> Scores:
         better = "" if worth[0] == worth[1] else "this" if worth[0] > worth[1] else "other"
         this, that = (f"{value:,}" if isinstance(value, int) else f"{value:.2f}" for value in values)
         rows.append(Score(name, means, this, that, better))
-    return Scores(f"{tiles} {kind}, {nuclei} painted", group["judges"], tuple(rows))
+    return Scores(f"{tiles} {kind} · {nuclei}", group["judges"], tuple(rows))
 
 
 _KINDS = (

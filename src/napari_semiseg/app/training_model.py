@@ -105,6 +105,7 @@ class TrainingModel:
         project.annotated.connect(self._note_painted)
         project.tiles_changed.connect(self._note_tiles)
         project.classes_changed.connect(self.changed)
+        project.images_changed.connect(self.changed)
         project.opened.connect(self.load_newest)
         project.closed.connect(self._forget)
         session.visible_changed.connect(self._note_view)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QApplication, QFrame, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_semiseg.app.session import Notice, Session
 from napari_semiseg.plugin.widgets.look import plain_button, repolish
 
 _MOST = 400
+GOES_MS = 30_000
+"""Milliseconds after which what is good to know, and no more, goes by itself."""
 
 
 class MessageLine(QFrame):
@@ -39,12 +41,17 @@ class MessageLine(QFrame):
         layout.setSpacing(2)
         layout.addLayout(row)
         layout.addLayout(self._buttons)
+        self._goes = QTimer(self)
+        self._goes.setSingleShot(True)
+        self._goes.setInterval(GOES_MS)
+        self._goes.timeout.connect(session.hush)
         session.told.connect(self.show_notice)
         self.show_notice(session.notice)
 
     def show_notice(self, notice: Notice | None) -> None:
         """Show a sentence, or nothing."""
         self.setVisible(notice is not None)
+        self._goes.stop()
         while self._buttons.count():
             widget = self._buttons.takeAt(0).widget()
             if widget is not None and widget is not self.copy:
@@ -61,6 +68,8 @@ class MessageLine(QFrame):
         self._buttons.addWidget(self.copy)
         self._buttons.addStretch(1)
         self.copy.setVisible(bool(self._details))
+        if notice.level == "info":
+            self._goes.start()
         self.setProperty("level", notice.level)
         repolish(self)
 
@@ -76,4 +85,5 @@ class MessageLine(QFrame):
 
     def end(self) -> None:
         """Hear nothing more."""
+        self._goes.stop()
         self._session.told.disconnect(self.show_notice, missing_ok=True)

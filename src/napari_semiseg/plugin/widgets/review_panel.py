@@ -186,6 +186,7 @@ class ReviewPanel(QWidget):
         self.min_area.valueChanged.connect(lambda value: self.model.set_split(min_area=int(value)))
         self.count = ElidedLabel()
         self.measure = plain_button("Measure", "")
+        self.measure.setObjectName("semisegPen")
         self.measure.clicked.connect(self.model.measure)
         line = QHBoxLayout()
         line.setSpacing(2)
@@ -210,6 +211,7 @@ class ReviewPanel(QWidget):
         self.look = plain_button(
             "Peek", f"Hold to see the image alone; with a layer of ours selected, hold {self.keys.of('peek')}"
         )
+        self.look.setObjectName("semisegPen")
         self.look.pressed.connect(self.peek.begin)
         self.look.released.connect(self.peek.finish)
         first, second, both = QHBoxLayout(), QHBoxLayout(), QVBoxLayout()
@@ -256,6 +258,7 @@ class ReviewPanel(QWidget):
         self.accuracy.setObjectName("semisegReason")
         self.accuracy.setWordWrap(True)
         self.compare = QToolButton()
+        self.compare.setObjectName("semisegPen")
         self.compare.setText("Compare with ▾")
         self.compare.setToolTip("Segment this image with another run as well, and see where the two differ")
         self.compare.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)

@@ -128,6 +128,7 @@ class TileTable(QTableWidget):
             item.setIcon(icons.get(tile_id, QIcon()))
             if tile_id == selected and self.currentRow() != number:
                 self.setCurrentCell(number, 0)
+                self.scrollToItem(item)
         self.blockSignals(False)
 
     def order(self) -> list[str]:
