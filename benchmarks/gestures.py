@@ -25,6 +25,7 @@ from skimage.measure import find_contours
 from napari_semiseg.app import corrections
 from napari_semiseg.app.corrections import Correction
 from napari_semiseg.app.painting import proposed_numbers
+from napari_semiseg.app.tile_proposals import without_specks
 from napari_semiseg.data.splits import cut_cells
 from napari_semiseg.engine.devices import choose_device
 from napari_semiseg.engine.learning_data import read_split
@@ -232,7 +233,7 @@ def proposals_of(image: Path, box, run: str, folder: Path) -> NDArray[np.integer
         image=str(image), out=str(folder), box=tuple(box), run=run, device="cpu" if run else "auto"
     )
     (path,) = [event.path for event in propose(request) if isinstance(event, Written) and event.what == "nuclei"]
-    return np.load(path, allow_pickle=False)
+    return without_specks(np.load(path, allow_pickle=False), None)
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from scipy import ndimage
-from skimage.measure import find_contours
+from skimage.measure import find_contours, regionprops
 from take_screenshots import Photographer, need, paint, wait
 
 from napari_semiseg.app.painting import PROPOSED_FROM
@@ -30,7 +30,7 @@ from napari_semiseg.samples import immunohistochemistry, immunohistochemistry_ti
 SIDE = 150
 SLOW = 600
 """Seconds that anything may take on a busy machine."""
-SMALL = {"crop": 96, "batch_labeled": 4, "batch_unlabeled": 4}
+SMALL = {"crop": 64, "batch_labeled": 2, "batch_unlabeled": 2}
 """What makes a step quick."""
 LONG = 5_000
 """Steps of the second training: it is stopped."""
@@ -88,10 +88,11 @@ class Flow(Photographer):
         layer = self.dock.tiles.layer(tile_id)
         corner = np.array((tile.box.y0, tile.box.x0))
         self.shoot("flow-2-proposed")
-        numbers, areas = np.unique(layer.data[layer.data >= PROPOSED_FROM], return_counts=True)
-        before = len(numbers)
-        by_size = [int(number) for number in numbers[np.argsort(areas)]]
-        small, middling = by_size[0], by_size[len(by_size) // 2]
+        proposed = regionprops(np.where(layer.data >= PROPOSED_FROM, layer.data, 0))
+        before = len(proposed)
+        by_size = [found.label for found in sorted(proposed, key=lambda found: found.area)]
+        round_ones = [found.label for found in proposed if found.solidity > 0.85 and found.label != by_size[0]]
+        small, middling = by_size[0], round_ones[len(round_ones) // 2]
         self.drag([tuple(np.argwhere(layer.data == small)[0] + corner)], Qt.MouseButton.RightButton)
         assert not (layer.data == small).any(), "the right click deleted nothing"
         self.drag([tuple(point + corner) for point in ring(layer.data == middling)])

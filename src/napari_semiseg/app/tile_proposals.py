@@ -15,6 +15,10 @@ from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import Event, Failed, Finished, Warned, Written
 
+LEAST_UM2, LEAST_PIXELS = 7.5, 125
+"""Smallest nucleus that is proposed, in µm², or in pixels where their size is not known: what is smaller is seldom one,
+and deleting it costs as much as drawing."""
+
 Take = Callable[[NDArray[Any], tuple[int, int]], object]
 
 
@@ -115,3 +119,20 @@ class TileProposals:
         if not isinstance(error, OSError | ValueError):
             raise error
         self.session.tell(f"The proposed nuclei cannot be read ({error}): ask for them again.", "error")
+
+
+def without_specks(labels: NDArray[Any], mpp: float | None) -> NDArray[Any]:
+    """Drop what is too small to be proposed, but for what the border of the array may have cut.
+
+    Parameters
+    ----------
+    labels : array, (h, w), integer
+        Not changed.
+    mpp : float or None
+        Pixel size, in µm.
+    """
+    ids, places, areas = np.unique(labels, return_inverse=True, return_counts=True)
+    least = LEAST_PIXELS if mpp is None else LEAST_UM2 / mpp**2
+    at_border = np.concatenate([labels[[0, -1]].ravel(), labels[:, [0, -1]].ravel()])
+    small = (areas < least) & ~np.isin(ids, at_border)
+    return np.where(small[places].reshape(labels.shape), 0, labels)

@@ -65,7 +65,7 @@ class Proposal:
         )
 
     def _ask(self, about: tuple[Any, ...], path: str, folder: Path) -> None:
-        if about == self._for:
+        if about == self._for and self.view.slide is not None:
             self.session.ask(
                 "propose",
                 {"image": path, "out": str(folder), "mpp": self.view.slide.mpp},

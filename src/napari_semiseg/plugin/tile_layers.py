@@ -15,6 +15,7 @@ from napari_semiseg.app import corrections
 from napari_semiseg.app.corrections import Correction
 from napari_semiseg.app.painting import BACKGROUND_ID, FIRST_CLASS, is_proposed, next_id, proposed_numbers, to_layer
 from napari_semiseg.app.session import Session
+from napari_semiseg.app.tile_proposals import without_specks
 from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
 from napari_semiseg.plugin.layers import KEY, Placement, insert, put, role, tag
@@ -27,6 +28,8 @@ STATUS_COLORS = {"empty": "#f0e442", "sparse": "#56b4e9", "complete": "#009e73",
 BACKGROUND_COLOR = "#9a9a9a"
 PROPOSED_COLOR = "#ffffff"
 BRUSH = 8
+AROUND = 64
+"""Pixels around a tile in which proposed nuclei are seen whole."""
 _SHADES = (0.0, 0.35, -0.25)  # neighbors of one class differ in lightness
 
 
@@ -260,7 +263,10 @@ class TileLayers:
         painted = self._tiles.get(self.session.project.selected)
         if tile is None or painted is None:
             raise InputError("No tile is selected: click on one, or add one.")
-        part = np.asarray(labels[tile.box.shifted(-origin[0], -origin[1]).slices])
+        there = tile.box.shifted(-origin[0], -origin[1])
+        seen = there.grown(AROUND).intersect(Box.whole(labels.shape))
+        mpp = self.session.project.images[tile.image].mpp
+        part = without_specks(np.asarray(labels[seen.slices]), mpp)[there.shifted(-seen.y0, -seen.x0).slices]
         where = np.nonzero((painted.layer.data == 0) & (part > 0))
         if not where[0].size:
             raise InputError("Nothing is proposed where this tile is still unpainted: paint by hand.")

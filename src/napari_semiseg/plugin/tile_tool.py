@@ -78,6 +78,9 @@ class TileTool:
             self._add(where)
 
     def _add(self, where: tuple[float, float]) -> None:
+        if self.session.image_index is None:  # the project was closed meanwhile
+            self.switch(False)
+            return
         try:
             self.switch(False)
             self.session.project.add_tile(self.session.image_index, center=where, side=self.side)
@@ -86,6 +89,8 @@ class TileTool:
             self.switch(True)
 
     def _on_move(self, viewer: Any, event: Any) -> None:
+        if self.view.slide is None:  # the image was taken out of the viewer
+            return
         try:
             box = square(self.view.placement.to_image(event.position), self.side, self.view.slide.shape)
         except InputError:

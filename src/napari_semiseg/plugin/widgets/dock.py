@@ -253,8 +253,11 @@ class NucleiDock(QWidget):
 
     def _follow_view(self, event: Any = None) -> None:
         """Note which part of the image is in view."""
-        if self.view.placement is not None and self.session.image_index is not None and self.view.slide.shape[0]:
-            self.session.show_box(visible_box(self.viewer, self.view.placement, self.view.slide.shape))
+        slide, placement = self.view.slide, self.view.placement
+        if slide is None or placement is None:  # also where the image was taken out of the viewer
+            return
+        if self.session.image_index is not None and slide.shape[0]:
+            self.session.show_box(visible_box(self.viewer, placement, slide.shape))
 
     def _open_what_is_ready(self) -> None:
         """Unfold a later step once, when it has something to do."""

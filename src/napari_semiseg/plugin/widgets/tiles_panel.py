@@ -424,6 +424,8 @@ class TilesPanel(QWidget):
         """Draw the thumbnail of the place on offer, in the background: it may have to be read from a slide."""
         self.look.clear()
         layer = self.view.layer
+        if layer is None:
+            return
 
         def show(picture: Any) -> None:
             if self.suggestions.current is not None and self.suggestions.current.box == box:
