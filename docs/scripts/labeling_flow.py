@@ -135,6 +135,7 @@ class Flow(Photographer):
         self.press(panel.segment)
         need(SLOW, lambda: review.active, "the segmentation")
         need(SLOW, lambda: review.result is not None and not review.active and self.roles("nuclei"), "the nuclei")
+        need(SLOW, panel.begin_nuclei.isVisible, "the end of the review before")
         self.press(panel.begin_nuclei)
         need(SLOW, lambda: panel.nuclei.current is not None, "the nuclei by doubt")
         self.press(panel.accept)

@@ -1,6 +1,7 @@
-"""Put the pictures that `take_screenshots.py` has taken into `docs/images/`, made small.
+"""Put the pictures that `take_screenshots.py` and `labeling_flow.py` have taken into `docs/images/`, made small.
 
 .ci/with-display python docs/scripts/take_screenshots.py SHOTS
+.ci/with-display python docs/scripts/labeling_flow.py SHOTS
 python docs/scripts/place_screenshots.py SHOTS
 """
 
@@ -20,13 +21,15 @@ NAMES = {
     "3-training": "dock",
     "4-review": "review",
     "5-export": "export",
+    "flow-4-taken-up": "table",
 }
 WIDTH = 1200
 COLORS = 255
 
 if __name__ == "__main__":
-    for taken, name in NAMES.items():
-        picture = Image.open(Path(sys.argv[1]) / f"{taken}.png").convert("RGB")
+    shots = Path(sys.argv[1])
+    for taken, name in ((taken, name) for taken, name in NAMES.items() if (shots / f"{taken}.png").is_file()):
+        picture = Image.open(shots / f"{taken}.png").convert("RGB")
         picture = picture.resize((WIDTH, round(WIDTH * picture.height / picture.width)), Image.Resampling.LANCZOS)
         picture.quantize(COLORS, Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE).save(
             IMAGES / f"{name}.png", optimize=True
