@@ -110,6 +110,12 @@ class Placement:
             tuple(layer.axis_labels),
         )
 
+    def same(self, other: Placement | None) -> bool:
+        """Whether another placement is this one."""
+        return other is not None and all(
+            np.array_equal(value, getattr(other, key)) for key, value in vars(self).items()
+        )
+
     def at(self, y: float = 0.0, x: float = 0.0, downsample: float = 1.0) -> dict[str, Any]:
         """Return the keywords of a layer whose first pixel is pixel (y, x) of the image.
 

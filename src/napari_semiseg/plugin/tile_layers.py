@@ -91,8 +91,9 @@ class TileLayers:
 
     def show(self, placement: Placement | None) -> None:
         """Show the tiles of the image in view, which lies there."""
+        moved = placement is not None and not placement.same(self.placement)
         self.placement = placement
-        if self._tiles and placement is not None:
+        if self._tiles and moved:  # every layer that is added or chosen asks: with many tiles moving all is slow
             self._move()
         self._arrange()
 
