@@ -122,7 +122,7 @@ def test_from_an_image_to_a_table_of_nuclei_and_back_again(open_window, tissue, 
     review = dock.session.review
     show(dock, "Review", "Export")
     hands.press(dock.review_panel.segment)
-    hands.wait(lambda: of_role(hands.viewer, "nuclei"), "the nuclei", 240)
+    hands.wait(lambda: [layer.name for layer in of_role(hands.viewer, "nuclei")] == ["Nuclei"], "the nuclei", 240)
     assert not any(layer.visible for layer in of_role(hands.viewer, "confidence"))
     (nuclei,) = of_role(hands.viewer, "nuclei")
     hands.wait(lambda: dock.session.engine.job is None, "the end of the segmentation")
@@ -149,7 +149,7 @@ def test_from_an_image_to_a_table_of_nuclei_and_back_again(open_window, tissue, 
     for tile_id, there in painted.items():
         np.testing.assert_array_equal(again.dock.tiles.layer(tile_id).data, there)
     record = again.dock.session.training.record
-    assert (record.path, record.step, again.dock.session.training.state) == (run, step, "done")
+    assert (record.path, record.step, again.dock.session.training.state) == (run, step, "stopped")
     (nuclei,) = of_role(again.viewer, "nuclei")
     np.testing.assert_array_equal(nuclei.data, labels)
     assert again.dock.session.review.nuclei == counted
