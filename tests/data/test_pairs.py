@@ -196,7 +196,7 @@ class _Watched(Image):
         self.name = self.source = "slide"
         self.levels = [(40_000, 40_000), (1_250, 1_250)]
         self.shape = self.levels[0]
-        self.mpp, self.gray = None, False
+        self.mpp, self.gray, self._overview = None, False, None
 
     def read(self, box: Box, level: int = 0) -> np.ndarray:
         self.read_boxes.append((box, level))
