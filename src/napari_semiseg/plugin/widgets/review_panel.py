@@ -38,11 +38,7 @@ from napari_semiseg.plugin.widgets.score_table import ScoreTable
 from napari_semiseg.plugin.widgets.step import ElidedLabel
 
 _LARGEST_AREA = 1000
-_LEGEND = (
-    f'<span style="color:{ONLY_THIS}">■</span> this run only &nbsp; '
-    f'<span style="color:{BOTH}">■</span> both &nbsp; '
-    f'<span style="color:{ONLY_OTHER}">■</span> the other only'
-)
+_LEGEND = {ONLY_THIS: "this run only", BOTH: "both", ONLY_OTHER: "the other only"}
 _HELP = {
     "threshold": "Confidence above which a pixel counts as nucleus: higher finds less",
     "strength": "How readily touching nuclei are parted: 0 never, 1 always",
@@ -282,9 +278,7 @@ class ReviewPanel(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(3)
         self.scores = ScoreTable()
-        self.legend = QLabel(_LEGEND)
-        self.legend.setObjectName("semisegHint")
-        self.legend.setWordWrap(True)
+        self.legend = _legend()
         column.addWidget(self.accuracy)
         column.addLayout(row)
         for widget in (self.difference, self.legend, self.scores):
@@ -449,3 +443,18 @@ def _toggle(text: str, tooltip: str) -> QToolButton:
     button.setCheckable(True)
     button.setCursor(Qt.CursorShape.PointingHandCursor)
     return button
+
+
+def _legend() -> QWidget:
+    """Say which color means what, in plain text: a swatch and its words."""
+    legend = QWidget()
+    row = QHBoxLayout(legend)
+    row.setContentsMargins(0, 0, 0, 0)
+    for color, words in _LEGEND.items():
+        swatch, meaning = QLabel("■"), QLabel(words)
+        swatch.setStyleSheet(f"color: {color};")
+        meaning.setObjectName("semisegHint")
+        row.addWidget(swatch)
+        row.addWidget(meaning)
+    row.addStretch()
+    return legend
