@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-PLACES = ("dataset", "out", "splits", "test")
+PLACES = ("dataset", "splits", "test")
 """Options that name a file or folder: its name stays, where it lies does not."""
 FLAGS = ("methods", "fractions", "seeds", "minutes", "steps", "preset", "splits", "part", "test", "by", "classes")
 
@@ -26,8 +26,6 @@ def main() -> None:
     for name in PLACES:
         request[name] = Path(request[name]).name if request[name] else request[name]
     request["out"] = "BENCH"
-    for row in results["rows"]:
-        row.pop("run", None)
     heading, _, conditions, rest = (options.bench / "table.md").read_text(encoding="utf-8").split("\n", 3)
     said = f"{conditions} {options.words} `{command(request)}`".replace("  ", " ")
     RESULTS.mkdir(exist_ok=True)
@@ -40,15 +38,10 @@ def command(request: dict[str, Any]) -> str:
     words = [f"napari-semiseg benchmark {request['dataset']}"]
     for name in FLAGS:
         value = request.get(name)
-        if value in (None, "", False, []):
-            continue
-        words.append(
-            f"--{name}"
-            if value is True
-            else f"--{name} {','.join(map(str, value))}"
-            if isinstance(value, list)
-            else f"--{name} {value}"
-        )
+        if value is True:
+            words.append(f"--{name}")
+        elif value:
+            words.append(f"--{name} {','.join(value) if isinstance(value, list) else value}")
     return " ".join([*words, "--device cpu", "--out BENCH"])
 
 

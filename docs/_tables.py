@@ -154,6 +154,8 @@ def measured(path: Path, method: str = "") -> str:
 
     With `method`, only its rows and those that it has to be compared with, and "" where it has none.
     """
+    from napari_semiseg.engine.benchmark_report import mean_and_spread
+
     kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
     rows = kept.get("rows", []) if isinstance(kept, dict) else []
     if not rows or not all(isinstance(row, dict) and {"method", "labeled", "scores"} <= row.keys() for row in rows):
@@ -169,15 +171,6 @@ def measured(path: Path, method: str = "") -> str:
         lines.append((f"`{name}`", {"0": "none", "1": "all"}.get(labeled, labeled), *figures, str(len(own))))
     table = _table(("", "labels", *SCORES.values(), "runs"), lines)
     return f"**{heading.lstrip('# ')}** (`benchmarks/results/{path.name}`)\n\n{conditions}\n\n{table}"
-
-
-def mean_and_spread(values: Sequence[float]) -> str:
-    """Return mean ± standard deviation; the mean alone of one value."""
-    mean = sum(values) / len(values)
-    if len(values) == 1:
-        return f"{mean:.3f}"
-    spread = (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5
-    return f"{mean:.3f} ± {spread:.3f}"
 
 
 def _fields(model: type[BaseModel]) -> str:

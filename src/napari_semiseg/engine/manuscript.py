@@ -20,8 +20,6 @@ WORKS = {
     "adam": "D. P. Kingma, J. Ba, Adam: a method for stochastic optimization, ICLR 2015.",
     "torch": "A. Paszke et al., PyTorch: an imperative style, high-performance deep learning library, NeurIPS 2019.",
     "skimage": "S. van der Walt et al., scikit-image: image processing in Python, PeerJ 2, e453, 2014.",
-    "stain": "A. C. Ruifrok, D. A. Johnston, Quantification of histochemical staining by color deconvolution, "
-    "Analytical and Quantitative Cytology and Histology 23, 2001.",
 }
 _OPTIMIZERS = {"adamw": "AdamW", "adam": "Adam", "sgd": "stochastic gradient descent"}
 _SCHEDULES = {"poly": "decaying polynomially", "constant": "constant"}

@@ -135,9 +135,9 @@ class StainGuided(Method):
                 network, average = self.net.both[place], self.average.both[place]
                 ema_update(average, network, ema_decay(int(self.lessons[place]), self.config.ema_decay))
             self.lessons[place] += 1
-        for both in (self.net, self.average):
-            if both is not None:
-                both.share.fill_(self._share())
+        self.net.share.fill_(self._share())
+        if self.average is not None:
+            self.average.share.copy_(self.net.share)
 
     def _share(self) -> float:
         """Return how much the stain counts: its worth against that of the labels, each as far as it was taught."""
