@@ -17,6 +17,10 @@ COLORS = ("#56b4e9", "#e69f00", "#cc79a7", "#009e73", "#d55e00", "#0072b2", "#f0
 """Okabe and Ito's colors, which the color-blind tell apart."""
 YOURS = "#56b4e9"
 HEIGHT = 108
+NAMED_DIGITS = ((1, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,))
+"""Numbers of a decade that are named on a logarithmic axis: as many of them as there is room for."""
+BETWEEN_NUMBERS = 13
+"""Pixels that a number of an axis takes, at least."""
 
 
 class Curves(QWidget):
@@ -91,6 +95,22 @@ class Curves(QWidget):
         self.legend.setText("&nbsp; ".join(parts))
 
 
+class ShortAxis(pg.AxisItem):
+    """An axis of a plot of few pixels: no number is written over another where it is logarithmic."""
+
+    def logTickValues(
+        self, minVal: float, maxVal: float, size: float, stdTicks: object
+    ) -> list[tuple[None, list[float]]]:
+        """Return where numbers stand, as exponents of ten."""
+        decade = size / max(maxVal - minVal, 1e-9)
+        for digits in NAMED_DIGITS:
+            exponents = np.log10([*digits, 10])
+            if np.diff(exponents).min() * decade >= BETWEEN_NUMBERS:
+                break
+        places = (np.arange(np.floor(minVal), np.ceil(maxVal))[:, None] + exponents[:-1]).ravel()
+        return [(None, places[(places >= minVal) & (places <= maxVal)].tolist())]
+
+
 def take_theme(plots: Iterable[pg.PlotWidget], name: str) -> pg.QtGui.QColor:
     """Give plots the colors of a theme of napari's; return that of their axes."""
     theme = get_theme(name)
@@ -118,7 +138,7 @@ def smoothed(values: np.ndarray, share: float = 0.02) -> np.ndarray:
 
 def small_plot(tooltip: str) -> pg.PlotWidget:
     """Return an empty plot of the size of the dock's, that nobody drags or zooms."""
-    plot = pg.PlotWidget()
+    plot = pg.PlotWidget(axisItems={"left": ShortAxis("left")})
     plot.setFixedHeight(HEIGHT)
     plot.setMinimumWidth(60)
     plot.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
