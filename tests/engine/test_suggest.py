@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
-from napari_semiseg.blocks import Box
-from napari_semiseg.engine.requests import TrainRequest
-from napari_semiseg.engine.suggest import (
-    SHORTLIST,
-    Doubt,
-    SuggestRequest,
-    candidates,
-    mean_doubt,
-    newest_model,
-    ranked,
-    suggest,
-)
-from napari_semiseg.engine.train import train
+from napari_semiseg.engine.doubt import Doubt
+from napari_semiseg.engine.suggest import SHORTLIST, SuggestRequest, candidates, ranked, suggest
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import Finished, Suggested
 from napari_semiseg.io.images import open_image
-from napari_semiseg.nn.opinions import opinions_of
 from napari_semiseg.project.folder import ProjectFolder
 
 GLASS, TISSUE = (245, 245, 245), (190, 120, 180)
@@ -65,59 +49,16 @@ def test_places_where_a_network_doubts_come_first_and_it_is_said(tmp_path):
 
     def doubt(index, box):
         looked.append(box)
-        return Doubt(0.6, 0.2) if box.y0 >= 400 else Doubt(0.01)
+        return Doubt(0.6, 0.2, 3) if box.y0 >= 400 else Doubt(0.01)
 
     tiles = ranked(project, found, 4, doubt)
     assert len(looked) == SHORTLIST
     assert all(tile["box"][0] >= 400 for tile in tiles)
-    said = "the network is very unsure here (60 % doubt), and its two opinions differ; "
+    said = "the network is very unsure here (60 % doubt), and its 3 opinions differ; "
     assert all(tile["reason"].startswith(said) for tile in tiles)
     unlike = [tile["unlike"] for tile in tiles]
     assert unlike == sorted(unlike, reverse=True)
     assert [tile["box"] for tile in ranked(project, found, 4, None)] != [tile["box"] for tile in tiles]
-
-
-class Says(nn.Module):
-    """Says that a pixel is nucleus with a probability of its own on each half."""
-
-    def __init__(self, left, right):
-        super().__init__()
-        self.left, self.right = left, right
-
-    def forward(self, image):
-        nucleus = torch.full((len(image), *image.shape[2:]), self.left)
-        nucleus[..., image.shape[3] // 2 :] = self.right
-        return torch.stack([1 - nucleus, nucleus], 1).log()
-
-
-def test_doubt_is_what_each_opinion_doubts_and_what_they_disagree_about(tmp_path):
-    image = open_image(ProjectFolder.open(slide(tmp_path, shape=(64, 64)), read_only=True).source_path(0))
-
-    def doubt(*opinions):
-        return mean_doubt(opinions_of(opinions), image, Box(0, 0, 64, 64), torch.device("cpu"), 1, 0, None)
-
-    sure, unsure = doubt(Says(0.999, 0.999)), doubt(Says(0.5, 0.5))
-    assert (sure.entropy, unsure.entropy) == (pytest.approx(0, abs=0.02), pytest.approx(1, abs=0.01))
-    assert sure.disagreement == unsure.disagreement == 0
-    agreed, apart = doubt(Says(0.5, 0.5), Says(0.5, 0.5)), doubt(Says(0.001, 0.5), Says(0.999, 0.5))
-    assert agreed == (pytest.approx(1, abs=0.01), pytest.approx(0, abs=0.01))
-    assert apart == (pytest.approx(1, abs=0.01), pytest.approx(0.5, abs=0.02))
-
-
-def test_the_newest_run_that_can_predict_is_asked(tmp_path, monkeypatch):
-    source = slide(tmp_path, (0, 0, 800, 800))
-    with ProjectFolder.open(source) as folder:
-        old, broken = folder.new_run_dir(), folder.new_run_dir()
-        image = folder.source_path(0)
-    request = TrainRequest(images=[image], out=str(old), method="hematoxylin_threshold", steps=1)
-    list(train(request))
-    project = ProjectFolder.open(source, read_only=True)
-    assert newest_model(project, Path(source)) == old
-    assert not any((broken / "checkpoints").glob("*"))
-
-    tiles = suggested(source, n=3)
-    assert all("the network is" in tile["reason"] for tile in tiles)
-    assert all("the network is" not in tile["reason"] for tile in suggested(source, n=3, doubt=False))
 
 
 def test_tiles_lie_on_tissue_and_spread_over_all_of_it(tmp_path):

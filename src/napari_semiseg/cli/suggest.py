@@ -28,7 +28,7 @@ def suggest(
         bool,
         typer.Option(
             "--doubt/--no-doubt",
-            help="Whether the newest run, where there is one, says where it is in doubt. Default: True.",
+            help="Whether the newest runs, where there are some, say where they are in doubt. Default: True.",
         ),
     ] = True,
     device: Annotated[

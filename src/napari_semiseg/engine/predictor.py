@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -70,9 +71,7 @@ def load_predictor(run: Path, device: torch.device, turns: Sides = 1) -> Predict
             f"{run} is a file, and a trained model is read from the run folder that a training made: name that folder."
         )
     tensors, card = folder.read_model_file(folder.path) if exported else folder.read_model()
-    # Whatever weights the network began with are about to be replaced: nothing is fetched for them.
-    choices = Choices.checked(card["choices"], f"the model of {folder.path}")
-    choices = choices.model_copy(update={"weights": "none"})
+    choices = _choices(card["choices"], folder.path)
     network = choices.build(device).predictor()
     require_match(tensors, network.state_dict(), folder.path)
     network.load_state_dict(tensors)
@@ -87,3 +86,29 @@ def load_predictor(run: Path, device: torch.device, turns: Sides = 1) -> Predict
         step=card["step"],
         device=device,
     )
+
+
+def load_second_opinion(run: Path, device: torch.device) -> nn.Module | None:
+    """Load the network that learned beside the one that predicts, as it was when the run was last saved.
+
+    Returns
+    -------
+    nn.Module or None
+        None where the method has one network, or no checkpoint is left that can be read.
+
+    Raises
+    ------
+    InputError
+        If this is no run folder, or its checkpoints belong to another architecture.
+    """
+    folder = RunFolder(run)
+    method = _choices(folder.read_config().get("choices", {}), folder.path).build(device)
+    network = method.second_opinion()
+    if network is None or folder.restore(method, [])[0] is None:
+        return None
+    return network.eval()
+
+
+def _choices(said: Any, path: Path) -> Choices:
+    """Check what a run was trained with; the weights it began with are about to be replaced, and are not fetched."""
+    return Choices.checked(said, f"the model of {path}").model_copy(update={"weights": "none"})

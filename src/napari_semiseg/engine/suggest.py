@@ -3,19 +3,17 @@
 Greedy k-centers over places and looks: every suggestion is the candidate that is farthest from all tiles and from the
 suggestions before it, as in O. Sener, S. Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set
 Approach", ICLR 2018, Algorithm 1. Their features come from a network; ours are the place and the mean color, so that
-there is something to suggest before anything was trained. Where there is a network, it looks at the places that are
-most unlike what is labeled, and they are ranked by that unlikeness times its doubt: only those few are read at full
-size, so that a slide may have any size. Its doubt is the entropy of the mean of all opinions that there are (teacher
-and student, two networks): what each of them doubts, and what they disagree about, as in N. Houlsby
-et al., "Bayesian Active Learning for Classification and Preference Learning", 2011, Eq. 2.
+there is something to suggest before anything was trained. Where there are networks, they look at the places that are
+most unlike what is labeled, which are ranked by that unlikeness times their doubt: only those few are read at full
+size, so that a slide may have any size. `engine.doubt` says what their doubt is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,14 +26,13 @@ from napari_semiseg.engine.control import Control
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import Cancel, Event, Finished, Progressed, Started, Stop, Suggested
 from napari_semiseg.io.images import Image, open_image
-from napari_semiseg.io.rescale import scale_of
 from napari_semiseg.postprocess.threshold import density, find_stain
 from napari_semiseg.postprocess.tissue import find_tissue
 from napari_semiseg.project.folder import ProjectFolder
 from napari_semiseg.project.opening import PROJECT_FILE
 
 if TYPE_CHECKING:
-    from napari_semiseg.nn.opinions import Opinions
+    from napari_semiseg.engine.doubt import DoubtOf
 
 OVERVIEW_SIDE = 1024
 """Longer side of the small image that places are chosen on, in pixels."""
@@ -58,25 +55,6 @@ DISAGREES = 0.1
 """Part of the doubt that is disagreement from which that is said."""
 
 
-class Doubt(NamedTuple):
-    """How unsure a network is of a rectangle of an image: means over its pixels, in bits.
-
-    Attributes
-    ----------
-    entropy : float
-        Of the mean of all opinions, in [0, 1].
-    disagreement : float
-        The part of it that no opinion doubts by itself, in [0, entropy]; 0 where there is one opinion.
-    """
-
-    entropy: float
-    disagreement: float = 0.0
-
-
-DoubtOf = Callable[[int, Box], Doubt]
-"""Returns the doubt about a rectangle of an image (by its index in the project)."""
-
-
 class SuggestRequest(Config):
     """Options of `suggest`."""
 
@@ -84,7 +62,7 @@ class SuggestRequest(Config):
     n: int = Field(8, ge=1, le=1000, description="How many tiles to suggest.")
     side: int = Field(250, ge=8, le=4096, description="Side of a tile, in pixels.")
     image: int | None = Field(None, ge=0, description="Index of the image to stay on; all images by default.")
-    doubt: bool = Field(True, description="Whether the newest run, where there is one, says where it is in doubt.")
+    doubt: bool = Field(True, description="Whether the newest runs, where there are some, say where they are in doubt.")
     device: str = Field("auto", description="Where that run computes: auto, cpu, cuda, cuda:N or mps.")
 
 
@@ -145,10 +123,19 @@ def suggest(request: SuggestRequest, control: Control | None = None) -> Iterator
         image = open_image(project.source_path(index), mpp=project.images[index].mpp)
         found.append(candidates(image, index, request.side))
         yield Progressed("looking at images", done, len(indices))
-    run = newest_model(project, Path(request.source)) if request.doubt else None
-    doubt = None if run is None else doubt_of_run(project, run, request.device)
+    doubt = _doubt(project, request) if request.doubt else None
     yield Suggested(ranked(project, found, request.n, doubt))
     yield Finished("suggest")
+
+
+def _doubt(project: ProjectFolder, request: SuggestRequest) -> DoubtOf | None:
+    """Return the doubt of the runs that there are; torch is loaded only where there are some."""
+    runs = models_of(project, Path(request.source))
+    if not runs:
+        return None
+    from napari_semiseg.engine.doubt import doubt_of_runs
+
+    return doubt_of_runs(project, runs, request.device)
 
 
 def ranked(project: ProjectFolder, found: Sequence[Candidates], n: int, doubt: DoubtOf | None) -> list[dict[str, Any]]:
@@ -164,7 +151,7 @@ def ranked(project: ProjectFolder, found: Sequence[Candidates], n: int, doubt: D
     Returns
     -------
     list of dict
-        As `choose`; with a network also `doubt` and `disagreement`, in bits.
+        As `choose`; with a network also `doubt` and `disagreement`, in bits, and how many `opinions` were asked.
     """
     mpp = {one.image: project.images[one.image].mpp for one in found}
     tiles = [(tile.image, tile.box) for tile in project.tiles]
@@ -181,45 +168,12 @@ def ranked(project: ProjectFolder, found: Sequence[Candidates], n: int, doubt: D
     return places[:n]
 
 
-def newest_model(project: ProjectFolder, source: Path) -> Path | None:
-    """Return the run that was named, or else the newest of a project; None where none can predict."""
-    runs = [source] if (source / "run.json").is_file() else sorted(project.runs_dir.glob("*/"), reverse=True)
-    return next((run for run in runs if any((run / "checkpoints").glob("best-*.safetensors"))), None)
-
-
-def doubt_of_run(project: ProjectFolder, run: Path, device: str) -> DoubtOf:
-    """Return the doubt of a trained run."""
-    from napari_semiseg.engine.devices import choose_device
-    from napari_semiseg.engine.predictor import load_predictor
-    from napari_semiseg.nn.opinions import opinions_of
-
-    found = load_predictor(run, choose_device(device))
-    opinions = opinions_of([found.network])
-
-    def doubt(index: int, box: Box) -> Doubt:
-        image = open_image(project.source_path(index), mpp=project.images[index].mpp)
-        return mean_doubt(opinions, image, box, found.device, found.divisor, found.reach, found.mpp)
-
-    return doubt
-
-
-def mean_doubt(
-    opinions: Opinions, image: Image, box: Box, device: Any, divisor: int, reach: int | None, mpp: float | None
-) -> Doubt:
-    """Return the mean doubt of some opinions about a rectangle of an image."""
-    from napari_semiseg.engine.infer import confidence_map
-
-    scale = scale_of(image, mpp)
-    shares = confidence_map(opinions, image, box, device=device, divisor=divisor, reach=reach, scale=scale) / 255
-    entropy = float(_entropy(shares.sum(axis=0)).mean())
-    alone = float(_entropy(shares * len(shares)).mean())
-    return Doubt(entropy, max(0.0, entropy - alone))
-
-
-def _entropy(probability: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the entropy of each probability, in bits."""
-    share = np.clip(probability, 1e-6, 1 - 1e-6)
-    return np.asarray(-share * np.log2(share) - (1 - share) * np.log2(1 - share))
+def models_of(project: ProjectFolder, source: Path) -> list[Path]:
+    """Return the runs that can predict, the one that was named first, the newest of the project before older ones."""
+    runs = sorted(project.runs_dir.glob("*/"), reverse=True)
+    if (source / "run.json").is_file():
+        runs = [source, *(run for run in runs if run.resolve() < source.resolve())]
+    return [run for run in runs if any((run / "checkpoints").glob("best-*.safetensors"))]
 
 
 def candidates(image: Image, index: int, side: int) -> Candidates:
@@ -297,7 +251,8 @@ def choose(
 def _doubt_words(place: dict[str, Any], largest: float) -> str:
     doubt = place["doubt"]
     how = "very unsure" if doubt >= 0.75 * largest else "unsure" if doubt >= 0.4 * largest else "fairly sure"
-    apart = ", and its two opinions differ" if place["disagreement"] >= DISAGREES * doubt > 0 else ""
+    differ = place["disagreement"] >= DISAGREES * doubt > 0
+    apart = f", and its {place['opinions']} opinions differ" if differ else ""
     return f"the network is {how} here ({round(100 * doubt)} % doubt){apart}"
 
 

@@ -23,6 +23,7 @@ from napari_semiseg.data.sampler import SamplerConfig
 from napari_semiseg.data.sources import regions_digest
 from napari_semiseg.engine.checkpoint import RunFolder, Snapshot
 from napari_semiseg.engine.control import Control
+from napari_semiseg.engine.doubt import Doubt, Witness, mean_doubt, restarts
 from napari_semiseg.engine.judge import Fit, dice_of_regions, threshold_dice
 from napari_semiseg.engine.learning_data import read_project
 from napari_semiseg.engine.look_inside import Subject, look_inside, make_room
@@ -31,7 +32,7 @@ from napari_semiseg.engine.pacing import FIRST_LOOK, LOOKS
 from napari_semiseg.engine.preview import FIRST_STEP, Previewer
 from napari_semiseg.engine.recipe import Choices, Recipe, prepare, rebuild, take_step
 from napari_semiseg.engine.requests import TrainRequest
-from napari_semiseg.engine.suggest import Doubt, candidates, mean_doubt, ranked
+from napari_semiseg.engine.suggest import candidates, models_of, ranked
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import (
     GROWN,
@@ -341,28 +342,31 @@ class _Loop:
             yield Warned(str(error))
 
     def _suggested(self, index: int, side: int, n: int, step: int) -> Iterator[Event]:
-        """Suggest tiles; as long as the network is not worth asking, by their looks alone."""
+        """Suggest tiles by the doubt of this training, as soon as it is worth asking, and of runs before it."""
         recipe = self.recipe
         if not self.request.project or not 0 <= index < len(recipe.data.images):
             return
-        predictor, other = recipe.method.predictor(), recipe.method.second_opinion()
-        opinions = opinions_of([predictor] if other is None else [predictor, other])
-
-        def doubt(image: int, box: Box) -> Doubt:
-            source = recipe.data.images[image]
-            return mean_doubt(
-                opinions,
-                source,
-                box,
-                recipe.device,
-                predictor.divisor,  # type: ignore[arg-type]
-                predictor.reach,  # type: ignore[arg-type]
-                recipe.data.mpp,
-            )
-
         project = ProjectFolder.open(self.request.project, read_only=True)
         found = [candidates(recipe.data.images[index], index, side)]
-        yield Suggested(ranked(project, found, n, doubt if self._grown(step) else None))
+        witnesses = self._witnesses(project, step)
+
+        def doubt(image: int, box: Box) -> Doubt:
+            return mean_doubt(witnesses, recipe.data.images[image], box)
+
+        yield Suggested(ranked(project, found, n, doubt if witnesses else None))
+
+    def _witnesses(self, project: ProjectFolder, step: int) -> list[Witness]:
+        """Return the networks to ask for their doubt: this training's, and those of runs of its kind."""
+        recipe, choices = self.recipe, self.recipe.choices
+        own = []
+        if self._grown(step):
+            predictor, other = recipe.method.predictor(), recipe.method.second_opinion()
+            opinions = opinions_of([predictor] if other is None else [predictor, other])
+            divisor, reach = int(getattr(predictor, "divisor", 1)), getattr(predictor, "reach", None)
+            own = [Witness(opinions, recipe.device, divisor, reach, recipe.data.mpp)]
+        here = self.run.path.resolve()
+        before = [run for run in models_of(project, project.path) if run.resolve() != here]
+        return own + restarts((choices.method, choices.network), before, recipe.device)
 
     def _grown(self, step: int) -> bool:
         """Whether the network is worth asking: see `GROWN`."""
