@@ -108,6 +108,7 @@ def test_every_option_that_is_named_in_a_text_exists(path, verbs, settable):
     text = path.read_text(encoding="utf-8")
     named = {word for code in CODE.findall(text) for word in re.findall(r"(?<![\w-])--[a-z][a-z-]*", code)}
     others = {"--events", "--repeat", "--version", "--draft"}  # of pytest and towncrier
+    others |= {"--standalone", "--nproc-per-node"}  # of torchrun
 
     assert named <= known | others
     for name in re.findall(r"--set (\w+)=", text):

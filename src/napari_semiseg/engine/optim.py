@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -15,7 +15,7 @@ from napari_semiseg.config import Config
 from napari_semiseg.losses.ramps import poly
 
 FUSED = ("cpu", "cuda")
-"""Kinds of device whose optimizers change all weights in one kernel."""
+"""Kinds of device whose Adam changes all weights in one kernel."""
 
 
 class OptimConfig(Config):
@@ -48,10 +48,10 @@ class OptimConfig(Config):
             }
             for group in groups
         ]
+        if self.optimizer == "sgd":  # never fused: that fails once a weight has had a gradient later than the others
+            return SGD(scaled, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
         # One kernel over all weights where there is one; elsewhere torch's own choice.
         fused = True if all(p.device.type in FUSED for group in scaled for p in group["params"]) else None
-        if self.optimizer == "sgd":
-            return SGD(scaled, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=fused)
         kind = Adam if self.optimizer == "adam" else AdamW
         return kind(scaled, lr=self.lr, betas=(0.9, self.beta2), weight_decay=self.weight_decay, fused=fused)
 
@@ -62,8 +62,14 @@ class OptimConfig(Config):
         return min(1.0, step / self.warmup) if self.warmup else 1.0
 
 
-def descend(optimizers: Sequence[Optimizer], total: Tensor, rate_factor: float, clip: float) -> bool:
-    """Make one step down the gradient of `total`.
+def descend(
+    optimizers: Sequence[Optimizer],
+    total: Tensor,
+    rate_factor: float,
+    clip: float,
+    average: Callable[[Sequence[nn.Parameter]], None] | None = None,
+) -> bool:
+    """Make one step down the gradient of `total`, made the same in all processes by `average` where there are several.
 
     Returns
     -------
@@ -76,6 +82,8 @@ def descend(optimizers: Sequence[Optimizer], total: Tensor, rate_factor: float, 
             group["lr"] = group["base_lr"] * rate_factor
     total.backward()  # type: ignore[no-untyped-call]
     parameters = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
+    if average is not None:
+        average(parameters)
     norm = torch.nn.utils.clip_grad_norm_(parameters, clip if clip else math.inf)
     if not math.isfinite(float(norm) + float(total.detach())):
         return False

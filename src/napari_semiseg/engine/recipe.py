@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -26,6 +27,7 @@ from napari_semiseg.engine.optim import OptimConfig, descend, forget
 from napari_semiseg.engine.pacing import Pacing
 from napari_semiseg.engine.presets import Plan, plan
 from napari_semiseg.engine.requests import TrainRequest
+from napari_semiseg.engine.team import Team
 from napari_semiseg.errors import InputError
 from napari_semiseg.methods._base import NO_NETWORK, FittedMethod, Method, Task
 from napari_semiseg.methods._registry import find_method
@@ -94,6 +96,8 @@ class Recipe:
     guides: StainGuides
     notes: tuple[str, ...] = ()
     ahead: Ahead = field(default_factory=Ahead)
+    team: Team | None = None
+    """The processes that learn together, where there are several."""
     turns: tuple[tuple[int, int], ...] = ()
     """Where the number of steps was corrected: see `Pacing`."""
 
@@ -287,7 +291,7 @@ def take_step(recipe: Recipe, step: int, rate: float = 1.0) -> tuple[dict[str, f
     bool
         Whether loss and gradient were finite, so that the step was made.
     """
-    choices, method = recipe.choices, recipe.method
+    choices, method, team = recipe.choices, recipe.method, recipe.team
     if isinstance(method, FittedMethod):
         method.fit(batch.to(recipe.device) for batch in recipe.sampler.regions(method.margin))
         return {}, True
@@ -296,13 +300,14 @@ def take_step(recipe: Recipe, step: int, rate: float = 1.0) -> tuple[dict[str, f
     # Whatever the method draws depends on the seed and the step alone: nothing has to be saved for an exact resume.
     torch.manual_seed(choices.seed * 1_000_003 + step + 1)
     # Networks in half the bits where that is faster; the losses bring what they are given to float32 by themselves.
-    with torch.autocast(recipe.device.type, torch.bfloat16, enabled=choices.precision == "bfloat16"):
+    half = torch.autocast(recipe.device.type, torch.bfloat16, enabled=choices.precision == "bfloat16")
+    with half, team.sharing(method) if team else nullcontext():
         losses = method.losses(batch, place)
     finite = True
     if losses is not None:
         total = torch.stack(list(losses.values())).sum()
         factor = rate * choices.optim.factor(place, choices.steps)
-        finite = descend(recipe.optimizers, total, factor, choices.optim.clip)
+        finite = descend(recipe.optimizers, total, factor, choices.optim.clip, team.average if team else None)
     if finite:
         method.after_step(place)
         forget(recipe.optimizers, method.begun_anew())

@@ -33,6 +33,8 @@ from napari_semiseg.engine.preview import FIRST_STEP, Previewer
 from napari_semiseg.engine.recipe import Choices, Recipe, prepare, rebuild, take_step
 from napari_semiseg.engine.requests import TrainRequest
 from napari_semiseg.engine.suggest import candidates, models_of, ranked
+from napari_semiseg.engine.team import Team
+from napari_semiseg.engine.teamwork import help_out, lead, tell_state, tell_step
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import (
     GROWN,
@@ -67,6 +69,10 @@ from napari_semiseg.io.diagnostics import write_look
 from napari_semiseg.nn.opinions import opinions_of
 from napari_semiseg.project.folder import ProjectFolder
 
+TOO_LITTLE_MEMORY = (
+    "There is not enough memory for this process's part of the batch: "
+    "take smaller crops or fewer of them, for example --set crop=160 --set batch_labeled=4."
+)
 REPORT_SECONDS = 0.2
 SAVE_SECONDS = 20.0
 BAD_STEPS = 3
@@ -106,19 +112,33 @@ def train(request: TrainRequest, control: Control | None = None) -> Iterator[Eve
     InputError
         If the request cannot be met.
     """
+    team = Team.joined()
+    if team is not None and not team.leads:
+        help_out(team)
+        return
+    try:
+        yield from _claimed(request, control or Control(), team)
+    finally:
+        if team is not None:
+            team.leave()
+
+
+def _claimed(request: TrainRequest, control: Control, team: Team | None) -> Iterator[Event]:
     if not request.out:
         raise InputError("A training needs a run folder to write to: give --out.")
     run = RunFolder(Path(request.out))
     run.begin()
     claim = Claim(run.path)  # two trainings in one folder would take each other's checkpoints away
     try:
-        yield from _train(request, run, control or Control())
+        yield from _train(request, run, control, team)
     finally:
         run.withdraw()
         claim.release()
 
 
-def _train(request: TrainRequest, run: RunFolder, control: Control) -> Iterator[Event]:
+def _train(request: TrainRequest, run: RunFolder, control: Control, team: Team | None) -> Iterator[Event]:
+    if team is not None:
+        request = request.model_copy(update={"device": team.device(request.device)})
     if request.resume:
         config = run.read_config()
         choices = Choices.checked(config.get("choices", {}), str(run.path / "run.json"))
@@ -133,6 +153,8 @@ def _train(request: TrainRequest, run: RunFolder, control: Control) -> Iterator[
         recipe = prepare(request)
         config = _config(asked, recipe)
         run.write_config(config)
+    if team is not None:
+        lead(team, recipe, asked)
     loop = _Loop(recipe, run, asked, control)
     with run.log() as log:
         for event in loop.events(config):
@@ -238,6 +260,7 @@ class _Loop:
         for note in (*recipe.notes, *recipe.data.notes):
             yield Warned(note)
         start = yield from self._restored(config)
+        tell_state(recipe)
         yield from self._meet_labels()
         self._start_clock(start)
         done = start
@@ -450,12 +473,15 @@ class _Loop:
 
     def _made(self, step: int) -> Generator[Event, None, tuple[dict[str, float] | None, bool]]:
         """Make a step; where memory runs out, with ever fewer and smaller crops."""
+        tell_step(self.recipe, step, self.guard.rate)
         while True:
             try:
                 return take_step(self.recipe, step, self.guard.rate)
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
+            if self.recipe.team is not None:  # the others wait for this process's part of the step
+                raise InputError(TOO_LITTLE_MEMORY)
             yield Warned(self.recipe.use_less_memory())  # only here: the error held the tensors of the step
             self.guard.sampler = self.recipe.choices.sampler
 
@@ -477,6 +503,7 @@ class _Loop:
         snapshot, _ = self.run.restore(self.recipe.method, self.recipe.optimizers)
         if snapshot is None:  # it went wrong before anything was saved: begin anew
             self._begin_anew()
+        tell_state(self.recipe)
         # What was best stays so: it was finite when it was judged, and lies on the disk.
         self.guard.bad, self.guard.rate, self.guard.rollbacks = 0, rate, rollbacks
         back = "the start" if snapshot is None else f"step {snapshot.step}"
