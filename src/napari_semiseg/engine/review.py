@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from skimage.color import rgb2hed
 from skimage.draw import polygon2mask
 from skimage.measure import points_in_poly
 
@@ -20,12 +19,12 @@ from napari_semiseg.errors import InputError
 from napari_semiseg.events import Cancel, Event, Finished, Progressed, Started, Stop, Written
 from napari_semiseg.io.images import Image, open_image
 from napari_semiseg.io.ome_zarr import Result
+from napari_semiseg.io.stains import OD_PER_UNIT, separated
 
 CELL = 1024
 """Side of what is read at once, in pixels."""
 POSITIVE_OD = 0.2
 """Mean optical density of DAB from which a nucleus is positive: the default of QuPath's positive cell detection."""
-_OD_PER_HED = 6.0  # rgb2hed divides the natural logarithm by that of 10^6, so 1 stands for an optical density of 6
 
 Values = Callable[[Box], NDArray[np.floating]]
 
@@ -191,7 +190,7 @@ def _covered(corners: NDArray[np.float64], cell: Box) -> int:
 
 def _dab(image: Image, cell: Box) -> NDArray[np.floating]:
     """Return the optical density of DAB (base 10, by color deconvolution after Ruifrok and Johnston, 2001)."""
-    return np.asarray(rgb2hed(image.read(cell))[..., 2] * _OD_PER_HED, np.float64)
+    return separated(image.read(cell))[..., 2] * OD_PER_UNIT
 
 
 def _nothing(cell: Box) -> NDArray[np.floating]:

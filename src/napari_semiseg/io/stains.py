@@ -6,6 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.color import hed_from_rgb
 
+OD_PER_UNIT = 6.0
+"""Optical density, base 10, that 1 stands for: natural logarithms are divided by that of a millionth."""
+
 _LEAST = 1e-6  # of the light: less counts as this, so that black has a density too
 _DENSITIES = np.log(np.maximum(np.arange(256) * (1.0 / 255), _LEAST)) / np.log(_LEAST)
 
@@ -22,7 +25,7 @@ def separated(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
     Returns
     -------
     ndarray of float, (..., 3)
-        At least 0; 1 stands for an optical density of 6.
+        At least 0; 1 stands for an optical density of `OD_PER_UNIT`.
 
     Examples
     --------

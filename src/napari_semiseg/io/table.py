@@ -19,12 +19,11 @@ from numpy.typing import NDArray
 from napari_semiseg import atomic
 from napari_semiseg.blocks import Box
 from napari_semiseg.io.columns import Columns, joined, taken
-from napari_semiseg.io.stains import separated
+from napari_semiseg.io.stains import OD_PER_UNIT, separated
 
 MARGIN = 2
 """Pixels around a block that the perimeter looks at."""
 
-_OD_PER_HED = 6.0  # `separated` divides the natural logarithm by that of 10^6, so 1 stands for an optical density of 6
 _LUMINANCE = np.array([0.2125, 0.7154, 0.0721])  # as skimage.color.rgb2gray
 _SUMMED = ("perimeter", "confidence", "intensity", "intensity²", "hematoxylin_od", "hematoxylin_od²", "eosin_od")
 _DIAGONAL = np.sqrt(2)
@@ -87,26 +86,27 @@ class Measurements:
         inner = labels[MARGIN:-MARGIN, MARGIN:-MARGIN]
         if inner.shape != box.shape:
             raise ValueError(f"labels of {labels.shape} do not hold {box} and a margin of {MARGIN}")
-        rows, columns = np.nonzero(inner != 0)
-        if not rows.size:
+        at = np.flatnonzero(inner != 0)
+        if not at.size:
             return
-        ids, which = _numbered(inner[rows, columns])
+        rows, columns = np.divmod(at, box.width)
+        ids, which = _numbered(np.take(inner, at))
         runs = np.flatnonzero(np.diff(which, prepend=-1))
         part = _geometry(rows, columns, which, runs, len(ids), box)
         part["label"] = ids
         part["perimeter"] = _perimeters(labels, ids)
         if confidence is not None:
-            values = confidence[rows, columns]
+            values = np.take(confidence, at)
             part["confidence"] = np.bincount(which, values, len(ids))
             highest = np.maximum.reduceat(values, runs)
             part["confidence_max"] = _extreme(np.maximum, which[runs], highest, len(ids), 0)
         if rgb is not None:
-            for name, values in _signals(rgb[rows, columns], gray).items():
+            for name, values in _signals(np.take(rgb.reshape(-1, 3), at, axis=0), gray).items():
                 part[name] = np.bincount(which, values, len(ids))
             self._gray = gray
         if class_map is not None:
             width = len(self._classes) + 1
-            part["class"] = np.bincount(which * width + class_map[rows, columns], minlength=len(ids) * width).reshape(
+            part["class"] = np.bincount(which * width + np.take(class_map, at), minlength=len(ids) * width).reshape(
                 -1, width
             )
         self._parts.append(part)
@@ -324,16 +324,19 @@ def _perimeters(labels: NDArray[np.uint32], ids: NDArray[np.uint32]) -> NDArray[
     """
     height, width = labels.shape
     flat = labels.ravel()
-    rows, columns = np.nonzero(labels[1:-1, 1:-1] != 0)  # borders are known one pixel around the block
-    at = (rows + 1) * width + columns + 1
+    known = np.zeros(labels.shape, bool)
+    known[1:-1, 1:-1] = labels[1:-1, 1:-1] != 0  # borders are known one pixel around the block
+    at = np.flatnonzero(known)
     own = flat[at]
     edge = flat[at - 1] != own
     for step in (1, -width, width):
         edge |= flat[at + step] != own
-    bordering = np.zeros_like(flat)
-    bordering[at[edge]] = own[edge]
-    edge &= (rows > 0) & (rows < height - 3) & (columns > 0) & (columns < width - 3)
     at, own = at[edge], own[edge]
+    bordering = np.zeros_like(flat)
+    bordering[at] = own
+    rows, columns = np.divmod(at, width)
+    inner = (rows >= MARGIN) & (rows < height - MARGIN) & (columns >= MARGIN) & (columns < width - MARGIN)
+    at, own = at[inner], own[inner]
     code = np.ones(len(own), np.intp)
     for dy in (-width, 0, width):
         for dx in (-1, 0, 1):
@@ -349,7 +352,7 @@ def _signals(rgb: NDArray[np.uint8], gray: bool) -> Columns:
         intensity = rgb[:, 0].astype(np.float64)
         return {"intensity": intensity, "intensity²": intensity**2}
     intensity = rgb @ _LUMINANCE
-    stains = separated(rgb) * _OD_PER_HED
+    stains = separated(rgb) * OD_PER_UNIT
     hematoxylin = stains[:, 0]
     return {
         "intensity": intensity,

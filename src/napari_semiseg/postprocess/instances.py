@@ -11,6 +11,7 @@ from scipy import ndimage as ndi
 
 from napari_semiseg.blocks import Box
 from napari_semiseg.postprocess.distance import distance_to_background
+from napari_semiseg.postprocess.smoothing import reach, smoothed
 
 SMOOTHING = 1.5
 """Gaussian sigma, in pixels of `MPP` µm, of the landscape in which summits are looked for."""
@@ -85,7 +86,7 @@ def split_nuclei(
     labels = np.zeros(confidence.shape, np.uint32)
     mask = _cleaned(_above(confidence, threshold), min_area, wanted)
     zoom = min(4.0, max(0.25, MPP / (mpp or MPP)))
-    part = _surroundings(mask, 1 + _sight(SMOOTHING * zoom))
+    part = _surroundings(mask, 1 + reach(SMOOTHING * zoom))
     if part.area:
         labels[part.slices] = _parted(mask[part.slices], confidence[part.slices], strength, min_area, zoom)
     return labels
@@ -147,11 +148,6 @@ def _surroundings(mask: NDArray[np.bool_], margin: int) -> Box:
     return held.grown(margin).intersect(Box.whole(mask.shape))
 
 
-def _sight(sigma: float) -> int:
-    """Return the radius, in pixels, of SciPy's Gaussian."""
-    return int(4 * sigma + 0.5)
-
-
 def _parted(
     mask: NDArray[np.bool_], confidence: NDArray[Any], strength: float, min_area: int, zoom: float
 ) -> NDArray[np.uint32]:
@@ -199,8 +195,7 @@ class _Landscape:
 def _height(mask: NDArray[np.bool_], confidence: NDArray[Any], sigma: float) -> NDArray[np.float32]:
     height = distance_to_background(mask)
     height *= confidence.astype(np.float32) * (1 / 255 if confidence.dtype == np.uint8 else 1)
-    smooth: NDArray[np.float32] = ndi.gaussian_filter(height, sigma)
-    return smooth
+    return smoothed(height, sigma)
 
 
 def _ascend(landscape: _Landscape) -> tuple[_Ids, NDArray[np.float32]]:
