@@ -88,8 +88,46 @@ class Vanished:
     def nthreads(self):
         return {}
 
+    def cancelled(self):
+        return False
+
     def result(self, timeout):
         raise TimeoutError
+
+
+class Interrupted(Vanished):
+    """What Dask gives out whose timeout meets the answer: an error of its own, and the answer when asked again."""
+
+    def __init__(self, lost):
+        self.asked, self.submitted, self.lost = 0, 0, lost
+
+    def submit(self, *_, **__):
+        self.submitted += 1
+        return self
+
+    def cancelled(self):
+        return self.lost and self.submitted == 1
+
+    def nthreads(self):
+        return {"worker": 1}
+
+    def result(self, timeout):
+        self.asked += 1
+        if self.asked == 1:
+            raise UnboundLocalError("cannot access local variable 'result'")
+        return np.full((1, 64, 64), 7, np.uint8)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_an_answer_that_dask_drops_is_asked_for_again_and_given_out_again_if_it_is_lost(
+    quick_request, small_dataset, lost
+):
+    image = open_image(small_dataset / "images" / "field-3.tif")
+    network = BlockwiseNetwork(nn.Identity(), torch.device("cpu"), 1, 0)
+    client = Interrupted(lost)
+    ((_, values),) = cluster_module.Cluster(client, "run", "cpu", 1).predict(network, image, [Box(0, 0, 64, 64)])
+    assert (values == 7).all()
+    assert client.submitted == 1 + lost
 
 
 def test_a_cluster_without_workers_is_not_waited_for_without_end(quick_request, small_dataset, tmp_path, monkeypatch):

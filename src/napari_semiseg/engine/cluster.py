@@ -31,6 +31,8 @@ from napari_semiseg.nn.turned import Sides
 BLOCKS_PER_THREAD = 2
 """Blocks that each thread of the cluster is given ahead."""
 PATIENCE_S = 20
+ANSWER_S = 10
+"""Seconds after which the workers are counted while a block is waited for; what is done must travel here in less."""
 WITHOUT_WORKERS_S = 60
 """Seconds that a prediction waits for workers when all are gone: some cluster managers start others."""
 TRIES = 5
@@ -120,9 +122,12 @@ class Cluster:
         alone_since: float | None = None
         while True:
             try:
-                values: NDArray[np.uint8] = future.result(timeout=1)
+                values: NDArray[np.uint8] = future.result(timeout=ANSWER_S)
                 return values
-            except (TimeoutError, distributed.TimeoutError):
+            except (TimeoutError, distributed.TimeoutError, UnboundLocalError):
+                # The last is how Dask itself fails where its timeout meets an answer on its way (distributed #8514).
+                if future.cancelled():
+                    raise distributed.CancelledError from None
                 if self._client.nthreads():
                     alone_since = None
                     continue
@@ -193,6 +198,7 @@ def local_workers(count: int = 0) -> Iterator[str]:
             "options": {
                 "nthreads": 1,
                 "memory_limit": 0,  # Dask would count the pages of libraries as well, and end a worker for them
+                "silence_logs": logging.ERROR,
                 "env": {"OMP_NUM_THREADS": share} | ({"CUDA_VISIBLE_DEVICES": str(number % cards)} if cards else {}),
             },
         }
