@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from napari_semiseg.blocks import Box
+from napari_semiseg.engine import typical
+from napari_semiseg.engine.guides import StainGuides
 from napari_semiseg.engine.infer import at_image, confidence_map
 from napari_semiseg.io.images import from_array
+from napari_semiseg.io.rescale import Rescaled
 from napari_semiseg.nn.stain_scale import UNITS, StainScale, own_channel
 from napari_semiseg.nn.stain_unet import StainUNet, find_scale
 from napari_semiseg.nn.turned import TurnAveraged
@@ -80,3 +85,24 @@ def test_blocks_of_an_image_are_read_on_the_scale_of_the_whole(tissue: np.ndarra
     ]
     assert np.abs(maps[0].astype(int) - maps[1]).max() <= 1
     assert at_image(shown, image) is not shown
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 1.7])
+@pytest.mark.parametrize("largest", [4096, 200])
+def test_a_network_is_shown_the_same_stain_in_training_and_after_at_any_pixel_size(
+    tissue: np.ndarray, monkeypatch: pytest.MonkeyPatch, scale: float, largest: int
+) -> None:
+    monkeypatch.setattr(typical, "LARGEST", largest)
+    monkeypatch.setattr(typical, "_CELL", 64)
+    image = from_array(tissue, "tissue")
+    guides = StainGuides()
+    guides.look_at(SimpleNamespace(images=[image], scales=[scale]))  # type: ignore[arg-type]
+    crop = (image if scale == 1.0 else Rescaled(image, scale)).read(Box(16, 16, 80, 96))
+
+    learned = guides.channel(0, crop)
+    used = at_image(StainUNet(), image, scale).scale.channel(tensor(crop))[0, 0]
+    np.testing.assert_array_equal(learned, (used * 255).round().byte().numpy())
+    assert learned.std() > 10
+    samples = typical.typical_of(image, scale).parts
+    assert sum(part.shape[0] * part.shape[1] for part in samples) <= 1.05 * scale**2 * 192 * 256
+    assert (len(samples) == 1) == (256 * scale <= largest)

@@ -102,7 +102,7 @@ class BlockwiseNetwork:
         FloatingPointError
             If the network answers with NaN or infinity.
         """
-        network = at_image(self.network, image)
+        network = at_image(self.network, image, self.scale)
         batches = self._batches(iter(blocks))
         with ThreadPoolExecutor(1, "read ahead") as reader:
             ahead = reader.submit(self._read, image, next(batches, ()))
@@ -216,18 +216,26 @@ def _assembled(
     return confidence
 
 
-def at_image(network: nn.Module, image: Readable) -> nn.Module:
-    """Return what predicts this image: the network itself, unless it first looks at the image as a whole."""
+def at_image(network: nn.Module, image: Readable, scale: float = 1.0) -> nn.Module:
+    """Return what predicts this image: the network itself, unless it first looks at the image as a whole.
+
+    Parameters
+    ----------
+    network : nn.Module
+    image : Readable
+    scale : float
+        Network pixels per image pixel.
+    """
     if isinstance(network, TurnAveraged):
-        return network.of(at_image(network.network, image))
+        return network.of(at_image(network.network, image, scale))
     if isinstance(network, PerImage) and isinstance(image, Image):
-        return _at_image(network, image)
+        return _at_image(network, image, scale)
     return network
 
 
 @lru_cache(maxsize=64)
-def _at_image(network: PerImage, image: Image) -> nn.Module:
-    parts, look = typical_of(image)
+def _at_image(network: PerImage, image: Image, scale: float) -> nn.Module:
+    parts, look = typical_of(image, scale)
     return network.for_image(parts, look, gray=image.gray).eval()
 
 

@@ -88,7 +88,7 @@ def look_inside(subject: Subject, show: str, box: Box | None = None, seed: int =
     truth = _truth(subject, shown)
     with torch.no_grad(), torch.random.fork_rng(devices=[]), evaluating(subject.method):
         torch.manual_seed(seed)
-        predictor = at_image(subject.method.predictor(), subject.image)
+        predictor = at_image(subject.method.predictor(), subject.image, subject.scale)
         found = idea.look(Seen(subject.method, image, truth, predictor))
     pixel = 1 / subject.scale
     place = Place(shown.y0 * pixel, shown.x0 * pixel, shown.height, shown.width, pixel)

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from napari_semiseg.blocks import Box, cells
 from napari_semiseg.io.images import Image
+from napari_semiseg.io.rescale import Readable, Rescaled, scaled_box
 from napari_semiseg.postprocess.tissue import OVERVIEW, find_tissue
 
 LARGEST = 4096
-"""Images whose longer side is at most this, in pixels, are looked at whole."""
-_CELL = 512
+"""Images whose longer side is at most this, in pixels of the network, are looked at whole."""
+_CELL = 512  # pixels of the network
 _SAMPLES = 24
 
 
@@ -23,7 +24,7 @@ class Typical(NamedTuple):
     Attributes
     ----------
     parts : list of ndarray, (h, w, 3), uint8
-        The whole image, or samples of its tissue, at full resolution.
+        The whole image, or samples of its tissue, at the pixel size of the network.
     look : ndarray, (h, w, 3), uint8
         The whole image, perhaps at a lower resolution.
     """
@@ -32,17 +33,27 @@ class Typical(NamedTuple):
     look: NDArray[np.uint8]
 
 
-def typical_of(image: Image) -> Typical:
-    """Return the whole of an image, or where it is large, samples of its tissue: the same at every call."""
-    parts = [image.read(box) for box in typical_boxes(image)]
-    return Typical(parts, parts[0] if max(image.shape) <= LARGEST else image.overview(OVERVIEW))
+def typical_of(image: Image, scale: float = 1.0) -> Typical:
+    """Return the whole of an image, or where it is large, samples of its tissue: the same at every call.
+
+    Parameters
+    ----------
+    image : Image
+    scale : float
+        Network pixels per image pixel: what is found in the parts holds for an image only at that size.
+    """
+    whole = scaled_box(Box.whole(image.shape), scale)
+    source: Readable = image if scale == 1.0 else Rescaled(image, scale)
+    parts = [source.read(scaled_box(box, scale).intersect(whole)) for box in _boxes(image, scale)]
+    return Typical(parts, parts[0] if scale == 1.0 and len(parts) == 1 else image.overview(OVERVIEW))
 
 
-def typical_boxes(image: Image) -> list[Box]:
-    """Return where the parts of `typical_of` lie, in pixels of the image."""
-    if max(image.shape) <= LARGEST:
+def _boxes(image: Image, scale: float) -> list[Box]:
+    """Return where the parts lie, in pixels of the image."""
+    if max(image.shape) * scale <= LARGEST:
         return [Box.whole(image.shape)]
     tissue = find_tissue(image.overview(OVERVIEW), image.shape)
-    parts = [cell for cell in cells(image.shape, _CELL) if tissue.any_in(cell)]
-    full = [cell for cell in parts if tissue.share(cell) > 0.9] or parts or cells(image.shape, _CELL)
+    parts = cells(image.shape, max(1, round(_CELL / scale)))
+    some = [cell for cell in parts if tissue.any_in(cell)]
+    full = [cell for cell in some if tissue.share(cell) > 0.9] or some or parts
     return [full[place] for place in np.unique(np.linspace(0, len(full) - 1, _SAMPLES).astype(int))]
