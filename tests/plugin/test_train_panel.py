@@ -380,6 +380,7 @@ def test_another_run_is_compared_in_colors_and_by_turns(segmented, tmp_path):
     panel.runs.actions()[0].trigger()
     asked = [command for command in segmented.sent if isinstance(command, Run)][-1]
     assert (asked.verb, asked.args["run"]) == ("predict", str(run.path))
+    assert Path(asked.args["out"]).parent.name == run.path.name  # another run's does not take its place
     other = np.zeros((512, 512), np.uint32)
     other[110:130, 100:120] = 1
     whole = Box(0, 0, 512, 512)

@@ -135,7 +135,8 @@ class Comparison:
         if folder is None or index is None or self.session.review.result is None or self.waiting:
             return
         self.drop()
-        out = folder.predictions_dir / "other" / folder.prediction_path(index).name
+        # Of each run its own, so that going back to a run that was compared before takes no time.
+        out = folder.predictions_dir / "other" / run.name / folder.prediction_path(index).name
         out.parent.mkdir(parents=True, exist_ok=True)
         args: dict[str, Any] = {"run": str(run), "images": [folder.source_path(index)], "out": str(out)}
         mpp = self.session.project.images[index].mpp
