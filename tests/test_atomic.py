@@ -133,6 +133,19 @@ def test_a_writer_that_is_killed_leaves_the_old_file_and_one_leftover(tmp_path):
     assert [path.read_bytes() for path in left] == [b"half"]
 
 
+def test_what_killed_writers_of_a_file_have_left_is_removed_and_nothing_of_another_file(tmp_path):
+    with atomic.staged(tmp_path / "a.safetensors") as one, atomic.staged(tmp_path / "b.safetensors") as other:
+        one.write_bytes(b"1")
+        other.write_bytes(b"2")
+        with atomic.staged(one) as inner:  # what is written for something that is being written
+            inner.write_bytes(b"3")
+            atomic.remove_temporaries(tmp_path / "a.safetensors")
+            assert atomic.temporaries(tmp_path) == [other]
+            one.write_bytes(b"4")
+            inner.write_bytes(b"5")
+    assert (tmp_path / "a.safetensors").read_bytes() == b"5"
+
+
 @posix
 @pytest.mark.parametrize(
     "name",

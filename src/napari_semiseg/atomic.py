@@ -30,6 +30,7 @@ _RETRY_DELAYS_S = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
 """Waits before a move is tried again: virus scanners hold a new file for some tens of milliseconds."""
 
 _TEMPORARY = ".semiseg-"
+_DIGITS = 8  # of the hash of a name, by which its temporary files are known again
 _REASONS = {
     errno.ENOSPC: "the disk is full: free some space and try again",
     errno.EDQUOT: "your quota on that disk is used up: free some space and try again",
@@ -117,7 +118,7 @@ def staged(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     if "\0" in str(path):
         raise InputError(f"{quoted(path)} is no name that a file can have: choose another one.")
-    temporary = path.parent / f"{_TEMPORARY}{secrets.token_hex(6)}.tmp{_short_suffix(path)}"
+    temporary = path.parent / f"{_prefix(path)}{secrets.token_hex(6)}.tmp{_short_suffix(path)}"
     try:
         yield temporary
         replace(temporary, path)
@@ -197,6 +198,13 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
 def temporaries(folder: str | Path) -> list[Path]:
     """Return the temporary files that a killed writer left in `folder`, sorted. Only ours are named so."""
     return sorted(path for path in Path(folder).glob(f"{_TEMPORARY}*.tmp*") if path.is_file() and not path.is_symlink())
+
+
+def remove_temporaries(path: str | Path) -> None:
+    """Remove what killed writers of one file have left beside it. Its only writer, who holds a `Claim`, may do that."""
+    with contextlib.suppress(OSError):  # what cannot be removed does no harm
+        for left in Path(path).parent.glob(f"{_prefix(Path(path))}*.tmp*"):
+            left.unlink(missing_ok=True)
 
 
 def free_bytes(path: str | Path) -> int:
@@ -413,9 +421,16 @@ def _plain(text: str) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
+def _prefix(path: Path) -> str:
+    """Return how the temporary files of one path begin, those of a temporary file as itself."""
+    if path.name.startswith(_TEMPORARY):
+        return path.name[: len(_TEMPORARY) + _DIGITS + 1]
+    return f"{_TEMPORARY}{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:_DIGITS]}-"
+
+
 def _short_suffix(path: Path) -> str:
     """Return the suffix, which some writers choose a format by, unless it is so long that no suffix was meant."""
-    return path.suffix if len(path.suffix) <= 8 else ""
+    return path.suffix if len(path.suffix) <= len(".safetensors") else ""
 
 
 _BINARY = getattr(os, "O_BINARY", 0)

@@ -180,12 +180,12 @@ def test_a_model_where_a_result_is_wanted_is_refused(run: Path, tmp_path: Path) 
 
 
 @pytest.mark.fault
-def test_broken_off_at_any_write_a_model_is_whole_or_does_not_count(
+def test_broken_off_at_any_write_a_model_is_whole_or_not_there_and_the_same_export_makes_it(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     move, wanted = atomic._move, load_predictor(run, CPU).network.state_dict()
-    counts = []
-    for last in range(4):
+    whole = []
+    for last in range(6):
         moved: list[Path] = []
 
         def move_until(source: Path, target: Path, moved: list[Path] = moved, last: int = last) -> None:
@@ -194,15 +194,28 @@ def test_broken_off_at_any_write_a_model_is_whole_or_does_not_count(
             moved.append(target)
             move(source, target)
 
-        monkeypatch.setattr(atomic, "_move", move_until)
         target = tmp_path / f"{last}" / "m.safetensors"
-        with contextlib.suppress(KeyboardInterrupt):
+        with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+            patch.setattr(atomic, "_move", move_until)
             exported(run, "safetensors", target)
-        try:
-            found = load_predictor(target, CPU).network.state_dict()
-        except InputError:
-            counts.append(False)
-        else:
-            counts.append(all(torch.equal(value, wanted[key]) for key, value in found.items()))
+        whole.append(target.exists())
+        if not whole[-1]:
+            exported(run, "safetensors", target)
+        found = load_predictor(target, CPU).network.state_dict()
+        assert all(torch.equal(value, wanted[key]) for key, value in found.items())
+        assert sorted(path.name for path in target.parent.iterdir()) == ["m.json", "m.md", "m.safetensors"]
 
-    assert counts == [False, False, True, True]  # weights, then the card that makes them count, then the page
+    assert whole == [False] * 5 + [True]  # tensors and card under other names, card, page, and then the tensors
+
+
+@pytest.mark.parametrize("name", ["m.json", "m.md"])
+def test_a_file_of_the_user_where_card_or_page_would_lie_is_not_written_over(
+    run: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).write_text('{"mine": 1}')
+    with pytest.raises(InputError, match=f"{name}' is there already.*--overwrite"):
+        exported(run, "safetensors", tmp_path / "m.safetensors")
+    assert (tmp_path / name).read_text() == '{"mine": 1}'
+    assert not (tmp_path / "m.safetensors").exists()
+    exported(run, "safetensors", tmp_path / "m.safetensors", overwrite=True)
+    load_predictor(tmp_path / "m.safetensors", CPU)

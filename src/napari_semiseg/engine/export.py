@@ -78,6 +78,8 @@ def export(request: ExportRequest, control: Control | None = None) -> Iterator[E
     claim = None if request.to == "ome-zarr" else Claim(target)  # a ResultWriter has its own
     try:
         _check_existing(request, target)
+        if claim is not None:
+            atomic.remove_temporaries(target)
         yield Started("export", facts={"format": request.to, "out": str(target)})
         if work.warning:
             yield Warned(work.warning)
