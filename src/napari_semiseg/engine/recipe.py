@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -18,6 +18,8 @@ from napari_semiseg.data.ahead import Ahead
 from napari_semiseg.data.batch import Batch, Views
 from napari_semiseg.data.sampler import Sampler, SamplerConfig
 from napari_semiseg.data.sources import TrainingData
+from napari_semiseg.engine.compile_trial import Trial
+from napari_semiseg.engine.compiling import Compiling, worth_trying
 from napari_semiseg.engine.devices import bfloat16_is_faster, choose_device
 from napari_semiseg.engine.guides import StainGuides
 from napari_semiseg.engine.judge import VALIDATIONS, pace, seconds_per_region
@@ -98,6 +100,8 @@ class Recipe:
     ahead: Ahead = field(default_factory=Ahead)
     team: Team | None = None
     """The processes that learn together, where there are several."""
+    compiling: Compiling | None = None
+    """The trial of compiled networks, once there is one."""
     turns: tuple[tuple[int, int], ...] = ()
     """Where the number of steps was corrected: see `Pacing`."""
 
@@ -115,6 +119,28 @@ class Recipe:
         if self.device.type == "cpu":
             return self.sampler.batch(step).to(self.device)
         return self.ahead.batch(self.sampler, step, more=step + 1 < self.way.steps).to(self.device)
+
+    def around_networks(self) -> AbstractContextManager[None]:
+        """Change how networks compute their features, for as long as a step takes."""
+        if self.team is not None:
+            return self.team.sharing(self.method)
+        return nullcontext() if self.compiling is None else self.compiling.used(self.method)
+
+    def try_compiling(self, remaining_s: float) -> None:
+        """Begin to try whether compiled networks learn faster, where what is left of the run makes that worth while."""
+        if self.team is None and worth_trying(self.device, remaining_s):
+            crops = self.choices.sampler
+            scaled = network_spec(self.choices.network).takes_scale
+            batch = max(crops.batch_labeled, crops.batch_unlabeled)
+            trial = Trial(
+                network=self.choices.network,
+                classes=len(self.choices.classes),
+                stain=self.choices.stain,
+                shape=(batch, 4 if scaled else 3, crops.crop, crops.crop),
+                device=str(self.device),
+                half=self.choices.precision == "bfloat16",
+            )
+            self.compiling = Compiling(trial, remaining_s)
 
     def learn_from(self, fresh: TrainingData) -> None:
         """Go on with other data: labels have changed, images may have come.
@@ -301,7 +327,7 @@ def take_step(recipe: Recipe, step: int, rate: float = 1.0) -> tuple[dict[str, f
     torch.manual_seed(choices.seed * 1_000_003 + step + 1)
     # Networks in half the bits where that is faster; the losses bring what they are given to float32 by themselves.
     half = torch.autocast(recipe.device.type, torch.bfloat16, enabled=choices.precision == "bfloat16")
-    with half, team.sharing(method) if team else nullcontext():
+    with half, recipe.around_networks():
         losses = method.losses(batch, place)
     finite = True
     if losses is not None:

@@ -75,6 +75,8 @@ TOO_LITTLE_MEMORY = (
 )
 REPORT_SECONDS = 0.2
 SAVE_SECONDS = 20.0
+TYPICAL_STEPS = 20
+"""Steps after which the time of one is known well enough to say how long the run will take."""
 BAD_STEPS = 3
 """Steps in a row that were not finite before the last good checkpoint is taken up again."""
 ROLLBACKS = 5
@@ -156,10 +158,14 @@ def _train(request: TrainRequest, run: RunFolder, control: Control, team: Team |
     if team is not None:
         lead(team, recipe, asked)
     loop = _Loop(recipe, run, asked, control)
-    with run.log() as log:
-        for event in loop.events(config):
-            log.write(event)
-            yield event
+    try:
+        with run.log() as log:
+            for event in loop.events(config):
+                log.write(event)
+                yield event
+    finally:
+        if recipe.compiling is not None:
+            recipe.compiling.close()
 
 
 @dataclass
@@ -272,6 +278,7 @@ class _Loop:
             yield from self._after(done)
             self._keep_time(done)
             done += 1
+            self._try_compiling(done)
         yield from self._end(done)
 
     def _start_clock(self, start: int) -> None:
@@ -300,6 +307,13 @@ class _Loop:
         recipe.turns = recipe.way.corrected(done, self.ends_at - now, step_s).turns
         self.config["turns"] = recipe.turns
         self.run.write_config(self.config)
+
+    def _try_compiling(self, done: int) -> None:
+        recipe = self.recipe
+        if recipe.compiling is not None:
+            recipe.compiling.look()
+        elif len(self.pace.times) == TYPICAL_STEPS and not math.isnan(self.pace.rate):
+            recipe.try_compiling((recipe.way.steps - done) / self.pace.rate)
 
     def _restored(self, before: Mapping[str, Any]) -> Generator[Event, None, int]:
         if not self.request.resume:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch.nn.functional as F
@@ -90,3 +90,10 @@ class Network(nn.Module, ABC):
     def forward(self, image: Tensor) -> Tensor:
         """Return logits, (B, classes, H, W)."""
         return self.classify(self.features(image))
+
+
+def leaves(module: nn.Module) -> Iterator[Network]:
+    """Yield the networks in a module that are not made of other networks."""
+    for part in module.modules():
+        if isinstance(part, Network) and not any(isinstance(p, Network) for p in part.modules() if p is not part):
+            yield part

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from napari_semiseg.nn.network import Network
+from napari_semiseg.nn.network import Network, leaves
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def shared_out(module: nn.Module) -> Iterator[None]:
         Unchanged outside of the context: what copies or saves it does so outside.
     """
     sharing = _Sharing(dist.get_rank(), dist.get_world_size())
-    networks = [part for part in module.modules() if isinstance(part, Network) and not _holds_another(part)]
+    networks = list(leaves(module))
     norms = [part for network in networks for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
     for network in networks:
         network.features = partial(sharing.features, network)  # type: ignore[method-assign]
@@ -94,10 +94,6 @@ def _remember(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) 
     share = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
     norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), share)
     norm.running_var.lerp_((variance * count / max(1, count - 1)).to(norm.running_var.dtype), share)
-
-
-def _holds_another(network: Network) -> bool:
-    return any(isinstance(part, Network) for part in network.modules() if part is not network)
 
 
 class _Gathered(torch.autograd.Function):
