@@ -20,6 +20,7 @@ NAMES = {
     "2-suggested": "suggested",
     "3-training": "dock",
     "4-review": "review",
+    "4-growing": "growing",
     "5-export": "export",
     "flow-4-taken-up": "table",
 }

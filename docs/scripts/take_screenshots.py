@@ -32,7 +32,7 @@ TRAINING_AT = 0.72
 """Share of the run after which the picture of the training is taken."""
 HALF_PAINTED = 13
 """Nuclei painted in the last tile when its picture is taken."""
-FORMATS = ("ome-zarr", "ome-tiff", "csv", "png")
+FORMATS = ("ome-zarr", "ome-tiff", "geojson", "csv", "imagej-roi", "png", "report")
 
 
 def wait(seconds: float, until: Callable[[], object] = lambda: False) -> None:
@@ -208,7 +208,7 @@ def show_result(eye: Photographer) -> None:
     for name, tick in dock.export_panel.boxes.items():
         tick.setChecked(name in FORMATS)
     dock.export_panel.replace.setChecked(True)
-    eye.unfold("Review", "Export")
+    eye.unfold("Export")
     dock.export_panel.export.click()
     need(300, lambda: len(exporting.outcomes) == len(FORMATS) and not exporting.active, "the export")
     eye.look_at(256, 256, 500)

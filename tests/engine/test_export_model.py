@@ -128,6 +128,9 @@ def test_onnx_runs_elsewhere_and_says_the_same(run: Path, elsewhere: Path) -> No
         with torch.inference_mode():
             wanted = predictor.network(image).softmax(1).numpy()
         np.testing.assert_allclose(session.run(None, {"image": image.numpy()})[0], wanted, atol=1e-4)
+    written = (elsewhere / "first.onnx").read_bytes()
+    assert b"stack_trace" not in written  # nor the folders of this machine in it
+    assert b".py" not in written
     said = session.get_modelmeta().custom_metadata_map
     assert json.loads(said["classes"]) == ["background", "tumor cell"]
     assert (json.loads(said["mpp"]), json.loads(said["threshold"])) == (0.5, 0.4)

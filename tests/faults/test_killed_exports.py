@@ -10,6 +10,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,11 @@ from PIL import Image as Pillow
 
 from napari_semiseg.atomic import temporaries
 from napari_semiseg.blocks import Box
+from napari_semiseg.engine import onnx_file
 from napari_semiseg.engine.checkpoint import RunFolder
 from napari_semiseg.engine.export import export
 from napari_semiseg.engine.export_job import ExportRequest
-from napari_semiseg.engine.predictor import load_predictor
+from napari_semiseg.engine.predictor import Predictor, load_predictor
 from napari_semiseg.engine.recipe import Choices
 from napari_semiseg.io.ome_zarr import Result, ResultWriter, result_state
 
@@ -154,6 +156,23 @@ def test_results_that_are_killed_while_they_are_exported_are_whole_or_say_that_t
 
 
 def test_models_that_are_killed_while_they_are_exported_are_whole_or_say_that_they_are_not(
-    run: Path, tmp_path: Path, record_property: Callable[[str, object], None]
+    run: Path,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    translate_once(monkeypatch)
     check_all(tmp_path, dict.fromkeys(MODELS, run), record_property)
+
+
+def translate_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a network be translated to ONNX a single time for all exports: that takes half a minute each."""
+    translate, kept = onnx_file._exported, []
+
+    def once(predictor: Predictor) -> Any:
+        import onnx
+
+        kept.extend([] if kept else [translate(predictor).model_proto.SerializeToString()])
+        return SimpleNamespace(model_proto=onnx.load_from_string(kept[0]))
+
+    monkeypatch.setattr(onnx_file, "_exported", once)

@@ -102,6 +102,7 @@ def write_onnx(path: Path, predictor: Predictor, text: str, report: Report) -> d
     exported = _exported(predictor)
     report(1, 4)
     model = exported.model_proto
+    _without_traces(model)
     model.producer_name, model.doc_string = "napari-semiseg", text
     for key, value in _facts(predictor).items():
         model.metadata_props.add(key=key, value=json.dumps(value))
@@ -142,6 +143,13 @@ def _exported(predictor: Predictor) -> Any:
         )  # fmt: skip
     assert exported is not None
     return exported
+
+
+def _without_traces(model: Any) -> None:
+    """Remove what the exporter notes for its own debugging: paths of this machine, and text in an order of its own."""
+    graph = model.graph
+    for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        part.ClearField("metadata_props")
 
 
 def _sides(divisor: int) -> dict[int, Any]:
