@@ -276,3 +276,23 @@ def test_a_drag_in_add_mode_moves_the_view_and_adds_nothing(started):
     assert started.dock.tiles_panel.tool.on
     started.press(started.dock.tiles_panel.add)
     assert not started.dock.tiles_panel.tool.on
+
+
+def test_choosing_a_tile_touches_no_layer_but_the_two_and_strokes_need_no_new_colors(started):
+    """With many tiles napari would draw each of them anew, and with many nuclei every stroke would wait."""
+    ids = [add_tile(started, y, x) for y, x in ((130, 130), (130, 380), (380, 130), (380, 380))]
+    touched = []
+    for tile_id in ids:
+        layer = started.dock.tiles.layer(tile_id)
+        for name in ("contour", "mode", "visible", "colormap"):
+            getattr(layer.events, name).connect(lambda event, tile_id=tile_id: touched.append((tile_id, event.type)))
+    started.project.select(ids[0])
+
+    assert {tile_id for tile_id, _ in touched} == {ids[0], ids[3]}
+    touched.clear()
+    for column in range(20, 220, 10):
+        started.stroke([(20, column), (24, column)])
+    layer = started.dock.tiles.layer(ids[0])
+    assert len(np.unique(layer.data)) == 21
+    assert (ids[0], "colormap") not in touched
+    assert len(np.unique([layer.get_color(number) for number in range(1, 21)], axis=0)) == 3  # shades of one class

@@ -61,7 +61,9 @@ class Session:
         The process that computes.
     project : ProjectModel
     background : Background
-        A thread for reading files; its owner calls `background.deliver` a few times a second.
+        A thread for reading files; its owner calls `deliver` a few times a second.
+    pictures : Background
+        A thread for pixels of the image that are only looked at: a slow disk holds up pictures, and no tile.
     image_index : int or None
         Index, in the project, of the image in view. None without a project.
     visible_box : Box or None
@@ -79,6 +81,7 @@ class Session:
     engine: EngineModel = field(default_factory=EngineModel)
     project: ProjectModel = field(default_factory=ProjectModel)
     background: Background = field(default_factory=lambda: Background("reading for the dock"))
+    pictures: Background = field(default_factory=lambda: Background("pictures for the dock"))
     image_index: int | None = None
     visible_box: Box | None = None
     notice: Notice | None = None
@@ -170,6 +173,12 @@ class Session:
         self.ended.emit()
         self.project.end()
         self.background.end()
+        self.pictures.end()
+
+    def deliver(self) -> None:
+        """Hand over what the two threads have done."""
+        self.background.deliver()
+        self.pictures.deliver()
 
     def tick(self) -> None:
         """Do what is due: the dock calls this a few times a second."""

@@ -56,7 +56,7 @@ class SlideView:
         self._indices: dict[int, int] = {}  # by id of the layer: index in the project
         viewer.layers.events.inserted.connect(self._on_layers)
         viewer.layers.events.removed.connect(self._on_layers)
-        viewer.layers.selection.events.active.connect(self._on_layers)
+        viewer.layers.selection.events.active.connect(self._on_active)
         session.project.closed.connect(self._on_closed)
         session.project.opened.connect(self.look)
         self.look()
@@ -350,6 +350,11 @@ class SlideView:
     def _on_layers(self, event: Any = None) -> None:
         self.look()
 
+    def _on_active(self, event: Any = None) -> None:
+        """Look anew only where another image is in view: that a tile is chosen changes nothing."""
+        if not self._ended and (self.layer is None or self._in_view() != self.layer):
+            self.look()
+
     def _on_image(self, event: Any = None) -> None:
         if self.layer is not None and not self._ended:
             self._note()
@@ -365,7 +370,7 @@ class SlideView:
         self._ended = True
         self.viewer.layers.events.inserted.disconnect(self._on_layers)
         self.viewer.layers.events.removed.disconnect(self._on_layers)
-        self.viewer.layers.selection.events.active.disconnect(self._on_layers)
+        self.viewer.layers.selection.events.active.disconnect(self._on_active)
         for layer in image_layers(self.viewer):
             for name in ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels", "data", "name"):
                 emitter = getattr(layer.events, name, None)

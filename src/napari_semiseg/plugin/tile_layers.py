@@ -20,7 +20,7 @@ from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
 from napari_semiseg.plugin.layers import KEY, Placement, insert, put, role, tag
 from napari_semiseg.project.schema import Tile
-from napari_semiseg.project.tile_annotation import BACKGROUND, TileAnnotation
+from napari_semiseg.project.tile_annotation import ACCEPTED_FROM, BACKGROUND, TileAnnotation
 
 STATUS_COLORS = {"empty": "#f0e442", "sparse": "#56b4e9", "complete": "#009e73", "excluded": "#999999"}
 """Okabe and Ito's colors, which the color-blind tell apart."""
@@ -30,6 +30,8 @@ PROPOSED_COLOR = "#ffffff"
 BRUSH = 8
 AROUND = 64
 """Pixels around a tile in which proposed nuclei are seen whole."""
+COLORED_AHEAD = 32
+"""Numbers that have their color before anything is painted with them."""
 _SHADES = (0.0, 0.35, -0.25)  # neighbors of one class differ in lightness
 
 
@@ -42,7 +44,7 @@ class _Painted:
     saved: np.ndarray
     unsaved_classes: bool = False
     opacity: float | None = None  # what somebody chose for painting, while contours are opaque
-    colored: set[int] = field(default_factory=set)
+    colored: dict[int, int] = field(default_factory=dict)  # number to class, as they are shown
 
 
 class TileLayers:
@@ -400,13 +402,13 @@ class TileLayers:
         """Make one layer ready for the brush, and the others calm; undo histories stay."""
         for other, painted in self._tiles.items():
             if other != tile_id:
-                painted.layer.contour = 1
+                _give(painted.layer, contour=1)
                 self._show_opaque(painted, False)
                 if painted.layer.editable:
-                    painted.layer.mode = "pan_zoom"
+                    _give(painted.layer, mode="pan_zoom")
         painted = self._tiles.get(tile_id)
         if painted and not self.session.project.read_only:
-            painted.layer.visible = True
+            _give(painted.layer, visible=True)
             self.viewer.layers.selection.active = painted.layer
             self._make_ready(painted)
         elif painted:
@@ -415,7 +417,7 @@ class TileLayers:
 
     def _make_ready(self, painted: _Painted) -> None:
         """Give a tile's layer the brush, or make it ready for gestures: then nuclei are contours, to be judged."""
-        painted.layer.contour = 1 if self._correcting else 0
+        _give(painted.layer, contour=1 if self._correcting else 0)
         self._show_opaque(painted, self._correcting)
         painted.layer.mode = "pan_zoom" if self._correcting else "paint"
         if not self._correcting:
@@ -436,7 +438,9 @@ class TileLayers:
         wanted = tuple((tile.id, tile.box, tile.status, tile.id == selected) for tile in tiles)
         if wanted == self._outlined and (self._outlines is not None or not tiles):
             return
-        self._outlined = wanted
+        before, self._outlined = self._outlined, wanted
+        if self._outlines is not None and self._choose_outline(before, wanted, tiles):
+            return
         if self._outlines is None:
             if not tiles:
                 return
@@ -460,6 +464,17 @@ class TileLayers:
             self._outlines.selected_data = set()
         self._outlines.editable = False
 
+    def _choose_outline(self, before: Any, wanted: Any, tiles: list[Tile]) -> bool:
+        """Make the rectangles of the tile chosen now and of the one before wider and thinner, if that is all."""
+        if not before or [entry[:3] for entry in before] != [entry[:3] for entry in wanted]:
+            return False
+        for number, (old, new) in enumerate(zip(before, wanted, strict=True)):
+            if old != new:
+                self._outlines.selected_data = {number}
+                self._outlines.current_edge_width = _edge(tiles[number]) * (2 if new[3] else 1)
+        self._outlines.selected_data = set()
+        return True
+
     def _move(self) -> None:
         for tile_id, painted in self._tiles.items():
             tile = self.session.project.tile(tile_id)
@@ -477,21 +492,27 @@ class TileLayers:
 
     def _color(self, painted: _Painted) -> None:
         """Give every known number the color of its class, neighbors in different shades."""
-        wanted = set(painted.class_of)
-        if wanted == painted.colored and painted.colored:
+        if painted.colored and painted.class_of.items() <= painted.colored.items():
             return
-        painted.colored = wanted
+        painted.colored = self._ahead(painted) | painted.class_of
         colors = [spec.color for spec in self.session.project.classes]
         table: dict[Any, Any] = {
             None: _shade(colors[0], 0.0),
             0: np.zeros(4),
             BACKGROUND_ID: _shade(BACKGROUND_COLOR, 0),
         }
-        for number, kind in painted.class_of.items():
+        for number, kind in painted.colored.items():
             color = colors[min(kind - FIRST_CLASS, len(colors) - 1)]
             proposed = is_proposed(number)
             table[number] = _shade(PROPOSED_COLOR, 0) if proposed else _shade(color, _SHADES[number % len(_SHADES)])
         painted.layer.colormap = DirectLabelColormap(color_dict=table)
+
+    def _ahead(self, painted: _Painted) -> dict[int, int]:
+        """Return the class of numbers to come: another table of colors takes napari longer than a stroke may wait."""
+        if self.pen < FIRST_CLASS:
+            return {}
+        first = next_id(painted.layer.data)
+        return dict.fromkeys(range(first, min(first + COLORED_AHEAD, ACCEPTED_FROM)), self.pen)
 
     def _reclassify(self, painted: _Painted, number: int, kind: int) -> None:
         if 0 < number < BACKGROUND_ID and kind > BACKGROUND and painted.class_of.get(number) != kind:
@@ -531,7 +552,6 @@ class TileLayers:
         elif new:
             number = next_id(painted.layer.data)
             painted.class_of[number] = self.pen
-            painted.colored.discard(number)
             self._color(painted)
             painted.layer.selected_label = number
 
@@ -617,6 +637,13 @@ def _taken(labels: np.ndarray, number: int) -> Correction:
 def _edge(tile: Tile) -> float:
     """Return the width of a tile's frame, in pixels of the image: as thin for its size whatever that is."""
     return max(1.0, min(tile.box.shape) / 125)
+
+
+def _give(layer: Any, **looks: Any) -> None:
+    """Set what is different: napari draws a layer anew for what is said again, too, and there may be many."""
+    for name, value in looks.items():
+        if getattr(layer, name) != value:
+            setattr(layer, name, value)
 
 
 def _corners(tile: Tile) -> np.ndarray:

@@ -272,7 +272,7 @@ class NucleiDock(QWidget):
     # ---- doing ----
 
     def _deliver(self) -> None:
-        self.session.background.deliver()
+        self.session.deliver()
         self._tell_engine()
         self.tiles.bring_back()
 

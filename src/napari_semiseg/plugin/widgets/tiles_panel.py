@@ -436,12 +436,12 @@ class TilesPanel(QWidget):
         def failed(error: Exception) -> None:
             self.session.tell(f"The suggested place cannot be drawn: {error}", "warning")
 
-        self.session.background.submit(lambda: thumbnail(pixels(layer, box), None, "#000000"), show, failed)
+        self.session.pictures.submit(lambda: thumbnail(pixels(layer, box), None, "#000000"), show, failed)
 
     def _renew_thumbnails(self) -> None:
         """Draw the thumbnails of what was painted, in the background, a few at a time."""
         layer = self.view.layer
-        if layer is None or not self._stale or not self.view.started:
+        if layer is None or not self._stale or not self.view.started or self.session.pictures.pending:
             return
         tiles = {tile.id: tile for tile in self._tiles()}
         for tile_id in sorted(self._stale)[:4]:
@@ -457,7 +457,7 @@ class TilesPanel(QWidget):
         def failed(error: Exception) -> None:
             self.session.tell(f"The thumbnail of tile {tile.id} cannot be drawn: {error}", "warning")
 
-        self.session.background.submit(
+        self.session.pictures.submit(
             lambda: thumbnail(pixels(layer, tile.box), labels, color),
             lambda picture: self._set_picture(tile, picture),
             failed,
