@@ -1,9 +1,10 @@
 """Repeat the fault tests, and keep the outcome where it can be committed.
 
 First the kills, as often as they are promised: the writer of the journal 500 times, a training 20 times, napari 20
-times, a prediction 50 times, and an export to each format 50 times. Then every fault test some more times.
+times, a prediction 50 times, and an export to each format 50 times. Then somebody paints beside a training for 20
+minutes, or a night. Then every fault test some more times.
 
-    python benchmarks/soak.py --repeat 5 [pytest's own arguments]
+    python benchmarks/soak.py --repeat 5 --minutes 20 [pytest's own arguments]
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ KILLS = (
     "tests/faults/test_killed_predictions.py",
     "tests/faults/test_killed_exports.py",
 )
+LONG = ("tests/faults/test_soak.py", "tests/plugin/test_slow_sources.py")
+"""What takes long, and waits for seconds where it waits for tenths of one in the ordinary tests."""
 
 
 @dataclass
@@ -45,16 +48,20 @@ class Row:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeat", type=int, default=5, help="how often each fault test is made after the kills")
+    parser.add_argument("--minutes", type=float, default=20, help="how long somebody paints; 480 for a night")
     options, more = parser.parse_known_args()
     begun = time.monotonic()
     kills, status = run([*KILLS, *more], {"NAPARI_SEMISEG_SOAK": "1"})
+    asked = {"NAPARI_SEMISEG_SOAK": "1", "NAPARI_SEMISEG_MINUTES": str(options.minutes)}
+    long, later = run([*LONG, *more], asked)
+    status = status or later
     others: dict[str, Row] = {}
     if options.repeat:
         others, later = run(["-m", "fault", "--repeat", str(options.repeat), *more], {})
         status = status or later
     minutes = (time.monotonic() - begun) / 60
     TARGET.parent.mkdir(exist_ok=True)
-    TARGET.write_text(page(kills, others, options.repeat, minutes), encoding="utf-8")
+    TARGET.write_text(page(kills, long, others, options.repeat, minutes), encoding="utf-8")
     print(f"wrote {TARGET}")
     return status
 
@@ -90,7 +97,7 @@ def rows(report: Path) -> dict[str, Row]:
     return dict(found)
 
 
-def page(kills: dict[str, Row], others: dict[str, Row], repeat: int, minutes: float) -> str:
+def page(kills: dict[str, Row], long: dict[str, Row], others: dict[str, Row], repeat: int, minutes: float) -> str:
     """Return the outcome as Markdown."""
     commit = subprocess.run(["git", "rev-parse", "--short=10", "HEAD"], cwd=HERE, capture_output=True, text=True)
     where = (
@@ -107,6 +114,10 @@ def page(kills: dict[str, Row], others: dict[str, Row], repeat: int, minutes: fl
         "## Kills at random moments",
         "",
         *table(kills),
+        "",
+        "## For long, and from a slow disk",
+        "",
+        *table(long),
     ]
     if others:
         lines += ["", f"## Every fault test, {repeat} times", "", *table(others)]

@@ -213,7 +213,7 @@ def open_dock(qapp: Any) -> Any:
 
 @pytest.fixture
 def open_window(make_napari_viewer_proxy: Any, qtbot: Any) -> Any:
-    """Open a napari window with the dock, and an engine that needs no torch or, with `real_engine`, the real one."""
+    """Open a napari window with the dock, and an engine: one without torch, another program, or the real one."""
     from napari_semiseg.app.engine_watch import EngineWatch
     from napari_semiseg.plugin.widgets.dock import NucleiDock
 
@@ -224,13 +224,13 @@ def open_window(make_napari_viewer_proxy: Any, qtbot: Any) -> Any:
         if isinstance(event, Ready):
             engines.append(event.pid)
 
-    def open_one(image: Any = None, *, real_engine: bool = False, **options: Any) -> WindowHands:
+    def open_one(
+        image: Any = None, *, real_engine: bool = False, engine: Path = LIGHT_ENGINE, **options: Any
+    ) -> WindowHands:
         viewer = make_napari_viewer_proxy(show=True)
         if image is not None:
             viewer.add_image(image, **{"name": "field", **options})
-        dock = NucleiDock(
-            viewer, watch=EngineWatch() if real_engine else EngineWatch([sys.executable, str(LIGHT_ENGINE)])
-        )
+        dock = NucleiDock(viewer, watch=EngineWatch() if real_engine else EngineWatch([sys.executable, str(engine)]))
         dock.session.engine.received.connect(note_engine)
         viewer.window.add_dock_widget(dock, name="Nuclei", area="right")
         dock.window().resize(1200, 800)
