@@ -21,15 +21,13 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from scipy import ndimage
 from skimage.measure import find_contours, regionprops
-from take_screenshots import Photographer, need, paint, wait
+from take_screenshots import SLOW, Photographer, need, paint, wait
 
 from napari_semiseg.app.painting import PROPOSED_FROM
 from napari_semiseg.events import Event, LabelsRead
 from napari_semiseg.samples import immunohistochemistry, immunohistochemistry_tiles
 
 SIDE = 150
-SLOW = 600
-"""Seconds that anything may take on a busy machine."""
 SMALL = {"crop": 64, "batch_labeled": 2, "batch_unlabeled": 2}
 """What makes a step quick."""
 LONG = 5_000
@@ -127,6 +125,13 @@ class Flow(Photographer):
         self.dock.tiles_panel.as_table.setChecked(False)
         return read[0] - marked
 
+    def stop_after(self, steps: int) -> None:
+        """Let the training make so many steps, and stop it: the two runs are then compared on one footing."""
+        training = self.dock.session.training
+        need(SLOW, lambda: training.record.step >= steps or not training.active, "the steps of the second training")
+        self.unfold("Train")
+        self.press(self.dock.train_panel.stop)
+
     def review(self, name: str) -> None:
         """Segment with the newest run, and look at the nuclei by doubt."""
         training, review, panel = self.dock.session.training, self.dock.session.review, self.dock.review_panel
@@ -214,7 +219,7 @@ def main() -> None:
     gestures = flow.correct(flow.suggested_tile())
     seconds = flow.complete()
     (options.out / "flow.txt").write_text(f"from the key to the training having read the tile: {seconds:.1f} s\n")
-    flow.press(flow.dock.train_panel.stop)
+    flow.stop_after(options.steps)
     flow.review("flow-5-review")
     flow.compare()
     said = [

@@ -23,6 +23,8 @@ NAMES = {
     "4-growing": "growing",
     "5-export": "export",
     "flow-4-taken-up": "table",
+    "flow-5-review": "doubt",
+    "flow-6-compared": "compared",
 }
 WIDTH = 1200
 COLORS = 255

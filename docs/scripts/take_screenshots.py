@@ -28,6 +28,8 @@ from napari_semiseg.samples import immunohistochemistry, immunohistochemistry_ti
 
 SIZE = (1400, 900)
 STEPS = 250
+SLOW = 600
+"""Seconds that anything but a training may take on a busy machine."""
 TRAINING_AT = 0.72
 """Share of the run after which the picture of the training is taken."""
 HALF_PAINTED = 13
@@ -106,13 +108,13 @@ def show_slide_and_tiles(eye: Photographer, project: Path) -> None:
     dock, viewer = eye.dock, eye.viewer
     viewer.add_image(immunohistochemistry(), name="immunohistochemistry")
     dock.view.choose_target(project)
-    need(60, lambda: eye.roles("proposal"), "the proposal")
+    need(SLOW, lambda: eye.roles("proposal"), "the proposal")
     eye.look_at(256, 256, 500)
     eye.unfold("Slide", "Tiles")
     eye.shoot("1-slide")
     dock.slide_panel.start.click()
-    need(20, lambda: dock.view.started, "the start")
-    need(180, lambda: dock.session.engine.status == "ready", "the engine")
+    need(SLOW, lambda: dock.view.started, "the start")
+    need(SLOW, lambda: dock.session.training.setup.methods, "what the engine can do")
     tiles = list(immunohistochemistry_tiles("label"))
     for tile in tiles:
         added = dock.session.project.add_tile(0, box=tile.box)
@@ -130,7 +132,7 @@ def show_slide_and_tiles(eye: Photographer, project: Path) -> None:
     dock.session.project.set_status(added.id, "complete")
     wait(2)
     dock.tiles_panel.suggest.click()
-    need(60, lambda: dock.suggestions.current is not None, "the suggestion")
+    need(SLOW, lambda: dock.suggestions.current is not None, "the suggestion")
     eye.look_at(256, 256, 500)
     eye.shoot("2-suggested")
     dock.suggestions.drop()
@@ -141,7 +143,7 @@ def show_correcting(eye: Photographer) -> None:
     dock = eye.dock
     tile = dock.session.project.tile(dock.session.project.selected)
     dock.tiles_panel.from_proposal.click()
-    need(60, lambda: dock.tiles.correcting, "the proposed nuclei")
+    need(SLOW, lambda: dock.tiles.correcting, "the proposed nuclei")
     labels = dock.tiles.layer(tile.id).data
     numbers, areas = np.unique(labels[labels >= PROPOSED_FROM], return_counts=True)
     rows, columns = np.nonzero(labels == numbers[np.argmax(areas)])
@@ -166,10 +168,10 @@ def show_training(eye: Photographer, steps: int) -> None:
     training.setup.set_option("steps", steps)
     eye.unfold("Train")
     eye.look_at(256, 256, 500)
-    need(120, lambda: dock.train_panel.train.isEnabled(), "Train")
+    need(SLOW, lambda: dock.train_panel.train.isEnabled(), "Train")
     dock.train_panel.train.click()
     need(3600, lambda: training.share_done >= TRAINING_AT or not training.active, "the middle of the training")
-    need(60, lambda: eye.roles("confidence"), "the map")
+    need(SLOW, lambda: eye.roles("confidence"), "the map")
     eye.shoot("3-training")
     need(3600, lambda: not training.active, "the end of the training")
 
@@ -181,10 +183,10 @@ def show_inside(eye: Photographer) -> None:
     eye.unfold("Train")
     eye.look_at(256, 256, 500)
     inside.unfold.setChecked(True)
-    need(180, lambda: inside.show_button.isEnabled(), "what is needed to look inside")
+    need(SLOW, lambda: inside.show_button.isEnabled(), "what is needed to look inside")
     inside.choice.setCurrentIndex(inside.choice.findData("agreement"))
     inside.show_button.click()
-    need(180, lambda: inspection.look is not None, "the look")
+    need(SLOW, lambda: inspection.look is not None, "the look")
     for layer in eye.roles("confidence", "proposal", "nuclei", "annotation"):
         layer.visible = False
     eye.shoot("3-inside")
@@ -197,12 +199,12 @@ def show_inside(eye: Photographer) -> None:
 def show_result(eye: Photographer) -> None:
     """Steps 4 and 5: nuclei over the tissue, and what is written of them."""
     dock, review, exporting = eye.dock, eye.dock.session.review, eye.dock.session.exporting
-    need(60, lambda: not review.why_not, "what is needed to segment")
+    need(SLOW, lambda: not review.why_not, "what is needed to segment")
     eye.unfold("Review")
     if review.result is None:
         dock.review_panel.segment.click()
-        need(600, lambda: review.result is not None and not review.active, "the result")
-    need(30, lambda: eye.roles("nuclei"), "the nuclei")
+        need(SLOW, lambda: review.result is not None and not review.active, "the result")
+    need(SLOW, lambda: eye.roles("nuclei"), "the nuclei")
     eye.look_at(150, 150, 300)
     eye.shoot("4-review")
     for name, tick in dock.export_panel.boxes.items():
@@ -210,7 +212,7 @@ def show_result(eye: Photographer) -> None:
     dock.export_panel.replace.setChecked(True)
     eye.unfold("Export")
     dock.export_panel.export.click()
-    need(300, lambda: len(exporting.outcomes) == len(FORMATS) and not exporting.active, "the export")
+    need(SLOW, lambda: len(exporting.outcomes) == len(FORMATS) and not exporting.active, "the export")
     eye.look_at(256, 256, 500)
     eye.shoot("5-export")
 
@@ -230,7 +232,7 @@ def main() -> None:
     eye = Photographer(options.out, options.theme)
     if project.is_dir():
         eye.dock.view.open_project(project)
-        need(60, lambda: eye.dock.view.started and len(eye.roles("annotation")) > 1, "the project")
+        need(SLOW, lambda: eye.dock.view.started and len(eye.roles("annotation")) > 1, "the project")
         wait(3)
     else:
         show_slide_and_tiles(eye, project)
