@@ -21,7 +21,7 @@ OPTIONS = {"steps": 10_000_000, "crop": 64, "batch_labeled": 2, "batch_unlabeled
 
 
 def until(so) -> None:
-    end = time.monotonic() + 120
+    end = time.monotonic() + 300
     while not so():
         assert time.monotonic() < end, dock.session.notice
         QApplication.processEvents()
