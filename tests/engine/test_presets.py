@@ -7,6 +7,7 @@ import pytest
 from napari_semiseg.data.sampler import SamplerConfig
 from napari_semiseg.engine.optim import OptimConfig
 from napari_semiseg.engine.presets import ABLATIONS, PAPER, Plan, plan
+from napari_semiseg.engine.requests import Preset
 from napari_semiseg.methods._base import NO_NETWORK
 from napari_semiseg.methods._registry import METHODS
 from napari_semiseg.nn._registry import NETWORKS
@@ -33,6 +34,11 @@ def test_every_preset_of_a_method_names_options_and_a_network_that_exist(method:
             assert config.checked(own, method).model_dump().items() >= own.items()
         assert all(any(key in config.model_fields for config in configs) for key in chosen.options)
         assert chosen.network in {*NETWORKS, NO_NETWORK}
+
+
+@pytest.mark.parametrize("preset", ["quick", "standard", "best"])
+def test_what_one_click_trains_is_shown_the_stain_on_every_device(preset: Preset) -> None:
+    assert {plan(preset, "stain_guided", device).network for device in ("cpu", "cuda", "mps")} == {"stain_unet"}
 
 
 def test_the_whole_of_crcfp_is_its_third_scheme_with_1200_negatives_and_four_heads() -> None:

@@ -273,6 +273,6 @@ def plan(preset: Preset, method: str, device: str) -> Plan:
         return _FITTED
     if kind.network:
         return Plan(kind.network, MINUTES[preset], None, SMALL[method])
-    if device == "cpu":
+    if device == "cpu" or method == "stain_guided":  # whose two networks have to see the stain, and were chosen so
         return Plan("stain_unet", MINUTES[preset], None, {**_FAST, **SMALL[method]})
     return Plan("unet_resnet34", MINUTES[preset], None, {"crop": 256})
