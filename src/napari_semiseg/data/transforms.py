@@ -114,7 +114,7 @@ def _nearest(window: Tensor, y: NDArray[np.float64], x: NDArray[np.float64], fil
     return torch.from_numpy(pixels)
 
 
-ColorName = Literal["none", "mild", "paper", "stain"]
+ColorName = Literal["none", "mild", "paper", "stain", "stain_strong"]
 
 
 @dataclass(frozen=True)
@@ -159,9 +159,11 @@ COLORS: dict[ColorName, ColorRange | None] = {
     "mild": ColorRange((0.2, 0.2, 0.2, 0.04), 0.8, 0.0, 0.2),
     "paper": ColorRange((0.4, 0.4, 0.4, 0.1), 0.8, 0.2, 0.5),
     "stain": ColorRange((0.15, 0.15, 0.15, 0.02), 0.5, 0.0, 0.2, stain=0.2),
+    "stain_strong": ColorRange((0.25, 0.25, 0.25, 0.05), 0.8, 0.0, 0.2, stain=0.35),
 }
 """Strengths by name. `paper` is that of CAC's and CRCFP's code, which CDCL's text fits; `mild` keeps the stain
-recognizable; `stain` varies hematoxylin, eosin and the rest each by itself (Tellez et al., IEEE TMI 2018)."""
+recognizable; `stain` and `stain_strong` vary hematoxylin, eosin and the rest each by itself (Tellez et al., IEEE TMI
+2018)."""
 
 
 _RGB_FROM_HED = torch.from_numpy(rgb_from_hed.astype(np.float32))

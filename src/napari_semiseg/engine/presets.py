@@ -194,7 +194,12 @@ _FAST: dict[str, Any] = {"lr": 3e-3, "warmup": 50}
 
 SMALL: dict[str, dict[str, Any]] = {
     "supervised": {"weight_dice": 0.0},
-    "stain_guided": {"batch_labeled": 6, "batch_unlabeled": 6, "color_strong": "mild"},
+    "stain_guided": {
+        "batch_labeled": 6,
+        "batch_unlabeled": 6,
+        "color_labeled": "stain",
+        "color_strong": "stain_strong",
+    },
     "cdcl": {"batch_labeled": 4, "batch_unlabeled": 4, "max_anchors": 256, "bank_capacity": 6400, "ema_decay": 0.99},
     "mean_teacher": {"batch_labeled": 4, "batch_unlabeled": 4, "weight_sup": 1.0},
     "fixmatch": {"batch_labeled": 4, "batch_unlabeled": 4, "labeler": "teacher", "ema_decay": 0.99},
