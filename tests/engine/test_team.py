@@ -80,6 +80,12 @@ def test_a_run_of_one_process_goes_on_in_two_of_which_the_first_speaks(quick_req
     assert end["facts"]["steps"] == 6
 
 
+def test_what_is_wrong_is_said_once(quick_request: Ask) -> None:
+    told = train_together(quick_request(labeled="0.5.1"))
+    assert told.returncode != 0
+    assert told.stderr.count("napari-semiseg:") == 1
+
+
 def test_a_method_without_steps_says_that_it_needs_one_process(quick_request: Ask) -> None:
     request = quick_request(method="hematoxylin_threshold", network="none", set={})
     with pytest.raises(InputError, match="run it without torchrun"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
@@ -58,9 +59,10 @@ class Team:
         dist.broadcast_object_list([order], src=0, group=self._orders)  # type: ignore[arg-type]
 
     def told(self) -> Order:
-        """Wait until the first process says what to do."""
-        orders: list[Any] = [None]
-        dist.broadcast_object_list(orders, src=0, group=self._orders)  # type: ignore[arg-type]
+        """Wait until the first process says what to do; where it has ended, it has said why itself."""
+        orders: list[Any] = [("end", None)]
+        with contextlib.suppress(RuntimeError):  # the connection is closed
+            dist.broadcast_object_list(orders, src=0, group=self._orders)  # type: ignore[arg-type]
         order: Order = orders[0]
         return order
 

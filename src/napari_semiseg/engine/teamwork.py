@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from napari_semiseg.engine.memory import out_of_memory
 from napari_semiseg.engine.recipe import Choices, Recipe, rebuild, take_step
 from napari_semiseg.engine.requests import TrainRequest
 from napari_semiseg.engine.team import Team
 from napari_semiseg.errors import InputError
 from napari_semiseg.methods._base import FittedMethod
+
+TOO_LITTLE_MEMORY = (
+    "There is not enough memory for this process's part of the batch: "
+    "take smaller crops or fewer of them, for example --set crop=160 --set batch_labeled=4."
+)
 
 
 def lead(team: Team, recipe: Recipe, request: TrainRequest) -> None:
@@ -39,7 +45,13 @@ def tell_step(recipe: Recipe, step: int, rate: float) -> None:
 
 
 def help_out(team: Team) -> None:
-    """Learn with the process that leads until it ends: what every other process does."""
+    """Learn with the process that leads until it ends: what every other process does.
+
+    Raises
+    ------
+    InputError
+        If this process's part of a batch does not fit into memory.
+    """
     recipe: Recipe | None = None
     while True:
         what, given = team.told()
@@ -56,8 +68,17 @@ def help_out(team: Team) -> None:
             recipe.draw_by(sampler)
         elif what == "step":
             step, rate, recipe.turns = given
-            take_step(recipe, step, rate)
+            _make(recipe, step, rate)
     team.leave()
+
+
+def _make(recipe: Recipe, step: int, rate: float) -> None:
+    try:
+        take_step(recipe, step, rate)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise InputError(TOO_LITTLE_MEMORY) from None
 
 
 def _like(team: Team, choices: dict[str, Any], request: dict[str, Any]) -> Recipe:

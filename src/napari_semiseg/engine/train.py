@@ -34,7 +34,7 @@ from napari_semiseg.engine.recipe import Choices, Recipe, prepare, rebuild, take
 from napari_semiseg.engine.requests import TrainRequest
 from napari_semiseg.engine.suggest import candidates, models_of, ranked
 from napari_semiseg.engine.team import Team
-from napari_semiseg.engine.teamwork import help_out, lead, tell_state, tell_step
+from napari_semiseg.engine.teamwork import TOO_LITTLE_MEMORY, help_out, lead, tell_state, tell_step
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import (
     GROWN,
@@ -69,10 +69,6 @@ from napari_semiseg.io.diagnostics import write_look
 from napari_semiseg.nn.opinions import opinions_of
 from napari_semiseg.project.folder import ProjectFolder
 
-TOO_LITTLE_MEMORY = (
-    "There is not enough memory for this process's part of the batch: "
-    "take smaller crops or fewer of them, for example --set crop=160 --set batch_labeled=4."
-)
 REPORT_SECONDS = 0.2
 SAVE_SECONDS = 20.0
 TYPICAL_STEPS = 20
@@ -118,11 +114,9 @@ def train(request: TrainRequest, control: Control | None = None) -> Iterator[Eve
     if team is not None and not team.leads:
         help_out(team)
         return
-    try:
-        yield from _claimed(request, control or Control(), team)
-    finally:
-        if team is not None:
-            team.leave()
+    yield from _claimed(request, control or Control(), team)
+    if team is not None:  # after an error the others may wait for this process's part of a step: torchrun ends them
+        team.leave()
 
 
 def _claimed(request: TrainRequest, control: Control, team: Team | None) -> Iterator[Event]:
