@@ -269,6 +269,21 @@ def require_writable(folder: str | Path) -> None:
         raise said(error, f"Nothing can be written into {quoted(folder)}") from error
 
 
+def make_folder(folder: str | Path) -> None:
+    """Make a folder, and those above it, where it is missing, and check that files can be made in it.
+
+    Raises
+    ------
+    InputError
+        If it cannot be made, is no folder, or nothing can be written into it.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise said(error, f"The folder {quoted(folder)} cannot be made") from error
+    require_writable(folder)
+
+
 @contextlib.contextmanager
 def open_regular(path: str | Path) -> Iterator[io.BufferedReader]:
     """Open a file for reading, and refuse what is none: a folder, a device, or a pipe that would wait forever.

@@ -72,6 +72,12 @@ def test_facts_stand_in_brackets_and_empty_ones_are_left_out():
     assert sentence == "Training begins in runs/a (method CDCL · dice 0.812)."
 
 
+def test_a_table_among_the_facts_is_left_to_machines():
+    assert sentence_of(Written("report", "a.html", {"nuclei": 3, "summary": {"area_mean": 2.0}})) == (
+        "Wrote report: a.html (nuclei 3)."
+    )
+
+
 def test_suggestions_are_ranked_and_give_their_reason():
     tiles = [
         {"image": 0, "box": [0, 0, 250, 250], "reason": "much doubt"},

@@ -218,6 +218,15 @@ def test_a_pixel_size_that_cannot_be_is_questioned(darkness, field, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("mpp", [None, 0.5])
+def test_an_unknown_pixel_size_is_said_to_be_taken_for_that_of_the_run(darkness, field, tmp_path, mpp):
+    darkness(mpp=0.5)
+    events = list(predict(request(field[0], tmp_path / "out", **({} if mpp is None else {"mpp": mpp}))))
+    said = [event.message for event in events if isinstance(event, Warned) and "pixel size" in event.message]
+
+    assert [("'field'" in message, "0.5 µm" in message) for message in said] == [(True, True)] * (mpp is None)
+
+
 class Clicks(Control):
     """A mailbox into which something falls after so many looks."""
 
@@ -517,6 +526,14 @@ def test_a_file_is_no_place_for_results_and_stays(darkness, field, tmp_path):
         list(predict(request(field[0], tmp_path / "notes.txt")))
 
     assert (tmp_path / "notes.txt").read_text() == "precious"
+
+
+def test_a_place_where_no_folder_can_be_made_is_said_to_be_one(darkness, field, tmp_path):
+    darkness()
+    (tmp_path / "notes.txt").write_text("precious")
+
+    with pytest.raises(InputError, match="cannot be made"):
+        list(predict(request(field[0], tmp_path / "notes.txt" / "results")))
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,15 @@ def test_without_a_pixel_size_nothing_is_said_in_millimeters(pieces):
     assert cells[0][:2] == ["slide", "40"]
 
 
+def test_the_intensity_of_a_gray_slide_is_not_called_hematoxylin(pieces):
+    summary = Summary(pieces, None)
+    summary.add({**rows(40), "intensity_mean": np.full(40, 133.0)})
+    heads, cells = table_of(summary.rows(), first="region")
+
+    assert not any("hematoxylin" in head for head in heads)
+    assert cells[0][heads.index("intensity")] == "133 ± 0"
+
+
 def test_a_slide_without_nuclei_has_a_row_of_its_own(pieces):
     heads, cells = table_of(Summary(pieces, 0.25).rows(), first="region")
     assert cells[0] == ["slide", "0", "0.01", "0"]

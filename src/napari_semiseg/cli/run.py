@@ -25,7 +25,8 @@ def run(
         typer.Option(
             "--to",
             metavar="FORMATS",
-            help="geojson, ome-tiff, tiff, csv, parquet, imagej-roi, png, report; several with commas between.",
+            help="geojson, ome-zarr, ome-tiff, tiff, csv, parquet, imagej-roi, png, report, and of the model "
+            "safetensors, onnx, bioimageio; several with commas between.",
         ),
     ] = "csv",
     model: Annotated[

@@ -130,7 +130,9 @@ def _tile(tile: Mapping[str, Any]) -> str:
 
 def _in_brackets(facts: Mapping[str, Any]) -> str:
     shown = [
-        f"{name.replace('_', ' ')} {_short(value)}" for name, value in facts.items() if value not in (None, "", [], {})
+        f"{name.replace('_', ' ')} {_short(value)}"
+        for name, value in facts.items()
+        if value not in (None, "", []) and not isinstance(value, dict)  # a table is for machines
     ]
     return f" ({' · '.join(shown)})" if shown else ""
 

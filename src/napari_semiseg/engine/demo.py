@@ -114,7 +114,7 @@ def _prepare(out: Path) -> Path:
     project = out / PROJECT
     if out.exists() and not project.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"'{out}' holds something else: choose another --out for the demonstration.")
-    out.mkdir(parents=True, exist_ok=True)
+    atomic.make_folder(out)
     if project.exists():
         discard_result(_result(out))
         with ProjectFolder.open(project) as folder:

@@ -74,7 +74,7 @@ def export(request: ExportRequest, control: Control | None = None) -> Iterator[E
     work = _model_work(request) if request.to in MODEL_FORMATS else _result_work(request)
     target = work.target
     check_target(target, work.reads)
-    _make_parent(target)
+    atomic.make_folder(target.parent)
     claim = None if request.to == "ome-zarr" else Claim(target)  # a ResultWriter has its own
     try:
         _check_existing(request, target)
@@ -301,14 +301,6 @@ def _image(request: ExportRequest, result: Result, form: _Format) -> tuple[Image
             "name the image that was predicted."
         )
     return image, ""
-
-
-def _make_parent(target: Path) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise atomic.said(error, f"'{target.parent}' cannot be made") from error
-    atomic.require_writable(target.parent)
 
 
 def _check_existing(request: ExportRequest, target: Path) -> None:

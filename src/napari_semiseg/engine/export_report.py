@@ -45,7 +45,7 @@ def write_index(path: Path, slides: Sequence[Mapping[str, Any]], facts: Mapping[
     """
     heads, cells = table_of(slides, first="slide")
     nuclei = sum(slide["nuclei"] for slide in slides)
-    note = "Means ± standard deviations over nuclei. Neighbors are looked for within 50 µm."
+    note = "Means ± standard deviations over nuclei. Neighbors are looked for within 50 µm, or 200 pixels."
     write_report(
         path,
         Page(
@@ -62,10 +62,11 @@ def _page(job: Job, summary: Summary, overview: NDArray[np.uint8]) -> Page:
     card, rows = job.result.card, summary.rows()
     heads, cells = table_of(rows, first="region")
     size = "of unknown size" if card.mpp is None else f"of {card.mpp:.4g} µm"
+    within = "200 pixels" if card.mpp is None else "50 µm"
     note = (
         "Means ± standard deviations over nuclei. Pieces are connected tissue, the largest first; a nucleus belongs to "
         "the piece that holds its centroid, and the slide has also those on what looks like glass. Neighbors are "
-        "looked for within 50 µm."
+        f"looked for within {within}."
     )
     lead = f"{rows[0]['nuclei']:,} nuclei on {card.shape[1]:,} x {card.shape[0]:,} pixels {size}."
     pictures = [

@@ -105,12 +105,21 @@ def predict(request: PredictRequest, control: Control | None = None) -> Iterator
                 "This network sees a block as a whole: near the borders of blocks its confidence differs a little from "
                 f"that with blocks of another size ({wanted.block} pixels here)."
             )
+        if predictor.mpp is not None and (unknown := [image for image in images if image.mpp is None]):
+            yield Warned(
+                f"The pixel size of {_named(unknown)} is not known and taken for the {predictor.mpp:g} µm that the run "
+                "works at: where it is another, nuclei are missed. Give it (--mpp)."
+            )
         progress.restart_clock()
         for item in work:
             yield from item.events()
             if progress.ends():
                 break
     yield _finished(request, work, progress)
+
+
+def _named(images: Sequence[Image]) -> str:
+    return f"'{images[0].name}'" if len(images) == 1 else f"{len(images)} images"
 
 
 def _finished(request: PredictRequest, work: Sequence[ImagePrediction], progress: BlockProgress) -> Finished:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from napari_semiseg import atomic
 from napari_semiseg.blocks import Box
 from napari_semiseg.engine.infer import BlockwiseNetwork, weights_digest
 from napari_semiseg.engine.memory import out_of_memory
@@ -194,7 +195,7 @@ class ImagePrediction:
             return writer
         if self._found == "replaced":
             discard_result(self.path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        atomic.make_folder(self.path.parent)
         writer = ResultWriter.create(
             self.path,
             self.image.shape,

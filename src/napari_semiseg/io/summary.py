@@ -28,7 +28,8 @@ _MEANS = {
     "area": ("area_um2", "area_px"),
     "circularity": ("circularity",),
     "eccentricity": ("eccentricity",),
-    "hematoxylin": ("hematoxylin_od_mean", "intensity_mean"),
+    "hematoxylin": ("hematoxylin_od_mean",),
+    "intensity": ("intensity_mean",),
     "confidence": ("confidence_mean",),
     "nearest": ("nearest_um", "nearest_px"),
 }
@@ -37,7 +38,8 @@ _TITLES = {
     "area": "area, µm² (pixels where their size is unknown)",
     "circularity": "circularity",
     "hematoxylin": "hematoxylin, optical density",
-    "nearest": "nearest neighbor, µm",
+    "intensity": "intensity",
+    "nearest": "nearest neighbor, µm (pixels where their size is unknown)",
     "confidence": "confidence",
 }
 
@@ -146,7 +148,7 @@ class Summary:
         row: dict[str, Any] = {"name": name, "nuclei": int(self.count[index])}
         if self.mpp is not None:
             mm2 = pixels * self.mpp**2 / 1e6
-            row |= {"tissue_mm2": mm2, "nuclei_per_mm2": self.count[index] / mm2 if mm2 else None}
+            row |= {"tissue_mm2": mm2, "nuclei_per_mm2": int(self.count[index]) / mm2 if mm2 else None}
         for measure, sums in self._sums.items():
             many, total, squares = (float(value) for value in sums[index])
             if many:
