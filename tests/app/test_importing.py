@@ -82,17 +82,20 @@ def test_labels_of_another_image_are_refused(tmp_path: Path, project: ProjectFol
     assert project.tiles == ()
 
 
-def test_the_verb_brings_labels_into_a_project_that_it_makes(tmp_path: Path, labels: np.ndarray) -> None:
+def test_the_verb_brings_labels_into_a_project_that_it_makes_with_the_folders_above_it(
+    tmp_path: Path, labels: np.ndarray
+) -> None:
     import tifffile
 
     tifffile.imwrite(tmp_path / "field.tif", np.zeros((*SHAPE, 3), np.uint8), photometric="rgb")
     geojson(tmp_path / "x.geojson", labels)
-    words = ["import", str(tmp_path / "x.geojson"), "--project", str(tmp_path / "p.semiseg"), "--image"]
+    words = ["import", str(tmp_path / "x.geojson"), "--project", str(tmp_path / "new" / "p.semiseg"), "--image"]
     first = CliRunner().invoke(app, [*words, str(tmp_path / "field.tif"), "--side", "100"])
     again = CliRunner().invoke(app, [*words, str(tmp_path / "field.tif"), "--side", "100"])
 
     assert first.exit_code == 0, first.output
     assert "6 nuclei in 1 tiles" in first.output
     assert isinstance(again.exception, InputError)
-    with ProjectFolder.open(tmp_path / "p.semiseg", read_only=True) as folder:
+    assert "no tile was made" in str(again.exception)
+    with ProjectFolder.open(tmp_path / "new" / "p.semiseg", read_only=True) as folder:
         assert [tile.status for tile in folder.tiles] == ["complete"]

@@ -58,7 +58,7 @@ def test_corrections_from_qupath_are_brought_in_and_a_second_time_refused(open_d
 
     assert [hands.project.counts[tile.id] for tile in hands.project.tiles] == [4]
     assert [spec.name for spec in hands.project.classes] == ["nucleus", "Tumor"]
-    assert "nothing was changed" in hands.dock.session.notice.sentence
+    assert "no tile was made" in hands.dock.session.notice.sentence
 
 
 def test_a_layer_with_other_pixels_is_refused_in_a_sentence(open_dock, tmp_path, discs):

@@ -61,7 +61,7 @@ class LabelImport:
             labels = make()
             boxes = plan_tiles(folder, index, labels)
             if not boxes:
-                raise InputError(f"“{name}” has no nuclei outside of the tiles that are there: nothing was changed.")
+                raise InputError(f"“{name}” has no nuclei outside of the tiles that are there: no tile was made.")
             done = [item.tile.id for item in import_labels(folder, index, labels, boxes)]
             return [(tile, folder.annotation(tile)) for tile in done]
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from napari_semiseg import atomic
 from napari_semiseg.app.importing import MOST, SIDE, import_labels, plan_tiles
 from napari_semiseg.errors import InputError
 from napari_semiseg.io.foreign_labels import open_labels
@@ -50,7 +51,7 @@ def import_(
         boxes = plan_tiles(folder, index, found, side=side, most=most)
         if not boxes:
             raise InputError(
-                f"'{labels}' has no nuclei on '{image}' outside of the tiles that are there: nothing was changed."
+                f"'{labels}' has no nuclei on '{image}' outside of the tiles that are there: no tile was made."
             )
         nuclei = 0
         for done in import_labels(folder, index, found, boxes, complete=not sparse):
@@ -60,4 +61,7 @@ def import_(
 
 
 def _opened(project: Path) -> ProjectFolder:
-    return ProjectFolder.open(project) if project.exists() else ProjectFolder.create(project)
+    if project.exists():
+        return ProjectFolder.open(project)
+    atomic.make_folder(project.absolute().parent)
+    return ProjectFolder.create(project)
