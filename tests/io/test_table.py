@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 from skimage.color import hed2rgb, rgb2gray, rgb2hed
 from skimage.measure import label, regionprops_table
@@ -15,6 +16,8 @@ from napari_semiseg.blocks import Box, cells
 from napari_semiseg.errors import InputError
 from napari_semiseg.io.columns import joined
 from napari_semiseg.io.labels import read_labels
+from napari_semiseg.io.nucleus import Place
+from napari_semiseg.io.parquet import write_parquet
 from napari_semiseg.io.table import MARGIN, Measurements, measure, write_csv
 
 
@@ -175,6 +178,32 @@ def test_without_nuclei_there_are_columns_and_no_rows() -> None:
 
     assert {"label", "y_um", "area_px", "eccentricity", "bbox_x1"} <= set(columns)
     assert {len(values) for values in columns.values()} == {0}
+
+
+@pytest.mark.parametrize("gray", [False, True])
+def test_a_table_without_rows_has_the_columns_and_types_of_one_with_rows(tmp_path: Path, gray: bool) -> None:
+    given = {
+        "image": np.full((5, 5, 3), 99, np.uint8),
+        "confidence": np.full((5, 5), 200, np.uint8),
+        "class_map": np.ones((5, 5), np.uint8),
+        "classes": ["tumor"],
+        "mpp": 0.5,
+        "gray": gray,
+    }
+    labels = np.zeros((5, 5), np.uint32)
+    without = measure(labels, **given)
+    labels[2, 2] = 1
+    with_rows = measure(labels, **given)
+
+    assert len(without["label"]) == 0
+    assert {name: values.dtype for name, values in without.items()} == {
+        name: values.dtype for name, values in with_rows.items()
+    }
+    schemas = []
+    for columns in (without, with_rows):
+        write_parquet(tmp_path / "x.parquet", [columns], Place(shape=(5, 5), mpp=0.5, translation=(0.0, 0.0)))
+        schemas.append(pyarrow.parquet.read_schema(tmp_path / "x.parquet").remove_metadata())
+    assert schemas[0] == schemas[1]
 
 
 def test_a_single_pixel_is_a_circle() -> None:

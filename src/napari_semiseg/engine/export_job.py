@@ -105,8 +105,9 @@ def measured_in_bands(
     some = False
     for done, cell in enumerate(blocks, start=1):
         labels = with_margin(result, cell, table.MARGIN)
-        if labels.any():
+        if found := bool(labels.any()):
             see(cell, labels[_BEYOND_ONE, _BEYOND_ONE])
+        if found or (done == len(blocks) and not some):  # a table without rows has the columns of all others
             sums.add(
                 cell, labels, confidence=result.nucleus_confidence(cell),
                 rgb=None if image is None else image.read(cell), gray=image is not None and image.gray,

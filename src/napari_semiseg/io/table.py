@@ -87,7 +87,8 @@ class Measurements:
         if inner.shape != box.shape:
             raise ValueError(f"labels of {labels.shape} do not hold {box} and a margin of {MARGIN}")
         at = np.flatnonzero(inner != 0)
-        if not at.size:
+        if not at.size:  # a table without rows has the same columns
+            self._none = _empty() | self._unmeasured(confidence, rgb, gray, class_map)
             return
         rows, columns = np.divmod(at, box.width)
         ids, which = _numbered(np.take(inner, at))
@@ -103,13 +104,29 @@ class Measurements:
         if rgb is not None:
             for name, values in _signals(np.take(rgb.reshape(-1, 3), at, axis=0), gray).items():
                 part[name] = np.bincount(which, values, len(ids))
-            self._gray = gray
         if class_map is not None:
             width = len(self._classes) + 1
             part["class"] = np.bincount(which * width + np.take(class_map, at), minlength=len(ids) * width).reshape(
                 -1, width
             )
         self._parts.append(part)
+
+    def _unmeasured(
+        self,
+        confidence: NDArray[np.uint8] | None,
+        rgb: NDArray[np.uint8] | None,
+        gray: bool,
+        class_map: NDArray[np.uint8] | None,
+    ) -> Columns:
+        """Return what would be added up of a part that has nuclei, without rows."""
+        none: Columns = {}
+        if confidence is not None:
+            none |= {"confidence": np.zeros(0), "confidence_max": np.zeros(0, np.int64)}
+        if rgb is not None:
+            none |= {name: np.zeros(0) for name in _signals(np.zeros((0, 3), np.uint8), gray)}
+        if class_map is not None:
+            none["class"] = np.zeros((0, len(self._classes) + 1), np.int64)
+        return none
 
     def columns(self) -> Columns:
         """Return one array per column, one row per nucleus, in the order of labels, without those already taken.
