@@ -20,6 +20,7 @@ from pydantic import Field
 from torch import Tensor
 
 from napari_semiseg.config import Config
+from napari_semiseg.engine.courtesy import Courtesy
 from napari_semiseg.nn._registry import build_network
 from napari_semiseg.nn.stain import Stain
 
@@ -71,7 +72,8 @@ def _seconds(features: Callable[[Tensor], Tensor], image: Tensor, half: Abstract
 
 
 def main(text: str) -> int:
-    """Try, and print the result."""
+    """Try, and print the result; the training comes first."""
+    Courtesy().begin()
     sys.stdout.write(tried(Trial.checked(json.loads(text), "the trial")).model_dump_json())
     return 0
 

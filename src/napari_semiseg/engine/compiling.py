@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import subprocess
 import sys
 import time
@@ -25,9 +24,8 @@ import torch
 from torch import Tensor, nn
 
 from napari_semiseg.engine.compile_trial import Timing, Trial
-from napari_semiseg.engine.courtesy import NICE
 from napari_semiseg.errors import InputError
-from napari_semiseg.nn.network import Network, leaves
+from napari_semiseg.nn.network import Network, computing_features
 
 KINDS = ("cuda",)
 """Kinds of device for which it is tried."""
@@ -83,14 +81,8 @@ class Compiling:
         if self._compiled is None:
             yield
             return
-        networks = list(leaves(method))
-        for network in networks:
-            network.features = partial(self._features, network)  # type: ignore[method-assign]
-        try:
+        with computing_features(method, self._features):
             yield
-        finally:
-            for network in networks:
-                del network.features
 
     def close(self) -> None:
         """End the trial, where it goes on."""
@@ -122,8 +114,6 @@ def worth_trying(device: torch.device, remaining_s: float) -> bool:
 
 def _begun(trial: Trial) -> subprocess.Popen[str] | None:
     command = [sys.executable, "-m", "napari_semiseg.engine.compile_trial", trial.model_dump_json()]
-    if hasattr(os, "nice"):
-        command = ["nice", "-n", str(NICE), *command]
     try:
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     except OSError as error:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch.nn.functional as F
@@ -92,8 +94,31 @@ class Network(nn.Module, ABC):
         return self.classify(self.features(image))
 
 
-def leaves(module: nn.Module) -> Iterator[Network]:
-    """Yield the networks in a module that are not made of other networks."""
-    for part in module.modules():
-        if isinstance(part, Network) and not any(isinstance(p, Network) for p in part.modules() if p is not part):
-            yield part
+@contextmanager
+def computing_features(module: nn.Module, by: Callable[[Network, Tensor], Tensor]) -> Iterator[list[Network]]:
+    """Let every network in a module that is not made of others compute its features in another way.
+
+    Outside of the context the module is as it was: what copies or saves it does so outside.
+
+    Parameters
+    ----------
+    module : nn.Module
+    by : callable
+        A network and a batch → features; ``type(network).features`` is the network's own way.
+
+    Yields
+    ------
+    list of Network
+    """
+    networks = [part for part in module.modules() if isinstance(part, Network) and not _holds_another(part)]
+    for network in networks:
+        network.features = partial(by, network)  # type: ignore[method-assign]
+    try:
+        yield networks
+    finally:
+        for network in networks:
+            del network.features
+
+
+def _holds_another(network: Network) -> bool:
+    return any(isinstance(part, Network) for part in network.modules() if part is not network)

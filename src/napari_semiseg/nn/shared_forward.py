@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from napari_semiseg.nn.network import Network, leaves
+from napari_semiseg.nn.network import Network, computing_features
 
 
 @contextmanager
@@ -32,22 +32,18 @@ def shared_out(module: nn.Module) -> Iterator[None]:
     Parameters
     ----------
     module : nn.Module
-        Unchanged outside of the context: what copies or saves it does so outside.
+        Unchanged outside of the context.
     """
     sharing = _Sharing(dist.get_rank(), dist.get_world_size())
-    networks = list(leaves(module))
-    norms = [part for network in networks for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
-    for network in networks:
-        network.features = partial(sharing.features, network)  # type: ignore[method-assign]
-    for norm in norms:
-        norm.forward = partial(sharing.normalized, norm)  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        for network in networks:
-            del network.features
+    with computing_features(module, sharing.features) as networks:
+        norms = [part for network in networks for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
         for norm in norms:
-            del norm.forward
+            norm.forward = partial(sharing.normalized, norm)  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            for norm in norms:
+                del norm.forward
 
 
 class _Sharing:
