@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from napari_semiseg.blocks import Box
 from napari_semiseg.engine.devices import choose_device
-from napari_semiseg.engine.infer import BlockwiseNetwork, evaluating, weights_digest
+from napari_semiseg.engine.infer import BlockwiseNetwork, at_image, evaluating, weights_digest
 from napari_semiseg.engine.predictor import load_predictor
 from napari_semiseg.errors import InputError
-from napari_semiseg.io.images import Image, open_image
+from napari_semiseg.io.images import Image, ReadError, open_image
 from napari_semiseg.io.locate import locate
 from napari_semiseg.nn.turned import Sides
 
@@ -45,7 +45,8 @@ LOCAL = re.compile(r"local(?::(\d{1,3}))?")
 class Assignment:
     """What a worker has to know to predict blocks of an image; run and image lie where they lie for us.
 
-    `weights` and `pixels` are hashes: what a worker has open is used again only if it is still the same.
+    `weights` and `pixels` are hashes: what a worker has open is used again only if it is still the same. `unread` are
+    the parts that a network's look at the whole image went without here.
     """
 
     run: str
@@ -56,6 +57,7 @@ class Assignment:
     scale: float
     device: str
     turns: Sides = 1
+    unread: tuple[Box, ...] = ()
 
 
 class Cluster:
@@ -88,6 +90,7 @@ class Cluster:
             network.scale,
             self._device,
             self._turns,
+            look(network, image),
         )
         ahead: deque[tuple[Box, Any]] = deque()
         for block in blocks:
@@ -211,13 +214,21 @@ def local_workers(count: int = 0) -> Iterator[str]:
 
 def predict_block(work: Assignment, box: tuple[int, int, int, int]) -> NDArray[np.uint8]:
     """Predict one block on a worker; the network and the image stay open for the next."""
-    network = _network(work)
+    network, image = _network(work), _image(work)
+    if look(network, image) != work.unread:
+        _image.cache_clear()  # perhaps it can at the next block
+        raise ReadError(f"A worker cannot read the same parts of '{work.image}' as the others: give the command again.")
     with evaluating(network.network):
-        for _, values in network.predict(_image(work), [Box(*box)]):
+        for _, values in network.predict(image, [Box(*box)]):
             if isinstance(values, InputError):
                 raise values
             return values
     raise AssertionError("a block has an answer")
+
+
+def look(network: BlockwiseNetwork, image: Image) -> tuple[Box, ...]:
+    """Let a network look at an image as a whole, where it does; return the parts that it could not see."""
+    return image.unread if at_image(network.network, image, network.scale) is not network.network else ()
 
 
 @lru_cache(maxsize=1)

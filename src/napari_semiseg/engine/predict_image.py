@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 
 from napari_semiseg import atomic
 from napari_semiseg.blocks import Box
-from napari_semiseg.engine.infer import BlockwiseNetwork, weights_digest
+from napari_semiseg.engine.infer import BlockwiseNetwork, at_image, weights_digest
 from napari_semiseg.engine.memory import out_of_memory
 from napari_semiseg.engine.objects import Nuclei, Objects, PixelClasses, forget_objects, note, split_facts
 from napari_semiseg.engine.predictor import Predictor
 from napari_semiseg.engine.progress import BlockProgress
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import Event, Progressed, Warned, Written
-from napari_semiseg.io.images import Image
+from napari_semiseg.io.images import Image, ReadError
 from napari_semiseg.io.ome_zarr import Result, ResultWriter, discard_result, result_state
 from napari_semiseg.io.rescale import scale_of
 from napari_semiseg.postprocess.instances import smallest_area
@@ -123,6 +123,9 @@ class ImagePrediction:
             self.nuclei = int(Result.open(self.path).card.facts.get("nuclei", 0))
             yield Warned(f"'{self.path}' is complete already and was kept.")
         else:
+            yield from self._look_at_whole()
+            if self.unread:
+                return
             with self._open() as writer, self._objects(writer) as objects:
                 yield from self._predict(writer, objects)
                 if self.unread or self._progress.ends():
@@ -204,12 +207,35 @@ class ImagePrediction:
             name=self.image.name,
             translation=self.image.translation,
             image=self.image.source,
-            facts={"confidence": self._key},
+            facts={"confidence": self._key, "unread": self._unread()},
         )
         self._began = True
         return writer
 
     # ---- confidence
+
+    def _look_at_whole(self) -> Iterator[Event]:
+        """Let the network look at the image as a whole, where it does; say what could not be seen."""
+        try:
+            at_image(self._network.network, self.image, self._network.scale)
+        except ReadError as error:
+            self.unread.append(str(error))
+            return
+        if self.image.unread:
+            y0, x0, y1, x1 = self.image.unread[0]
+            yield Warned(
+                f"{len(self.image.unread)} parts of '{self.image.name}' cannot be read, the first in rows {y0} to {y1} "
+                f"and columns {x0} to {x1}: what the whole image tells is taken from the others."
+            )
+        if self._found == "unfinished" and Result.open(self.path).card.facts.get("unread", []) != self._unread():
+            self._found = "replaced"
+            yield Warned(
+                f"Other parts of '{self.image.name}' can be read than when '{self.path}' was begun: it is predicted "
+                "from its beginning."
+            )
+
+    def _unread(self) -> list[list[int]]:
+        return [list(box) for box in self.image.unread]
 
     def _predict(self, writer: ResultWriter, objects: Objects) -> Iterator[Event]:
         if not self._left and self._found != "other nuclei":
@@ -341,7 +367,8 @@ class ImagePrediction:
 def _tissue(image: Image, wanted: Wanted) -> TissueMask | None:
     if wanted.glass or image.gray or max(image.shape) <= LARGE:
         return None
-    return find_tissue(image.overview(OVERVIEW), image.shape)
+    mask = find_tissue(image.overview(OVERVIEW), image.shape)
+    return mask.including(image.unread)  # whether there is tissue in them nobody can say
 
 
 def _center(box: Box) -> tuple[float, float]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_semiseg.blocks import Box, cells
-from napari_semiseg.io.images import Image
+from napari_semiseg.io.images import Image, ReadError
 from napari_semiseg.io.rescale import Readable, Rescaled, scaled_box
 from napari_semiseg.postprocess.tissue import OVERVIEW, find_tissue
 
@@ -24,7 +24,8 @@ class Typical(NamedTuple):
     Attributes
     ----------
     parts : list of ndarray, (h, w, 3), uint8
-        The whole image, or samples of its tissue, at the pixel size of the network.
+        The whole image, or where it is large or cannot be read everywhere, samples of it, at the pixel size of the
+        network.
     look : ndarray, (h, w, 3), uint8
         The whole image, perhaps at a lower resolution.
     """
@@ -36,16 +37,30 @@ class Typical(NamedTuple):
 def typical_of(image: Image, scale: float = 1.0) -> Typical:
     """Return the whole of an image, or where it is large, samples of its tissue: the same at every call.
 
+    Parts that cannot be read are left out, and named in ``image.unread`` then.
+
     Parameters
     ----------
     image : Image
     scale : float
         Network pixels per image pixel: what is found in the parts holds for an image only at that size.
+
+    Raises
+    ------
+    ReadError
+        If no part can be read, or many next to each other cannot.
     """
-    whole = scaled_box(Box.whole(image.shape), scale)
     source: Readable = image if scale == 1.0 else Rescaled(image, scale)
-    parts = [source.read(scaled_box(box, scale).intersect(whole)) for box in _boxes(image, scale)]
-    return Typical(parts, parts[0] if scale == 1.0 and len(parts) == 1 else image.overview(OVERVIEW))
+    boxes = _boxes(image, scale)
+    if len(boxes) == 1:
+        try:
+            whole = source.read(scaled_box(boxes[0], scale))
+            return Typical([whole], whole if scale == 1.0 else image.overview(OVERVIEW))
+        except ReadError:
+            boxes = cells(image.shape, _side(scale))
+    edge = scaled_box(Box.whole(image.shape), scale)
+    parts = image.readable(boxes, lambda box: source.read(scaled_box(box, scale).intersect(edge)))
+    return Typical([pixels for _, pixels in parts], image.overview(OVERVIEW))
 
 
 def _boxes(image: Image, scale: float) -> list[Box]:
@@ -53,7 +68,11 @@ def _boxes(image: Image, scale: float) -> list[Box]:
     if max(image.shape) * scale <= LARGEST:
         return [Box.whole(image.shape)]
     tissue = find_tissue(image.overview(OVERVIEW), image.shape)
-    parts = cells(image.shape, max(1, round(_CELL / scale)))
+    parts = cells(image.shape, _side(scale))
     some = [cell for cell in parts if tissue.any_in(cell)]
     full = [cell for cell in some if tissue.share(cell) > 0.9] or some or parts
     return [full[place] for place in np.unique(np.linspace(0, len(full) - 1, _SAMPLES).astype(int))]
+
+
+def _side(scale: float) -> int:
+    return max(1, round(_CELL / scale))

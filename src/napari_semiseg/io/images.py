@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import os
 import time
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,9 @@ _UNREAD = (
 _RETRY_DELAYS_S = (0.05, 0.5)
 _SAMPLE_SIDE = 64
 _SAMPLE_GRID = 16
+_OVERVIEW_CELL = 1024  # pixels that are read at once for an overview
+_FINEST = 256  # pixels of level 0: parts that cannot be read are looked at in quarters down to this side
+_GONE = 32  # smallest parts one after the other that cannot be read: the disk is gone, rather than a part damaged
 
 
 class ReadError(InputError):
@@ -113,6 +118,7 @@ class Image:
         self.gray = pixels.channels == 1
         self.dtype = pixels.dtype
         self._overview: tuple[int, NDArray[np.uint8]] | None = None
+        self._unread: set[Box] = set()
 
     def __repr__(self) -> str:
         size = "?" if self.mpp is None else f"{self.mpp:g}"
@@ -122,12 +128,22 @@ class Image:
     def scaling(self) -> scaling.Scaling:
         """How the file's values become 0 to 255: found at the first read and then fixed, so that blocks look alike."""
         exact = scaling.exact_scaling(self.dtype)
-        return exact or scaling.robust_scaling(np.concatenate(list(self._sample())))
+        if exact is not None:
+            return exact
+        level, boxes = self._sample()
+        return scaling.robust_scaling(
+            np.concatenate([values for _, values in self.readable(boxes, partial(self._values, level), level)])
+        )
 
     @property
     def downsamples(self) -> list[tuple[float, float]]:
         """Level-0 pixels per pixel of each level (y, x)."""
         return [(self.shape[0] / height, self.shape[1] / width) for height, width in self.levels]
+
+    @property
+    def unread(self) -> tuple[Box, ...]:
+        """Parts that looks at the whole image have gone without, since they cannot be read; level-0 pixels."""
+        return tuple(sorted(self._unread))
 
     def read(self, box: Box, level: int = 0) -> NDArray[np.uint8]:
         """Read a rectangle.
@@ -174,7 +190,13 @@ class Image:
         Returns
         -------
         ndarray, uint8, (h, w, 3)
-            The caller's own. The last one is kept: a mask of tissue, a stain and a threshold all begin with it.
+            The caller's own. The last one is kept: a mask of tissue, a stain and a threshold all begin with it. Parts
+            that cannot be read have the color of the brightest ones, and are named in `unread`.
+
+        Raises
+        ------
+        ReadError
+            If no part can be read, or many next to each other cannot.
         """
         kept = self._overview
         if kept is None or kept[0] != max_side:
@@ -187,11 +209,66 @@ class Image:
         height, width = self.levels[level]
         step = -(-max(height, width) // max_side)
         out = np.empty((-(-height // step), -(-width // step), 3), np.uint8)
-        side = max(1, 1024 // step)
-        for cell in cells(out.shape[:2], side):
-            part = self.read(Box(*(value * step for value in cell)), level)
-            out[cell.slices] = _means(part, step)
+        unread = np.ones(out.shape[:2], bool)
+        boxes = [
+            Box(*(value * step for value in cell)) for cell in cells(out.shape[:2], max(1, _OVERVIEW_CELL // step))
+        ]
+        for box, pixels in self.readable(boxes, partial(self.read, level=level), level, step):
+            part = Box(*(value // step for value in box))
+            out[part.slices], unread[part.slices] = _means(pixels, step), False
+        if unread.any():
+            out[unread] = _light(out[~unread])
         return out
+
+    def readable(
+        self, boxes: Iterable[Box], read: Callable[[Box], NDArray[Any]], level: int = 0, step: int = 1
+    ) -> Iterator[tuple[Box, NDArray[Any]]]:
+        """Read parts that together stand for the whole image, and go without what cannot be read.
+
+        A part that cannot be read is tried in quarters. What is left out at last is remembered in `unread`.
+
+        Parameters
+        ----------
+        boxes : iterable of Box
+            In pixels of that level.
+        read : function
+            Reads one, and raises `ReadError` where it cannot be read.
+        level : int
+        step : int
+            Corners of quarters are multiples of this.
+
+        Yields
+        ------
+        box : Box
+        pixels : ndarray
+            What the function returns.
+
+        Raises
+        ------
+        ReadError
+            If no part can be read, or so many in a row cannot that the file itself must be gone.
+        """
+        in_a_row, any_read = 0, False
+        failure: ReadError | None = None
+        left = list(boxes)[::-1]
+        while left:
+            box = left.pop()
+            try:
+                pixels = read(box)
+            except ReadError as error:
+                failure = error
+                if quarters := _quarters(box, step, _FINEST / max(self.downsamples[level])):
+                    left += quarters[::-1]
+                    continue
+                self._unread.add(self._at_level_0(box, level))
+                in_a_row += 1
+                if in_a_row == _GONE:
+                    raise
+            else:
+                in_a_row, any_read = 0, True
+                yield box, pixels
+        if failure is not None and not any_read:
+            raise failure
 
     def fingerprint(self) -> str:
         """Return a hash that changes when the image does.
@@ -205,13 +282,22 @@ class Image:
             digest.update(repr(sorted(location.chosen.items())).encode())
             _hash_path(Path(location.path), digest)
         else:
-            for sample in self._sample():
-                digest.update(np.ascontiguousarray(sample).tobytes())
+            level, boxes = self._sample()
+            for box in boxes:
+                digest.update(np.ascontiguousarray(self._values(level, box)).tobytes())
         return digest.hexdigest()
 
     def close(self) -> None:
         """Let go of files and cached pixels; a later `read` opens them again."""
         self._pixels.close()
+
+    def _at_level_0(self, box: Box, level: int) -> Box:
+        y, x = self.downsamples[level]
+        corners = int(box.y0 * y), int(box.x0 * x), math.ceil(box.y1 * y), math.ceil(box.x1 * x)
+        return Box(*corners).intersect(Box.whole(self.shape))
+
+    def _values(self, level: int, box: Box) -> NDArray[Any]:
+        return self._raw(box, level).reshape(-1, self._pixels.channels)
 
     def _raw(self, box: Box, level: int) -> NDArray[Any]:
         for delay in (*_RETRY_DELAYS_S, None):
@@ -227,7 +313,7 @@ class Image:
                     ) from error
                 time.sleep(delay)
             except MemoryError:
-                raise ReadError(
+                raise InputError(
                     f"There is no memory left for {box.height} x {box.width} pixels of '{self.source or self.name}': "
                     "close something."
                 ) from None
@@ -238,18 +324,15 @@ class Image:
                 ) from error
         raise AssertionError("the last attempt returns or raises")
 
-    def _sample(self) -> Iterator[NDArray[Any]]:
-        """Yield pixels, (n, channels), from all over the image: all of a coarse level, or a grid of small squares."""
+    def _sample(self) -> tuple[int, list[Box]]:
+        """Return a level and parts from all over it: the whole of a small one, a grid of squares of a large one."""
         level = max((number for number, shape in enumerate(self.levels) if min(shape) >= 256), default=0)
         whole = Box.whole(self.levels[level])
-        if whole.area <= (_SAMPLE_SIDE * _SAMPLE_GRID) ** 2:
-            boxes: Sequence[Box] = [whole]
-        else:
-            ys = np.linspace(0, max(0, whole.y1 - _SAMPLE_SIDE), _SAMPLE_GRID).astype(int)
-            xs = np.linspace(0, max(0, whole.x1 - _SAMPLE_SIDE), _SAMPLE_GRID).astype(int)
-            boxes = [Box(y, x, y + _SAMPLE_SIDE, x + _SAMPLE_SIDE).intersect(whole) for y in ys for x in xs]
-        for box in boxes:
-            yield self._raw(box, level).reshape(-1, self._pixels.channels)
+        side, grid = _SAMPLE_SIDE, _SAMPLE_GRID
+        if whole.area <= (side * grid) ** 2:
+            return level, cells(whole.shape, _FINEST)
+        ys, xs = (np.linspace(0, max(0, end - side), grid).astype(int) for end in whole.shape)
+        return level, [Box(y, x, y + side, x + side).intersect(whole) for y in ys for x in xs]
 
 
 def open_image(
@@ -434,6 +517,21 @@ def _means(pixels: NDArray[np.uint8], step: int) -> NDArray[np.float32]:
     rows = pixels.reshape(height, step, width * step * 3).sum(1, dtype=np.uint32)
     sums = rows.reshape(height, width, step, 3).sum(2, dtype=np.uint32)
     return np.asarray(np.rint(sums.astype(np.float32) / step**2), np.float32)
+
+
+def _light(seen: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the color of the brightest twentieth: what stands for parts that nobody can see misleads no stain."""
+    luminance = seen.mean(axis=-1)
+    light: NDArray[np.uint8] = np.median(seen[luminance >= np.percentile(luminance, 95)], axis=0).astype(np.uint8)
+    return light
+
+
+def _quarters(box: Box, step: int, finest: float) -> list[Box]:
+    """Return the quarters of a rectangle, or nothing where it is at most `finest` pixels wide and high."""
+    if max(box.shape) <= max(finest, step):
+        return []
+    half = -(-max(box.shape) // (2 * step)) * step
+    return [cell.shifted(box.y0, box.x0) for cell in cells(box.shape, half)]
 
 
 def _reflected(start: int, stop: int, size: int) -> NDArray[np.intp]:

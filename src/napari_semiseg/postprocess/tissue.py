@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +36,13 @@ class TissueMask:
 
     mask: NDArray[np.bool_]
     shape: tuple[int, int]
+
+    def including(self, boxes: Iterable[Box]) -> TissueMask:
+        """Return a mask that calls these rectangles of the image tissue as well."""
+        more = TissueMask(self.mask.copy(), self.shape)
+        for box in boxes:
+            more._coarse(box)[:] = True
+        return more
 
     def part(self, box: Box) -> NDArray[np.bool_]:
         """Return where there is tissue in a rectangle of the image, in the image's pixels."""

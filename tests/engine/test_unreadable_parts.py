@@ -1,0 +1,173 @@
+"""Images of which a part cannot be read, with networks that look at an image as a whole first."""
+
+import re
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from napari_semiseg.blocks import Box
+from napari_semiseg.engine import cluster, predict_image, typical
+from napari_semiseg.engine import predict as predict_module
+from napari_semiseg.engine.cluster import Assignment, predict_block
+from napari_semiseg.engine.infer import BlockwiseNetwork, weights_digest
+from napari_semiseg.engine.predict import PredictRequest, predict
+from napari_semiseg.engine.predictor import Predictor
+from napari_semiseg.errors import InputError
+from napari_semiseg.events import BlockDone, Warned
+from napari_semiseg.io.images import Image, ReadError, open_image
+from napari_semiseg.io.ome_zarr import Result, result_state
+from napari_semiseg.nn.threshold import GrayThreshold
+
+CPU = torch.device("cpu")
+TILE = 128
+DAMAGED = Box(TILE, TILE, 2 * TILE, 2 * TILE)
+
+
+@pytest.fixture
+def otsu(monkeypatch):
+    """Let a run be Otsu's threshold, which has to see the whole image before it can say anything of a part."""
+    predictor = Predictor(
+        GrayThreshold().set_per_image(bright=False), ("background", "nucleus"), 1, 0, None, 0.5, 7, CPU
+    )
+    monkeypatch.setattr(predict_module, "load_predictor", lambda run, device, turns: predictor)
+    monkeypatch.setattr(cluster, "load_predictor", lambda run, device, turns: predictor)
+    return predictor
+
+
+@pytest.fixture
+def stained(discs):
+    """Dark nuclei on pink tissue: (512, 640, 3)."""
+    labels = discs(120, shape=(512, 640), radius=10)
+    pixels = np.full((*labels.shape, 3), (225.0, 170.0, 200.0))
+    pixels[labels > 0] = (90, 60, 140)
+    return np.clip(pixels + np.random.default_rng(0).normal(0, 4, pixels.shape), 0, 255).astype(np.uint8)
+
+
+def written(path, pixels, damaged=()):
+    """Write a TIFF in tiles, of which some hold bytes that nobody can decompress."""
+    tifffile.imwrite(path, pixels, tile=(TILE, TILE), compression="zlib", photometric="rgb")
+    with tifffile.TiffFile(path) as file:
+        across = pixels.shape[1] // TILE
+        places = [file.pages[0].dataoffsets[y // TILE * across + x // TILE] for y, x in damaged]
+    with path.open("r+b") as file:
+        for place in places:
+            file.seek(place)
+            file.write(b"\xff" * 64)
+    return path
+
+
+def request(image, out):
+    values = {"run": "a run", "images": [str(image)], "out": str(out), "device": "cpu", "block": TILE}
+    return PredictRequest.checked(values, "the test")
+
+
+def confidence(path):
+    result = Result.open(path)
+    return result.read("confidence", Box.whole(result.shape))[0]
+
+
+def warnings(events):
+    return [event.message for event in events if isinstance(event, Warned)]
+
+
+@pytest.mark.parametrize("samples_only", [False, True], ids=["looked at whole", "looked at in samples"])
+def test_all_but_the_damaged_part_is_predicted_as_it_would_be(otsu, stained, tmp_path, monkeypatch, samples_only):
+    if samples_only:
+        monkeypatch.setattr(typical, "LARGEST", 256)
+        monkeypatch.setattr(typical, "_CELL", TILE)
+        monkeypatch.setattr(predict_image, "LARGE", 256)
+    sound = written(tmp_path / "sound.tif", stained)
+    damaged = written(tmp_path / "damaged.tif", stained, [(TILE, TILE)])
+    list(predict(request(sound, tmp_path)))
+
+    heard = []
+    with pytest.raises(InputError, match=r"1 of .* blocks of 'damaged' could not be read"):
+        heard.extend(predict(request(damaged, tmp_path)))
+
+    assert any("cannot be read, the first in rows" in message for message in warnings(heard))
+    path = tmp_path / "damaged.ome.zarr"
+    assert result_state(path) == "unfinished"
+    whole, partial = confidence(tmp_path / "sound.ome.zarr") > 127, confidence(path) > 127
+    assert not partial[DAMAGED.slices].any()
+    partial[DAMAGED.slices] = whole[DAMAGED.slices]
+    assert (whole != partial).mean() < 1e-3  # the threshold was found without a tenth of the tissue
+
+
+def test_tissue_that_nobody_can_see_is_tried_rather_than_taken_for_glass(otsu, stained, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict_image, "LARGE", 256)
+    stained[:, 430:] = 245
+    on_glass = written(tmp_path / "damaged.tif", stained, [(TILE, 512)])
+
+    with pytest.raises(InputError, match=r"1 of .* blocks"):
+        list(predict(request(on_glass, tmp_path)))
+
+
+def test_going_on_tries_the_damaged_part_alone(otsu, stained, tmp_path):
+    damaged = written(tmp_path / "damaged.tif", stained, [(TILE, TILE)])
+    for expected in (19, 0):
+        heard = []
+        with pytest.raises(InputError, match="1 of 20 blocks"):
+            heard.extend(predict(request(damaged, tmp_path)))
+        assert sum(isinstance(event, BlockDone) for event in heard) == expected
+
+
+def test_what_was_begun_without_a_part_begins_anew_once_it_can_be_read(otsu, stained, tmp_path, monkeypatch):
+    sound, read, broken = written(tmp_path / "sound.tif", stained), Image.read, [True]
+
+    def flaky(self, box, level=0):
+        if broken and Box(*box).intersect(DAMAGED).area:
+            raise ReadError("The disk is gone.")
+        return read(self, box, level)
+
+    monkeypatch.setattr(Image, "read", flaky)
+    with pytest.raises(InputError, match="The disk is gone"):
+        list(predict(request(sound, tmp_path / "out")))
+    broken.clear()
+    events = list(predict(request(sound, tmp_path / "out")))
+    list(predict(request(sound, tmp_path / "at once")))
+
+    assert any("predicted from its beginning" in message for message in warnings(events))
+    np.testing.assert_array_equal(
+        *(confidence(tmp_path / out / "sound.ome.zarr") for out in ("out", "at once")), strict=True
+    )
+
+
+def test_an_image_of_which_nothing_can_be_read_is_refused_and_others_are_predicted(otsu, stained, tmp_path):
+    everywhere = [(y, x) for y in range(0, 512, TILE) for x in range(0, 640, TILE)]
+    bad = written(tmp_path / "bad.tif", stained, everywhere)
+    good = written(tmp_path / "good.tif", stained)
+
+    with pytest.raises(InputError, match=re.escape(f"'{bad}'")):
+        list(predict(request(bad, tmp_path).model_copy(update={"images": (str(bad), str(good))})))
+
+    assert result_state(tmp_path / "good.ome.zarr") == "complete"
+
+
+def test_a_worker_that_sees_other_parts_than_the_others_gives_the_block_back(otsu, stained, tmp_path):
+    damaged = written(tmp_path / "damaged.tif", stained, [(TILE, TILE)])
+    image = open_image(damaged)
+    network = BlockwiseNetwork(otsu.network, CPU, 1, 0)
+    unread = cluster.look(network, image)
+    work = Assignment(
+        "a run", weights_digest(otsu.network), str(damaged), image.fingerprint(), None, 1.0, "cpu", unread=unread
+    )
+
+    assert unread
+    assert predict_block(work, (0, 0, TILE, TILE)).shape == (1, TILE, TILE)
+    with pytest.raises(ReadError, match="cannot read the same parts"):
+        predict_block(Assignment(**(vars(work) | {"unread": ()})), (0, 0, TILE, TILE))
+
+
+def test_an_overview_shows_damaged_parts_as_light_as_the_lightest_and_names_them(stained, tmp_path):
+    stained[:, 430:] = 245
+    damaged = open_image(written(tmp_path / "damaged.tif", stained, [(0, 0)]))
+    sound = open_image(written(tmp_path / "sound.tif", stained)).overview()
+
+    seen = damaged.overview()
+
+    assert damaged.unread == (Box(0, 0, 160, 160),)
+    assert (seen[:160, :160] == 245).all()
+    np.testing.assert_array_equal(seen[160:], sound[160:])
+    np.testing.assert_array_equal(seen[:, 160:], sound[:, 160:])
