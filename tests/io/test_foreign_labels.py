@@ -101,6 +101,20 @@ def test_what_qupath_has_corrected_is_painted_at_its_place(tmp_path: Path) -> No
     np.testing.assert_array_equal(near.classes, wanted)
 
 
+def test_an_outline_that_begins_outside_of_the_image_is_found_where_it_lies_in_it(tmp_path: Path) -> None:
+    def square(y: int, x: int) -> dict[str, object]:
+        ring = [[x, y], [x + 9, y], [x + 9, y + 9], [x, y + 9], [x, y]]
+        return {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]}, "properties": {}}
+
+    (tmp_path / "x.geojson").write_text(json.dumps([square(-4, 70), square(40, -5), square(95, 95), square(-9, 20)]))
+    labels = open_labels(tmp_path / "x.geojson")
+
+    places = labels.occupied((100, 100), 32)
+
+    assert places == [(Box(0, 64, 32, 96), 1), (Box(32, 0, 64, 32), 1), (Box(96, 96, 100, 100), 1)]
+    assert [painted.instance.any() for painted in labels.read([box for box, _ in places])] == [True] * 3
+
+
 def test_a_layer_that_covers_a_part_of_the_image_lies_where_it_begins() -> None:
     labels = of_array(np.full((3, 4), 9, np.int64), "a layer", origin=(10, 20))
     (painted,) = labels.read([Box(8, 22, 12, 30)])

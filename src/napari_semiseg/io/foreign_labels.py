@@ -134,7 +134,7 @@ class _Outlines:
         self._boxes = np.array(boxes, np.int64).reshape(-1, 4)
 
     def occupied(self, shape: tuple[int, int], side: int) -> list[tuple[Box, int]]:
-        return _by_cell(self._boxes[:, :2], shape, side)
+        return _by_cell(self._boxes, shape, side)
 
     def read(self, boxes: Sequence[Box]) -> list[Painted]:
         painted = [Painted(np.zeros(box.shape, np.uint32), np.zeros(box.shape, np.uint8)) for box in boxes]
@@ -253,11 +253,13 @@ def _around(nucleus: Nucleus) -> tuple[int, int, int, int]:
     return int(y0), int(x0), int(y1), int(x1)
 
 
-def _by_cell(corners: NDArray[np.int64], shape: tuple[int, int], side: int) -> list[tuple[Box, int]]:
-    in_image = corners[((corners >= 0) & (corners < shape)).all(1)] // side
-    found, counts = np.unique(in_image, axis=0, return_counts=True)
-    boxes = (Box(y * side, x * side, (y + 1) * side, (x + 1) * side) for y, x in found.tolist())
-    return [(box.intersect(Box.whole(shape)), count) for box, count in zip(boxes, counts.tolist(), strict=True)]
+def _by_cell(boxes: NDArray[np.int64], shape: tuple[int, int], side: int) -> list[tuple[Box, int]]:
+    """Count each rectangle in the cell that holds the middle of what lies in the image of it."""
+    start, stop = np.maximum(boxes[:, :2], 0), np.minimum(boxes[:, 2:], shape)
+    middles = ((start + stop) // 2)[(start < stop).all(1)]
+    found, counts = np.unique(middles // side, axis=0, return_counts=True)
+    places = (Box(y * side, x * side, (y + 1) * side, (x + 1) * side) for y, x in found.tolist())
+    return [(place.intersect(Box.whole(shape)), count) for place, count in zip(places, counts.tolist(), strict=True)]
 
 
 def _nuclei_in(labels: NDArray[np.uint32]) -> int:
