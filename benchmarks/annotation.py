@@ -28,7 +28,8 @@ from napari_semiseg.engine.requests import TrainRequest
 from napari_semiseg.engine.suggest import SuggestRequest, suggest
 from napari_semiseg.engine.train import train
 from napari_semiseg.events import Suggested
-from napari_semiseg.io.images import find_images, open_image
+from napari_semiseg.io.find_images import find_images
+from napari_semiseg.io.images import open_image
 from napari_semiseg.io.labels import read_labels
 from napari_semiseg.io.locate import stem
 from napari_semiseg.project.folder import ProjectFolder

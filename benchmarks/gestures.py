@@ -32,7 +32,8 @@ from napari_semiseg.engine.learning_data import read_split
 from napari_semiseg.engine.predictor import load_predictor
 from napari_semiseg.engine.propose import ProposeRequest, propose
 from napari_semiseg.events import Written
-from napari_semiseg.io.images import find_images, open_image
+from napari_semiseg.io.find_images import find_images
+from napari_semiseg.io.images import open_image
 from napari_semiseg.io.labels import read_labels
 from napari_semiseg.io.locate import stem
 

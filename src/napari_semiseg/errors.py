@@ -7,3 +7,7 @@ class InputError(ValueError):
     The command line prints the sentence and exits with status 2; the dock shows it. Anything else that is raised
     is a defect of ours.
     """
+
+
+class ReadError(InputError):
+    """Pixels cannot be read though the image was opened: its disk or network is gone, or a part is damaged."""

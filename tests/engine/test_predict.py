@@ -19,7 +19,7 @@ from napari_semiseg.engine.infer import confidence_map
 from napari_semiseg.engine.predict import PredictRequest, predict, predict_from_args
 from napari_semiseg.engine.predictor import Predictor
 from napari_semiseg.engine.train import train
-from napari_semiseg.errors import InputError
+from napari_semiseg.errors import InputError, ReadError
 from napari_semiseg.events import (
     BlockDone,
     Cancel,
@@ -35,7 +35,7 @@ from napari_semiseg.events import (
     Warned,
     Written,
 )
-from napari_semiseg.io.images import Image, ReadError, open_image
+from napari_semiseg.io.images import Image, open_image
 from napari_semiseg.io.ome_zarr import Result, ResultWriter, result_state
 from napari_semiseg.metrics import compare
 from napari_semiseg.postprocess.instances import split_nuclei

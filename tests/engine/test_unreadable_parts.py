@@ -14,9 +14,9 @@ from napari_semiseg.engine.cluster import Assignment, predict_block
 from napari_semiseg.engine.infer import BlockwiseNetwork, weights_digest
 from napari_semiseg.engine.predict import PredictRequest, predict
 from napari_semiseg.engine.predictor import Predictor
-from napari_semiseg.errors import InputError
+from napari_semiseg.errors import InputError, ReadError
 from napari_semiseg.events import BlockDone, Warned
-from napari_semiseg.io.images import Image, ReadError, open_image
+from napari_semiseg.io.images import Image, open_image
 from napari_semiseg.io.ome_zarr import Result, result_state
 from napari_semiseg.nn.threshold import GrayThreshold
 

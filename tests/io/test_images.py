@@ -18,8 +18,9 @@ import zarr
 from PIL import Image as Pillow
 
 from napari_semiseg.blocks import Box
-from napari_semiseg.errors import InputError
-from napari_semiseg.io.images import ReadError, find_images, from_array, open_image
+from napari_semiseg.errors import InputError, ReadError
+from napari_semiseg.io.find_images import find_images
+from napari_semiseg.io.images import from_array, open_image
 from napari_semiseg.io.source import DecodedCache
 
 WHOLE = Box(0, 0, 40, 56)

@@ -13,7 +13,8 @@ from typing import Any
 
 from napari_semiseg.blocks import Box
 from napari_semiseg.engine.serve import serve
-from napari_semiseg.io.images import Image, ReadError
+from napari_semiseg.errors import ReadError
+from napari_semiseg.io.images import Image
 
 SLOW_S = float(os.environ["SLOW_S"])
 MENDED = Path(os.environ["MENDED"])

@@ -20,7 +20,8 @@ from napari_semiseg.engine.infer import confidence_map
 from napari_semiseg.engine.predictor import Predictor, load_predictor
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import Event, Progressed
-from napari_semiseg.io.images import find_images, open_image
+from napari_semiseg.io.find_images import find_images
+from napari_semiseg.io.images import open_image
 from napari_semiseg.io.labels import read_labels
 from napari_semiseg.io.locate import stem
 from napari_semiseg.io.rescale import scale_of

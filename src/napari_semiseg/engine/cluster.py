@@ -23,8 +23,8 @@ from napari_semiseg.blocks import Box
 from napari_semiseg.engine.devices import choose_device
 from napari_semiseg.engine.infer import BlockwiseNetwork, at_image, evaluating, weights_digest
 from napari_semiseg.engine.predictor import load_predictor
-from napari_semiseg.errors import InputError
-from napari_semiseg.io.images import Image, ReadError, open_image
+from napari_semiseg.errors import InputError, ReadError
+from napari_semiseg.io.images import Image, open_image
 from napari_semiseg.io.locate import locate
 from napari_semiseg.nn.turned import Sides
 

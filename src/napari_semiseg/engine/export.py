@@ -31,7 +31,8 @@ from napari_semiseg.errors import InputError
 from napari_semiseg.events import Cancel, Event, Finished, Started, Stop, Warned, Written
 from napari_semiseg.io import overlay, tiff
 from napari_semiseg.io.claims import Claim, check_target
-from napari_semiseg.io.images import Image, fingerprint_of, open_image
+from napari_semiseg.io.fingerprint import fingerprint_of
+from napari_semiseg.io.images import Image, open_image
 from napari_semiseg.io.locate import is_folder, locate, stem
 from napari_semiseg.io.ome_zarr import SHARD, Kind, Result, ResultWriter, discard_result, result_state
 from napari_semiseg.io.tiff import Pixels, Report

@@ -28,7 +28,8 @@ from napari_semiseg.engine.run_pictures import run_pictures
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import Cancel, Event, Finished, Progressed, Started, Stop, Warned, Written
 from napari_semiseg.io.diagnostics import Look, write_look
-from napari_semiseg.io.images import Image, find_images, open_image
+from napari_semiseg.io.find_images import find_images
+from napari_semiseg.io.images import Image, open_image
 from napari_semiseg.io.labels import read_labels
 from napari_semiseg.io.overlay import write_png
 from napari_semiseg.io.rescale import scale_of

@@ -14,7 +14,8 @@ from napari_semiseg.data.sources import LabeledRegion, TrainingData, class_label
 from napari_semiseg.data.splits import Cell, choose_cells, cut_cells, set_aside
 from napari_semiseg.engine.requests import TrainRequest
 from napari_semiseg.errors import InputError
-from napari_semiseg.io.images import Image, find_images, open_image
+from napari_semiseg.io.find_images import find_images
+from napari_semiseg.io.images import Image, open_image
 from napari_semiseg.io.labels import read_labels
 from napari_semiseg.io.locate import stem
 from napari_semiseg.io.rescale import scale_of

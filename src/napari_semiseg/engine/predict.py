@@ -19,7 +19,8 @@ from napari_semiseg.engine.progress import BlockProgress
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import Cancel, Event, Finished, Started, Warned
 from napari_semiseg.io.claims import check_target
-from napari_semiseg.io.images import Image, find_images, open_image
+from napari_semiseg.io.find_images import find_images
+from napari_semiseg.io.images import Image, open_image
 from napari_semiseg.nn.turned import Sides
 
 BLOCK = {"cpu": 1024, "cuda": 2048, "mps": 1024}

@@ -23,9 +23,9 @@ from napari_semiseg.engine.memory import out_of_memory
 from napari_semiseg.engine.objects import Nuclei, Objects, PixelClasses, forget_objects, note, split_facts
 from napari_semiseg.engine.predictor import Predictor
 from napari_semiseg.engine.progress import BlockProgress
-from napari_semiseg.errors import InputError
+from napari_semiseg.errors import InputError, ReadError
 from napari_semiseg.events import Event, Progressed, Warned, Written
-from napari_semiseg.io.images import Image, ReadError
+from napari_semiseg.io.images import Image
 from napari_semiseg.io.ome_zarr import Result, ResultWriter, discard_result, result_state
 from napari_semiseg.io.rescale import scale_of
 from napari_semiseg.postprocess.instances import smallest_area

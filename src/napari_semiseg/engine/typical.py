@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_semiseg.blocks import Box, cells
-from napari_semiseg.io.images import Image, ReadError
+from napari_semiseg.errors import ReadError
+from napari_semiseg.io.images import Image
 from napari_semiseg.io.rescale import Readable, Rescaled, scaled_box
 from napari_semiseg.postprocess.tissue import OVERVIEW, find_tissue
 

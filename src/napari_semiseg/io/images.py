@@ -14,9 +14,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-import os
 import time
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -27,9 +25,11 @@ from numpy.typing import NDArray
 
 from napari_semiseg import atomic
 from napari_semiseg.blocks import Box, cells
-from napari_semiseg.errors import InputError
+from napari_semiseg.errors import InputError, ReadError
 from napari_semiseg.io import limits, scaling
-from napari_semiseg.io.locate import Location, check_folder, is_folder, locate
+from napari_semiseg.io.fingerprint import hash_path
+from napari_semiseg.io.locate import Location, is_folder, locate
+from napari_semiseg.io.partial_read import FINEST, readable_parts
 from napari_semiseg.io.raster import RasterSource
 from napari_semiseg.io.read_slide import SLIDES, SlideSource
 from napari_semiseg.io.read_tiff import TiffSource
@@ -38,41 +38,10 @@ from napari_semiseg.io.source import ArraySource, DecodedCache, Source, choose_p
 
 RASTERS = (".png", ".jpg", ".jpeg")
 TIFFS = (".tif", ".tiff", ".btf", ".tf2", ".tf8")
-EXTENSIONS = (*RASTERS, *TIFFS, ".zarr", *SLIDES)
-"""Endings of the files that are read."""
-
-_UNREAD = (
-    ".bmp",
-    ".gif",
-    ".webp",
-    ".jp2",
-    ".j2k",
-    ".czi",
-    ".nd2",
-    ".lif",
-    ".lsm",
-    ".vsi",
-    ".oib",
-    ".oif",
-    ".dcm",
-    ".qptiff",
-    ".isyntax",
-    ".zip",
-    ".ozx",
-    ".npy",
-    ".h5",
-    ".ims",
-)
 _RETRY_DELAYS_S = (0.05, 0.5)
 _SAMPLE_SIDE = 64
 _SAMPLE_GRID = 16
 _OVERVIEW_CELL = 1024  # pixels that are read at once for an overview
-_FINEST = 256  # pixels of level 0: parts that cannot be read are looked at in quarters down to this side
-_GONE = 32  # smallest parts one after the other that cannot be read: the disk is gone, rather than a part damaged
-
-
-class ReadError(InputError):
-    """Pixels cannot be read though the image was opened: its disk or network is gone, or a part is damaged."""
 
 
 class Image:
@@ -223,52 +192,9 @@ class Image:
     def readable(
         self, boxes: Iterable[Box], read: Callable[[Box], NDArray[Any]], level: int = 0, step: int = 1
     ) -> Iterator[tuple[Box, NDArray[Any]]]:
-        """Read parts that together stand for the whole image, and go without what cannot be read.
-
-        A part that cannot be read is tried in quarters. What is left out at last is remembered in `unread`.
-
-        Parameters
-        ----------
-        boxes : iterable of Box
-            In pixels of that level.
-        read : function
-            Reads one, and raises `ReadError` where it cannot be read.
-        level : int
-        step : int
-            Corners of quarters are multiples of this.
-
-        Yields
-        ------
-        box : Box
-        pixels : ndarray
-            What the function returns.
-
-        Raises
-        ------
-        ReadError
-            If no part can be read, or so many in a row cannot that the file itself must be gone.
-        """
-        in_a_row, any_read = 0, False
-        failure: ReadError | None = None
-        left = list(boxes)[::-1]
-        while left:
-            box = left.pop()
-            try:
-                pixels = read(box)
-            except ReadError as error:
-                failure = error
-                if quarters := _quarters(box, step, _FINEST / max(self.downsamples[level])):
-                    left += quarters[::-1]
-                    continue
-                self._unread.add(self._at_level_0(box, level))
-                in_a_row += 1
-                if in_a_row == _GONE:
-                    raise
-            else:
-                in_a_row, any_read = 0, True
-                yield box, pixels
-        if failure is not None and not any_read:
-            raise failure
+        """Read parts of a level by `read`, as `readable_parts` does; what is left out is remembered in `unread`."""
+        finest = FINEST / max(self.downsamples[level])
+        return readable_parts(boxes, read, partial(self._leave_out, level), finest=finest, step=step)
 
     def fingerprint(self) -> str:
         """Return a hash that changes when the image does.
@@ -280,7 +206,7 @@ class Image:
         location = locate(self.source)
         if self.source and not location.is_url and Path(location.path).exists():
             digest.update(repr(sorted(location.chosen.items())).encode())
-            _hash_path(Path(location.path), digest)
+            hash_path(Path(location.path), digest)
         else:
             level, boxes = self._sample()
             for box in boxes:
@@ -291,10 +217,10 @@ class Image:
         """Let go of files and cached pixels; a later `read` opens them again."""
         self._pixels.close()
 
-    def _at_level_0(self, box: Box, level: int) -> Box:
+    def _leave_out(self, level: int, box: Box) -> None:
         y, x = self.downsamples[level]
         corners = int(box.y0 * y), int(box.x0 * x), math.ceil(box.y1 * y), math.ceil(box.x1 * x)
-        return Box(*corners).intersect(Box.whole(self.shape))
+        self._unread.add(Box(*corners).intersect(Box.whole(self.shape)))
 
     def _values(self, level: int, box: Box) -> NDArray[Any]:
         return self._raw(box, level).reshape(-1, self._pixels.channels)
@@ -330,7 +256,7 @@ class Image:
         whole = Box.whole(self.levels[level])
         side, grid = _SAMPLE_SIDE, _SAMPLE_GRID
         if whole.area <= (side * grid) ** 2:
-            return level, cells(whole.shape, _FINEST)
+            return level, cells(whole.shape, FINEST)
         ys, xs = (np.linspace(0, max(0, end - side), grid).astype(int) for end in whole.shape)
         return level, [Box(y, x, y + side, x + side).intersect(whole) for y in ys for x in xs]
 
@@ -425,83 +351,6 @@ def from_array(
     return Image(ArraySource(arrays, layout, mpp, translation), name, "", mpp)
 
 
-def find_images(paths: Iterable[str | Path]) -> list[Path]:
-    """List the images that files and folders stand for.
-
-    Parameters
-    ----------
-    paths : iterable of str or Path
-        Files (a choice in brackets stays), OME-Zarr folders, and folders, whose images are taken in the order of their
-        names, without those of their subfolders. Hidden files and files that are no images are passed over in a folder.
-
-    Returns
-    -------
-    list of Path
-        In the order given; sorted by name within a folder.
-
-    Raises
-    ------
-    InputError
-        If nothing is there, a file is of a kind that is not read (also within a folder), or two images would share a
-        name and so their results.
-    """
-    found: list[Path] = []
-    for path in paths:
-        location = locate(path)
-        many = not location.is_url and is_folder(location.path) and not _is_zarr(Path(location.path))
-        found += _in_folder(Path(location.path)) if many else [_single(path, location)]
-    if not found:
-        raise InputError("No image was named: name image files, or a folder that holds some.")
-    _check_names(found)
-    return found
-
-
-def _single(path: str | Path, location: Location) -> Path:
-    if not location.is_url and not os.path.lexists(location.path):
-        raise InputError(f"There is no file '{location.path}': check the name and that its disk is connected.")
-    if not location.path.lower().rstrip("/\\").endswith(EXTENSIONS) and not _is_zarr(Path(location.path)):
-        raise InputError(f"'{location.path}' is of a kind that is not read: convert it to TIFF, PNG or OME-Zarr.")
-    return Path(path)
-
-
-def _in_folder(folder: Path) -> list[Path]:
-    check_folder(folder)
-    found = []
-    for path in sorted(folder.iterdir()):
-        ending = path.suffix.lower()
-        if path.name.startswith("."):
-            continue
-        if ending in _UNREAD:
-            raise InputError(
-                f"'{path}' is of a kind that is not read: convert it to TIFF, PNG or OME-Zarr, or move it out of the "
-                "folder."
-            )
-        if ending in EXTENSIONS and (path.is_file() or ending == ".zarr"):
-            found.append(path)
-    if not found:
-        raise InputError(
-            f"The folder '{folder}' holds no image: name a folder with PNG, JPEG, TIFF, OME-Zarr or slide files."
-        )
-    return found
-
-
-def _check_names(paths: Sequence[Path]) -> None:
-    """Results are named after images: names have to differ, on disks that ignore case and accents' spelling too."""
-    seen: dict[str, Path] = {}
-    for path in paths:
-        location = locate(path)
-        key = unicodedata.normalize("NFC", location.name).casefold() + repr(sorted(location.chosen.items()))
-        if key in seen:
-            raise InputError(
-                f"'{seen[key]}' and '{path}' have the same name, and so would their results: rename one of them."
-            )
-        seen[key] = path
-
-
-def _is_zarr(path: Path) -> bool:
-    return path.suffix.lower() == ".zarr" or any((path / name).exists() for name in ("zarr.json", ".zgroup", ".zarray"))
-
-
 def _refuse_remote_file(location: Location, path: str) -> None:
     if path.endswith((*RASTERS, *TIFFS, *SLIDES)):
         raise InputError(
@@ -526,14 +375,6 @@ def _light(seen: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return light
 
 
-def _quarters(box: Box, step: int, finest: float) -> list[Box]:
-    """Return the quarters of a rectangle, or nothing where it is at most `finest` pixels wide and high."""
-    if max(box.shape) <= max(finest, step):
-        return []
-    half = -(-max(box.shape) // (2 * step)) * step
-    return [cell.shifted(box.y0, box.x0) for cell in cells(box.shape, half)]
-
-
 def _reflected(start: int, stop: int, size: int) -> NDArray[np.intp]:
     """Return the pixels that stand for ``start <= i < stop`` in a row of `size` that is reflected at both ends."""
     if size == 1:
@@ -541,38 +382,3 @@ def _reflected(start: int, stop: int, size: int) -> NDArray[np.intp]:
     period = 2 * (size - 1)
     index = np.abs(np.arange(start, stop)) % period
     return np.asarray(np.minimum(index, period - index))
-
-
-def fingerprint_of(path: str | Path) -> str:
-    """Return a hash of what lies in a file or folder: sizes, metadata and samples of files; cheap for any size."""
-    digest = hashlib.sha256()
-    _hash_path(Path(path), digest)
-    return digest.hexdigest()
-
-
-def _hash_path(path: Path, digest: Any) -> None:
-    if path.is_file():
-        _hash_file(path, digest)
-        return
-    for folder, folders, files in os.walk(path):
-        folders.sort()
-        for name in sorted(files):
-            file = Path(folder, name)
-            digest.update(
-                f"{file.relative_to(path).as_posix()} {file.stat().st_size}\n".encode("utf-8", "surrogateescape")
-            )
-            if name in ("zarr.json", ".zarray", ".zattrs"):
-                _hash_file(file, digest)
-
-
-def _hash_file(path: Path, digest: Any, pieces: int = 64, piece: int = 65_536) -> None:
-    """Hash a file's size and, of a large file, pieces at equal distances."""
-    size = path.stat().st_size
-    digest.update(str(size).encode())
-    with path.open("rb") as file:
-        if size <= pieces * piece:
-            digest.update(file.read())
-            return
-        for number in range(pieces):
-            file.seek((size - piece) * number // (pieces - 1))
-            digest.update(file.read(piece))

@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QFileDialog, QGridLayout, QHBoxLayout, QLabel, QPushB
 from napari_semiseg import atomic
 from napari_semiseg.app.session import Session
 from napari_semiseg.app.slide import MPP_RANGE
-from napari_semiseg.io.images import EXTENSIONS
+from napari_semiseg.io.find_images import EXTENSIONS
 from napari_semiseg.plugin.slide_view import SlideView
 from napari_semiseg.plugin.widgets.look import main_button, plain_button
 from napari_semiseg.plugin.widgets.step import ElidedLabel
