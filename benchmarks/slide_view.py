@@ -5,7 +5,8 @@
 The slide is opened as the dock's *Open an image…* does, and it is open when it has been drawn; the child is
 beginning meanwhile. Then the view wanders
 over it, at a level of detail where pixels have to be read, while a precise timer of 5 ms notes how far apart its ticks
-are: first with nothing else going on, then while the slide is segmented in the child. Prints one JSON object.
+are: first with nothing else going on, then while the slide is segmented in the child and, by turns with it, while that
+is paused. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import shutil
 import sys
 import tempfile
 import time
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +79,23 @@ def figures(gaps: list[float]) -> dict[str, float]:
     }  # fmt: skip
 
 
+def by_turns(review: Any, viewer: Any, size: float, seconds: float) -> tuple[list[float], list[float]]:
+    """Wander while the segmentation is paused, and while it goes on; the same layers are there both times."""
+    gaps = []
+    for wanted in ("paused", "running"):
+        if review.state != wanted:
+            review.pause()
+            wait(lambda state=wanted: review.state == state, 120, f"the segmentation to be {wanted}")
+        gaps.append(wander(viewer, size, seconds))
+    return gaps[0], gaps[1]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--slide", type=Path, required=True)
     parser.add_argument("--run", type=Path, help="a run to segment with; without it, only opening is measured")
     parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--rounds", type=int, default=4, help="turns of pausing and segmenting")
     parser.add_argument("--screens", type=Path, help="folder for pictures")
     args = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix="slide-view-"))
@@ -130,7 +144,13 @@ def moved(viewer: Any, dock: NucleiDock, args: argparse.Namespace) -> dict[str, 
     dock.review_panel.segment.click()
     wait(lambda: review.active and review.share_done > 0, 300, "the first block")
     before = review.share_done
-    found["segmenting"] = figures(wander(viewer, size, args.seconds))
+    pairs = [by_turns(review, viewer, size, args.seconds) for _ in range(args.rounds)]
+    for name, gaps in zip(("paused", "segmenting"), zip(*pairs, strict=True), strict=True):
+        found[name] = figures(list(chain.from_iterable(gaps)))
+    for percent in (95, 99):
+        more = [np.percentile(busy, percent) - np.percentile(rest, percent) for rest, busy in pairs]
+        low, middle, high = np.percentile(more, (25, 50, 75))
+        found[f"p{percent}_added_ms"] = [round(float(middle), 1), round(float(high - low) / 2, 1)]
     found["segmented_meanwhile"] = round(review.share_done - before, 5)
     if args.screens:
         wait(lambda: nuclei_in_view(viewer, dock), 1200, "nuclei where one looks")
