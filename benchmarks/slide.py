@@ -32,7 +32,7 @@ from napari_semiseg.engine.predict import PredictRequest, predict
 from napari_semiseg.engine.predictor import load_predictor
 from napari_semiseg.events import BlockDone
 from napari_semiseg.io.images import open_image
-from napari_semiseg.io.ome_zarr import Result
+from napari_semiseg.io.result import Result
 from napari_semiseg.io.table import MARGIN, Measurements
 from napari_semiseg.postprocess.classes import any_nucleus
 from napari_semiseg.postprocess.merge import BlockwiseSplit, SplitRule

@@ -10,7 +10,7 @@ import napari
 
 from napari_semiseg import open_image
 from napari_semiseg.blocks import Box
-from napari_semiseg.io.ome_zarr import Result
+from napari_semiseg.io.result import Result
 from napari_semiseg.plugin.confidence_layer import confidence_colormap
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from napari_semiseg import PredictRequest, TrainRequest, predict, train
 from napari_semiseg.blocks import Box
-from napari_semiseg.io.ome_zarr import Result
 from napari_semiseg.io.overlay import write_png
+from napari_semiseg.io.result import Result
 from napari_semiseg.samples import immunohistochemistry
 
 out = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from napari_semiseg.blocks import Box
-from napari_semiseg.io.ome_zarr import Result, ResultWriter
 from napari_semiseg.io.overlay import write_png
+from napari_semiseg.io.result import Result
+from napari_semiseg.io.result_writer import ResultWriter
 from napari_semiseg.samples import immunohistochemistry
 from napari_semiseg.synthetic import SyntheticSlide
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_semiseg.blocks import Box
-from napari_semiseg.io.ome_zarr import ResultWriter
+from napari_semiseg.io.result_writer import ResultWriter
 
 
 class OmeZarr:

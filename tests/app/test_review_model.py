@@ -9,7 +9,7 @@ import pytest
 
 from napari_semiseg.blocks import Box
 from napari_semiseg.events import BlockDone, Failed, Finished, Focus, Run, Started, Stop, Written
-from napari_semiseg.io.ome_zarr import ResultWriter
+from napari_semiseg.io.result_writer import ResultWriter
 
 
 def asked(bench, verb: str) -> list[Run]:

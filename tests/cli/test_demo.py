@@ -13,7 +13,7 @@ import pytest
 import tifffile
 
 from napari_semiseg.events import Finished, Saved, Started, decode_event
-from napari_semiseg.io.ome_zarr import Result
+from napari_semiseg.io.result import Result
 from napari_semiseg.project.folder import ProjectFolder
 from napari_semiseg.samples import immunohistochemistry_tiles
 

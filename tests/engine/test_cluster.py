@@ -16,7 +16,7 @@ from napari_semiseg.engine.train import train
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import BlockDone
 from napari_semiseg.io.images import open_image
-from napari_semiseg.io.ome_zarr import Result
+from napari_semiseg.io.result import Result
 
 distributed = pytest.importorskip("distributed", reason="Dask's scheduler is not installed")
 

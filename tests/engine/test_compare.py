@@ -11,7 +11,7 @@ from napari_semiseg.engine.compare import CompareRequest, compare
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import Written
 from napari_semiseg.io.images import open_image
-from napari_semiseg.io.ome_zarr import ResultWriter
+from napari_semiseg.io.result_writer import ResultWriter
 from napari_semiseg.project.folder import ProjectFolder
 
 SHAPE = (200, 300)

@@ -11,7 +11,7 @@ from napari_semiseg import metrics
 from napari_semiseg.blocks import Box
 from napari_semiseg.engine.evaluate import DEFINITIONS, Pair, evaluate, score
 from napari_semiseg.errors import InputError
-from napari_semiseg.io.ome_zarr import ResultWriter
+from napari_semiseg.io.result_writer import ResultWriter
 from napari_semiseg.postprocess.instances import split_nuclei
 from napari_semiseg.postprocess.threshold import hematoxylin_threshold, propose
 

@@ -46,8 +46,10 @@ from napari_semiseg.events import (
 )
 from napari_semiseg.io.labels import read_labels
 from napari_semiseg.io.neighbors import Neighbors
-from napari_semiseg.io.ome_zarr import Result, ResultWriter, result_state
 from napari_semiseg.io.overlay import PALETTE, draw_outlines
+from napari_semiseg.io.result import Result
+from napari_semiseg.io.result_card import result_state
+from napari_semiseg.io.result_writer import ResultWriter
 from napari_semiseg.io.table import measure
 
 SHAPE = (600, 900)

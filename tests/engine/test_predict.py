@@ -36,7 +36,9 @@ from napari_semiseg.events import (
     Written,
 )
 from napari_semiseg.io.images import Image, open_image
-from napari_semiseg.io.ome_zarr import Result, ResultWriter, result_state
+from napari_semiseg.io.result import Result
+from napari_semiseg.io.result_card import result_state
+from napari_semiseg.io.result_writer import ResultWriter
 from napari_semiseg.metrics import compare
 from napari_semiseg.postprocess.instances import split_nuclei
 

@@ -19,7 +19,7 @@ from napari_semiseg.engine.review import (
 )
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import Finished, Stop, Written
-from napari_semiseg.io.ome_zarr import ResultWriter
+from napari_semiseg.io.result_writer import ResultWriter
 
 
 @pytest.fixture

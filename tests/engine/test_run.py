@@ -13,7 +13,7 @@ from napari_semiseg.engine.control import Control
 from napari_semiseg.engine.run import RunRequest, run
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import Cancel, Event, Finished, Started, Stop, Written
-from napari_semiseg.io.ome_zarr import Result
+from napari_semiseg.io.result import Result
 
 SMALL = {"crop": 64, "batch_labeled": 2, "batch_unlabeled": 2}
 

@@ -12,7 +12,9 @@ from napari_semiseg.engine.control import Control
 from napari_semiseg.engine.split import SplitRequest, split, split_from_args
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import Finished, Progressed, Started, Stop, Warned, Written
-from napari_semiseg.io.ome_zarr import Result, ResultWriter, result_state
+from napari_semiseg.io.result import Result
+from napari_semiseg.io.result_card import result_state
+from napari_semiseg.io.result_writer import ResultWriter
 from napari_semiseg.metrics import compare
 from napari_semiseg.postprocess.instances import split_nuclei
 

@@ -17,7 +17,8 @@ from napari_semiseg.engine.predictor import Predictor
 from napari_semiseg.errors import InputError, ReadError
 from napari_semiseg.events import BlockDone, Warned
 from napari_semiseg.io.images import Image, open_image
-from napari_semiseg.io.ome_zarr import Result, result_state
+from napari_semiseg.io.result import Result
+from napari_semiseg.io.result_card import result_state
 from napari_semiseg.nn.threshold import GrayThreshold
 
 CPU = torch.device("cpu")

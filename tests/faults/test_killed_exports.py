@@ -29,7 +29,9 @@ from napari_semiseg.engine.export import export
 from napari_semiseg.engine.export_job import ExportRequest
 from napari_semiseg.engine.predictor import Predictor, load_predictor
 from napari_semiseg.engine.recipe import Choices
-from napari_semiseg.io.ome_zarr import Result, ResultWriter, result_state
+from napari_semiseg.io.result import Result
+from napari_semiseg.io.result_card import result_state
+from napari_semiseg.io.result_writer import ResultWriter
 
 SOAK = "NAPARI_SEMISEG_SOAK" in os.environ
 KILLS = int(os.environ.get("NAPARI_SEMISEG_KILLS", 50)) if SOAK else 2

@@ -20,7 +20,8 @@ from napari_semiseg.engine.predict import PredictRequest, predict
 from napari_semiseg.engine.predictor import Predictor
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import BlockDone, Stop
-from napari_semiseg.io.ome_zarr import Result, result_state
+from napari_semiseg.io.result import Result
+from napari_semiseg.io.result_card import result_state
 
 KILLS = 50 if "NAPARI_SEMISEG_SOAK" in os.environ else 4
 MOST_WRITES = 60

@@ -18,7 +18,7 @@ from napari_semiseg.engine.train import train
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import Finished, Skipped, StepDone
 from napari_semiseg.io.images import from_array
-from napari_semiseg.io.ome_zarr import Result
+from napari_semiseg.io.result import Result
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -16,9 +16,9 @@ from napari_semiseg.engine.export_job import ExportRequest
 from napari_semiseg.errors import InputError
 from napari_semiseg.io.foreign_labels import of_array, open_labels
 from napari_semiseg.io.nucleus import Nucleus, Place
-from napari_semiseg.io.ome_zarr import ResultWriter
 from napari_semiseg.io.outline_files import GEOJSON, write_outlines
 from napari_semiseg.io.parquet import read_parquet
+from napari_semiseg.io.result_writer import ResultWriter
 
 NAMES = {
     "ome-zarr": "x.ome.zarr", "ome-tiff": "x.ome.tif", "tiff": "x.tif", "geojson": "x.geojson", "imagej-roi": "x.zip",

@@ -5,8 +5,8 @@ import pytest
 
 from napari_semiseg.blocks import Box
 from napari_semiseg.io.nucleus import Place
-from napari_semiseg.io.ome_zarr import ResultWriter, discard_result
 from napari_semiseg.io.parquet import write_parquet
+from napari_semiseg.io.result_writer import ResultWriter, discard_result
 from napari_semiseg.io.table import measure
 from napari_semiseg.plugin import result_layers
 from napari_semiseg.plugin.result_layers import growing_levels

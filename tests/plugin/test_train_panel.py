@@ -29,7 +29,8 @@ from napari_semiseg.events import (
     Written,
     encode,
 )
-from napari_semiseg.io.ome_zarr import Result, ResultWriter
+from napari_semiseg.io.result import Result
+from napari_semiseg.io.result_writer import ResultWriter
 from napari_semiseg.plugin.layers import of_role
 from napari_semiseg.project.folder import ProjectFolder
 from napari_semiseg.project.tile_annotation import ACCEPTED_FROM

@@ -18,7 +18,7 @@ from napari_semiseg.app.session import Session
 from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import Event, Failed, Written
-from napari_semiseg.io.ome_zarr import Result
+from napari_semiseg.io.result import Result
 from napari_semiseg.project.schema import Tile
 
 MARGIN = 8

@@ -26,7 +26,8 @@ from napari_semiseg.events import (
     Warned,
     Written,
 )
-from napari_semiseg.io.ome_zarr import Result, result_state
+from napari_semiseg.io.result import Result
+from napari_semiseg.io.result_card import result_state
 
 if TYPE_CHECKING:
     from napari_semiseg.app.session import Session

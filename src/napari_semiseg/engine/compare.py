@@ -16,7 +16,7 @@ from napari_semiseg.engine.control import Control
 from napari_semiseg.engine.npy import write_npy
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import Event, Finished, Started, Written
-from napari_semiseg.io.ome_zarr import Result
+from napari_semiseg.io.result import Result
 from napari_semiseg.project.folder import ProjectFolder
 from napari_semiseg.project.tiles import validation_tiles
 

@@ -29,8 +29,9 @@ from napari_semiseg.engine.run import last_word, over
 from napari_semiseg.engine.train import train
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import Event, Finished, Started, Written
-from napari_semiseg.io.ome_zarr import Result, discard_result
 from napari_semiseg.io.overlay import write_png
+from napari_semiseg.io.result import Result
+from napari_semiseg.io.result_writer import discard_result
 from napari_semiseg.postprocess.instances import split_nuclei
 from napari_semiseg.postprocess.threshold import propose
 from napari_semiseg.project.folder import ProjectFolder

@@ -17,7 +17,8 @@ from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
 from napari_semiseg.io.labels import read_labels
 from napari_semiseg.io.locate import stem
-from napari_semiseg.io.ome_zarr import Result, result_state
+from napari_semiseg.io.result import Result
+from napari_semiseg.io.result_card import result_state
 from napari_semiseg.metrics import ObjectCounts
 from napari_semiseg.metrics.pixels import Table
 

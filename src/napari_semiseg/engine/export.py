@@ -34,7 +34,9 @@ from napari_semiseg.io.claims import Claim, check_target
 from napari_semiseg.io.fingerprint import fingerprint_of
 from napari_semiseg.io.images import Image, open_image
 from napari_semiseg.io.locate import is_folder, locate, stem
-from napari_semiseg.io.ome_zarr import SHARD, Kind, Result, ResultWriter, discard_result, result_state
+from napari_semiseg.io.result import Result
+from napari_semiseg.io.result_card import Kind, result_state
+from napari_semiseg.io.result_writer import SHARD, ResultWriter, discard_result
 from napari_semiseg.io.tiff import Pixels, Report
 
 _ANOTHER = "choose another name or allow to replace it (--overwrite)"

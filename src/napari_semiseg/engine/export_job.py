@@ -19,7 +19,7 @@ from napari_semiseg.io.columns import Columns
 from napari_semiseg.io.images import Image
 from napari_semiseg.io.neighbors import Neighbors
 from napari_semiseg.io.nucleus import Place
-from napari_semiseg.io.ome_zarr import Result
+from napari_semiseg.io.result import Result
 
 _BEYOND_ONE = slice(table.MARGIN - 1, 1 - table.MARGIN)
 BLOCK = 2048

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_semiseg.blocks import Box, cells
-from napari_semiseg.io.ome_zarr import ResultWriter
+from napari_semiseg.io.result_writer import ResultWriter
 from napari_semiseg.postprocess.classes import pixel_classes
 from napari_semiseg.postprocess.merge import CELL, BlockwiseSplit, SplitRule
 

@@ -26,8 +26,10 @@ from napari_semiseg.engine.progress import BlockProgress
 from napari_semiseg.errors import InputError, ReadError
 from napari_semiseg.events import Event, Progressed, Warned, Written
 from napari_semiseg.io.images import Image
-from napari_semiseg.io.ome_zarr import Result, ResultWriter, discard_result, result_state
 from napari_semiseg.io.rescale import scale_of
+from napari_semiseg.io.result import Result
+from napari_semiseg.io.result_card import result_state
+from napari_semiseg.io.result_writer import ResultWriter, discard_result
 from napari_semiseg.postprocess.instances import smallest_area
 from napari_semiseg.postprocess.merge import SplitRule
 from napari_semiseg.postprocess.tissue import LARGE, OVERVIEW, TissueMask, find_tissue

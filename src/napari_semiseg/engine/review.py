@@ -18,7 +18,7 @@ from napari_semiseg.engine.npy import write_npy
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import Cancel, Event, Finished, Progressed, Started, Stop, Written
 from napari_semiseg.io.images import Image, open_image
-from napari_semiseg.io.ome_zarr import Result
+from napari_semiseg.io.result import Result
 from napari_semiseg.io.stains import OD_PER_UNIT, separated
 
 CELL = 1024

@@ -17,7 +17,8 @@ from napari_semiseg.engine.npy import map_npy, write_npy
 from napari_semiseg.engine.objects import Nuclei, forget_objects, note, split_facts
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import Cancel, Event, Finished, Progressed, Started, Stop, Warned, Written
-from napari_semiseg.io.ome_zarr import Result, ResultWriter
+from napari_semiseg.io.result import Result
+from napari_semiseg.io.result_writer import ResultWriter
 from napari_semiseg.postprocess.classes import any_nucleus
 from napari_semiseg.postprocess.instances import smallest_area
 from napari_semiseg.postprocess.merge import SplitRule

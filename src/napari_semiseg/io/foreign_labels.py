@@ -22,9 +22,10 @@ from napari_semiseg.io.images import TIFFS, open_source
 from napari_semiseg.io.labels import as_labels, labels_of
 from napari_semiseg.io.locate import Location, is_folder, locate
 from napari_semiseg.io.nucleus import Nucleus, Place
-from napari_semiseg.io.ome_zarr import Result, result_state
 from napari_semiseg.io.outlines import fill
 from napari_semiseg.io.read_tiff import class_map_of
+from napari_semiseg.io.result import Result
+from napari_semiseg.io.result_card import result_state
 
 MAX_CLASSES = 250
 """Most names of classes that are taken from a file."""

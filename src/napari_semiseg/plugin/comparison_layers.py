@@ -11,7 +11,7 @@ from napari.utils.colormaps import DirectLabelColormap
 from napari_semiseg.app.comparison import Comparison, Difference
 from napari_semiseg.app.session import Session
 from napari_semiseg.errors import InputError
-from napari_semiseg.io.ome_zarr import Result
+from napari_semiseg.io.result import Result
 from napari_semiseg.plugin.layers import KEY, insert, of_role
 from napari_semiseg.plugin.slide_view import SlideView
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
-from napari_semiseg.io.ome_zarr import Result
+from napari_semiseg.io.result import Result
 
 
 class LazyLevel:

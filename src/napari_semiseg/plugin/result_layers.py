@@ -22,8 +22,8 @@ from napari_semiseg.app.review_model import LiveNuclei
 from napari_semiseg.app.session import Session
 from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
-from napari_semiseg.io.ome_zarr import Result
 from napari_semiseg.io.parquet import read_parquet
+from napari_semiseg.io.result import Result
 from napari_semiseg.plugin.confidence_layer import confidence_colormap, doubt_colormap
 from napari_semiseg.plugin.layers import KEY, hide, insert, put
 from napari_semiseg.plugin.lazy_result import GrowingLevel, LazyLevel

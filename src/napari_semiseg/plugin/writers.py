@@ -15,9 +15,10 @@ from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
 from napari_semiseg.io.labels import as_labels
 from napari_semiseg.io.nucleus import Nucleus, Place
-from napari_semiseg.io.ome_zarr import ResultWriter, discard_result, result_state
 from napari_semiseg.io.outline_files import GEOJSON, ROIS, OutlineFormat, write_outlines
 from napari_semiseg.io.outlines import trace
+from napari_semiseg.io.result_card import result_state
+from napari_semiseg.io.result_writer import ResultWriter, discard_result
 from napari_semiseg.io.table import measure
 from napari_semiseg.io.tiff import Pixels, write_ome_tiff
 

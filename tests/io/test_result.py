@@ -19,10 +19,11 @@ from ome_zarr.reader import Reader
 from napari_semiseg import atomic
 from napari_semiseg.blocks import Box, cells
 from napari_semiseg.errors import InputError
-from napari_semiseg.io import ome_zarr
 from napari_semiseg.io.images import open_image
 from napari_semiseg.io.labels import read_labels
-from napari_semiseg.io.ome_zarr import Result, ResultWriter, result_state
+from napari_semiseg.io.result import Result
+from napari_semiseg.io.result_card import result_state
+from napari_semiseg.io.result_writer import SHARD, ResultWriter
 
 SHAPE = (700, 1100)
 WHOLE = Box(0, 0, *SHAPE)
@@ -278,7 +279,7 @@ def test_killed_at_any_write_it_is_unfinished_or_right(
 import os, signal, sys
 import numpy as np
 from napari_semiseg.blocks import cells
-from napari_semiseg.io.ome_zarr import ResultWriter
+from napari_semiseg.io.result_writer import ResultWriter
 truth = dict(np.load({str(tmp_path / "truth.npz")!r}))
 count = 0
 def audit(event, args):
@@ -455,4 +456,4 @@ def test_the_shard_size_is_what_the_writer_says(tmp_path: Path) -> None:
     with ResultWriter.create(tmp_path / "a.ome.zarr", (5000, 5000), ["nucleus"]) as writer:
         writer.write_confidence(Box(0, 0, 8, 8), np.ones((8, 8), np.uint8))
 
-    assert zarr.open_array(tmp_path / "a.ome.zarr" / "0", mode="r").shards == (1, ome_zarr.SHARD, ome_zarr.SHARD)
+    assert zarr.open_array(tmp_path / "a.ome.zarr" / "0", mode="r").shards == (1, SHARD, SHARD)

@@ -1,8 +1,4 @@
-"""Results on disk: one OME-Zarr per image, written block by block, and never taken for complete before it is.
-
-The root holds the confidence (uint8; axes c, y, x; one channel per class of nuclei; 255 is certain), ``labels/nuclei``
-the instances (uint32; y, x) and, where there are several classes, ``labels/classes`` the class of each labeled pixel
-(uint8; 1 is the first class).
+"""Results on disk, written block by block, and never taken for complete before they are.
 
 Until `ResultWriter.finish` the groups carry no OME metadata at all, so that no program takes them for an image; only we
 know, by the attribute ``napari-semiseg``, what they will become and which parts are there. The metadata are written
@@ -17,85 +13,30 @@ import secrets
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import zarr
 from numcodecs import Blosc  # type: ignore[import-untyped]
 from numpy.typing import NDArray
-from pydantic import Field, PositiveFloat, PositiveInt
 from zarr.codecs import BloscCodec
 from zarr.storage import LocalStore
 
 from napari_semiseg import atomic
 from napari_semiseg.blocks import Box, cells
-from napari_semiseg.config import Config
 from napari_semiseg.errors import InputError
 from napari_semiseg.io import limits, ome_metadata, pyramid
 from napari_semiseg.io.claims import Claim
-from napari_semiseg.io.locate import is_folder, stem
+from napari_semiseg.io.locate import stem
 from napari_semiseg.io.progress_log import ProgressLog, sync_file
-from napari_semiseg.io.read_zarr import PlainFiles, open_array, read_document
+from napari_semiseg.io.result import Result
+from napari_semiseg.io.result_card import DTYPES, KINDS, OURS, Kind, ResultCard, joined, read_card, result_state
 
 SHARD = 2048
 """Side of a shard (a file) of 0.5, in pixels. Blocks that are whole shards are written without being read first."""
 
 _CHUNK, _CHUNK_V2 = 512, 1024
 _EFFORT = 1  # of zstd: 3 takes a third longer to write and saves a tenth of the space
-_OURS = "napari-semiseg"
-_DTYPES = {"confidence": np.uint8, "nuclei": np.uint32, "classes": np.uint8}
-
-Kind = Literal["confidence", "nuclei", "classes"]
-State = Literal["missing", "unfinished", "complete", "foreign"]
-
-_KINDS: dict[Kind, str] = {"confidence": "", "nuclei": "labels/nuclei", "classes": "labels/classes"}
-
-
-class ResultCard(Config):
-    """What a result says of itself, in the attribute ``napari-semiseg`` of its root."""
-
-    schema_version: Literal[1] = 1
-    complete: bool = False
-    version: ome_metadata.Version = "0.5"
-    shape: tuple[PositiveInt, PositiveInt]
-    classes: tuple[str, ...] = Field(min_length=1, max_length=255)
-    mpp: PositiveFloat | None = None
-    translation: tuple[float, float] = (0.0, 0.0)
-    name: str = ""
-    image: str = ""
-    facts: dict[str, Any] = Field(default_factory=dict)
-
-
-def result_state(path: str | Path) -> State:
-    """Say what lies at a path: nothing (or an empty folder), a result of ours, finished or not, or something else."""
-    if not os.path.lexists(path) or _is_bare(Path(path)):
-        return "missing"
-    try:
-        return "complete" if _read_card(Path(path)).complete else "unfinished"
-    except InputError:
-        return "foreign"
-
-
-def discard_result(path: str | Path) -> None:
-    """Remove a result of ours, finished or not.
-
-    Raises
-    ------
-    InputError
-        If something else lies there, someone writes there, or it cannot be removed.
-    """
-    path = Path(path)
-    claim = Claim(path)
-    try:
-        if result_state(path) == "foreign":
-            raise InputError(f"'{path}' is no result of this program and is left alone: remove it yourself.")
-        trash = path.with_name(f".semiseg-{secrets.token_hex(6)}.removed")
-        with _saying(path):
-            if path.exists():
-                path.rename(trash)  # gone at once: half a result is never seen under its name
-                _remove(trash)
-    finally:
-        claim.release()
 
 
 class ResultWriter:
@@ -114,7 +55,7 @@ class ResultWriter:
         self.path, self.card = path, card
         self._claim = claim
         self._store = LocalStore(path)
-        self._locks = {kind: threading.Lock() for kind in _KINDS}
+        self._locks = {kind: threading.Lock() for kind in KINDS}
         self._arrays: dict[str, list[zarr.Array[Any]]] = {}
         self._progress = ProgressLog(path)
 
@@ -201,7 +142,7 @@ class ResultWriter:
         path = Path(path)
         claim = Claim(path)
         try:
-            card = _read_card(path)
+            card = read_card(path)
             with _saying(path):
                 for left in path.rglob("*.partial"):
                     left.unlink()  # half a chunk of a killed writer
@@ -257,7 +198,7 @@ class ResultWriter:
         """
         box = Box(*(int(value) for value in box))
         lead = (len(self.classes),) if kind == "confidence" else ()
-        fits = values.shape == (*lead, *box.shape) and values.dtype == _DTYPES[kind]
+        fits = values.shape == (*lead, *box.shape) and values.dtype == DTYPES[kind]
         if not fits or not Box.whole(self.shape).contains(box):
             raise ValueError(f"{kind} of {values.dtype} {values.shape} does not fit {box} of {self.shape}")
         files = self._put(kind, 0, box, values)
@@ -297,7 +238,7 @@ class ResultWriter:
             self._progress.forget(kind, _levels_of(kind))
             self._arrays.pop(kind, None)
             if kind != "confidence":
-                _remove(self.path / _KINDS[kind])
+                _remove(self.path / KINDS[kind])
             for level in range(len(pyramid.level_shapes(self.shape)) if kind == "confidence" else 0):
                 _remove(self.path / str(level))
 
@@ -327,7 +268,7 @@ class ResultWriter:
             If there is no confidence, the disk is full or what was written cannot be read back. The result is then
             still unfinished.
         """
-        kinds = [kind for kind in _KINDS if self._exists(kind)]
+        kinds = [kind for kind in KINDS if self._exists(kind)]
         if "confidence" not in kinds:
             raise InputError(f"'{self.path}' holds no confidence yet: run the prediction first.")
         levels = pyramid.level_shapes(self.shape)
@@ -377,7 +318,7 @@ class ResultWriter:
         array = self._levels(kind)[level]
         with self._locks[kind], _saying(self.path):  # two rectangles may share a shard
             array[(..., *box.slices)] = values
-        return _files_of(self.path / _KINDS[kind] / str(level), box, array)
+        return _files_of(self.path / KINDS[kind] / str(level), box, array)
 
     def _has_levels(self, kind: Kind, cell: Box) -> bool:
         return any(self._progress.has(_levels_of(kind), box) for box in (cell, Box.whole(self.shape)))
@@ -393,11 +334,11 @@ class ResultWriter:
             self._progress.add(_levels_of(kind), cell, files)
 
     def _exists(self, kind: Kind, level: int = 0) -> bool:
-        folder = self.path / _KINDS[kind] / str(level)
+        folder = self.path / KINDS[kind] / str(level)
         return (folder / "zarr.json").exists() or (folder / ".zarray").exists()
 
     def _opened(self, kind: Kind, level: int) -> zarr.Array[Any]:
-        return zarr.open_array(self._store, path=_join(_KINDS[kind], str(level)), mode="r+")
+        return zarr.open_array(self._store, path=joined(KINDS[kind], str(level)), mode="r+")
 
     def _made(self, kind: Kind, level: int) -> zarr.Array[Any]:
         rows, columns = pyramid.level_shapes(self.shape)[level]
@@ -406,11 +347,11 @@ class ResultWriter:
         axes = ("c", "y", "x")[-2 - len(lead) :]
         options: dict[str, Any] = {
             "store": self._store,
-            "name": _join(_KINDS[kind], str(level)),
-            "dtype": _DTYPES[kind],
+            "name": joined(KINDS[kind], str(level)),
+            "dtype": DTYPES[kind],
             "fill_value": 0,
         }
-        wide = np.dtype(_DTYPES[kind]).itemsize > 1
+        wide = np.dtype(DTYPES[kind]).itemsize > 1
         if self.card.version == "0.4":
             codec = Blosc(cname="zstd", clevel=_EFFORT, shuffle=Blosc.SHUFFLE if wide else Blosc.NOSHUFFLE)
             side = max(_CHUNK, min(_CHUNK_V2, SHARD >> level))
@@ -440,7 +381,7 @@ class ResultWriter:
         for kind in labels:
             titles = card.classes if kind == "classes" else ()
             described = ome_metadata.label_attributes(version, kind, levels, card.mpp, card.translation, titles)
-            self._write_group(_KINDS[kind], described)
+            self._write_group(KINDS[kind], described)
         self.card = card.model_copy(update={"complete": True})
         described = ome_metadata.image_attributes(version, card.name, levels, card.classes, card.mpp, card.translation)
         self._write_card(self.card, described)
@@ -450,7 +391,7 @@ class ResultWriter:
         """Take the completeness back before anything is changed."""
         card = self.card.model_copy(update={"complete": False})
         whole = Box.whole(card.shape)
-        for kind in _KINDS:
+        for kind in KINDS:
             if self._exists(kind):
                 self._progress.add(kind, whole, [])
                 self._progress.add(_levels_of(kind), whole, [])
@@ -458,11 +399,11 @@ class ResultWriter:
         self._write_card(card)
         for kind in ("nuclei", "classes"):
             if self._exists(kind):
-                self._write_group(_KINDS[kind], {})
+                self._write_group(KINDS[kind], {})
         self.card = card
 
     def _write_card(self, card: ResultCard, described: Mapping[str, Any] | None = None) -> None:
-        self._write_group("", described or {}, {_OURS: card.model_dump(mode="json")})
+        self._write_group("", described or {}, {OURS: card.model_dump(mode="json")})
 
     def _write_group(self, key: str, described: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> None:
         folder = self.path / key
@@ -476,162 +417,26 @@ class ResultWriter:
         atomic.write_json(folder / "zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": attributes})
 
 
-class Result:
-    """A result that can be read, also while it is being written. Made by `open`.
+def discard_result(path: str | Path) -> None:
+    """Remove a result of ours, finished or not.
 
-    Attributes
-    ----------
-    path : Path
-    card : ResultCard
+    Raises
+    ------
+    InputError
+        If something else lies there, someone writes there, or it cannot be removed.
     """
-
-    def __init__(self, path: Path, card: ResultCard) -> None:
-        self.path, self.card = path, card
-        self._store = PlainFiles(path, read_only=True)
-        self._arrays: dict[tuple[str, int], zarr.Array[Any]] = {}
-
-    @classmethod
-    def open(cls, path: str | Path) -> Self:
-        """Open a result for reading.
-
-        Raises
-        ------
-        InputError
-            If no result of ours lies there, or it is broken.
-        """
-        result = cls(Path(path), _read_card(Path(path)))
-        for kind in result.kinds if result.complete else []:
-            for level in range(len(result.levels)):
-                result._array(kind, level)
-        return result
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
-        return self.card.shape
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes of nuclei."""
-        return self.card.classes
-
-    @property
-    def mpp(self) -> float | None:
-        """Size of a pixel, in µm."""
-        return self.card.mpp
-
-    @property
-    def translation(self) -> tuple[float, float]:
-        """Place of the first pixel (y, x): in µm, or in pixels where `mpp` is None."""
-        return self.card.translation
-
-    @property
-    def complete(self) -> bool:
-        """Whether it was finished."""
-        return self.card.complete
-
-    @property
-    def kinds(self) -> list[Kind]:
-        """What it holds so far, of ``confidence``, ``nuclei`` and ``classes``."""
-        folders: dict[Kind, Path] = {
-            "confidence": self.path / "0",
-            "nuclei": self.path / "labels/nuclei/0",
-            "classes": self.path / "labels/classes/0",
-        }
-        return [
-            kind for kind, folder in folders.items() if (folder / "zarr.json").exists() or (folder / ".zarray").exists()
-        ]
-
-    @property
-    def levels(self) -> list[tuple[int, int]]:
-        """Rows and columns of every level. While a result is unfinished, parts of each are still 0."""
-        return pyramid.level_shapes(self.shape)
-
-    def confidence(self, box: Box, level: int = 0) -> NDArray[np.uint8]:
-        """Read the probability of each class of nuclei, 0 to 255.
-
-        Parameters
-        ----------
-        box : Box
-            Inside the image, in pixels of the level.
-        level : int
-
-        Returns
-        -------
-        ndarray, uint8, (classes, h, w)
-        """
-        return self.read("confidence", box, level)
-
-    def nucleus_confidence(self, box: Box, level: int = 0) -> NDArray[np.uint8]:
-        """Read the probability of any nucleus, 0 to 255, (h, w): the sum over the classes."""
-        values = self.confidence(box, level)
-        summed = values[0] if len(values) == 1 else np.minimum(values.sum(0, dtype=np.uint16), 255)
-        return np.asarray(summed, np.uint8)
-
-    def nuclei(self, box: Box, level: int = 0) -> NDArray[np.uint32]:
-        """Read instance labels, uint32 (h, w).
-
-        Raises
-        ------
-        InputError
-            If it holds none.
-        """
-        return self.read("nuclei", box, level)
-
-    def pixel_classes(self, box: Box, level: int = 0) -> NDArray[np.uint8]:
-        """Read the class of every labeled pixel, uint8 (h, w): 0 none, 1 the first of `classes`."""
-        return self.read("classes", box, level)
-
-    def read(self, kind: Kind, box: Box, level: int = 0) -> NDArray[Any]:
-        """Read any kind; see `confidence`."""
-        if kind not in self.kinds:
-            raise InputError(f"'{self.path}' holds no {kind}: predict with it first.")
-        array = self._array(kind, level)
-        box = Box(*(int(value) for value in box))
-        if not Box.whole(array.shape[-2:]).contains(box):
-            raise ValueError(f"{box} does not lie in level {level} of {self.path}, which is {array.shape[-2:]}")
-        try:
-            return np.asarray(array[(..., *box.slices)])
-        except InputError:
-            raise
-        except Exception as error:  # codecs raise types of their own
-            raise InputError(f"A part of '{self.path}' is damaged ({str(error)[:80]}): predict it again.") from error
-
-    def arrays(self, kind: Kind) -> list[zarr.Array[Any]]:
-        """Return the levels as Zarr arrays, finest first, for viewers that slice by themselves."""
-        return [self._array(kind, level) for level in range(len(self.levels))]
-
-    def _array(self, kind: Kind, level: int) -> zarr.Array[Any]:
-        if (kind, level) not in self._arrays:
-            array = open_array(self._store, _join(_KINDS[kind], str(level)), str(self.path))
-            lead = (len(self.classes),) if kind == "confidence" else ()
-            if array.shape != (*lead, *self.levels[level]) or array.dtype != _DTYPES[kind]:
-                raise InputError(
-                    f"The {kind} of '{self.path}' has another shape or type than it says: predict it again."
-                )
-            self._arrays[kind, level] = array
-        return self._arrays[kind, level]
-
-
-def _is_bare(path: Path) -> bool:
-    """Whether a folder holds nothing, but perhaps what a writer left that was killed before its first file."""
-    return is_folder(path) and all(entry.name.startswith(".semiseg-") for entry in path.iterdir())
-
-
-def _read_card(path: Path) -> ResultCard:
-    if not is_folder(path):
-        raise InputError(f"'{path}' is no result: name a folder ending in .ome.zarr that a prediction has written.")
-    store = PlainFiles(path, read_only=True)
-    document = read_document(store, "zarr.json", str(path))
-    attributes = document.get("attributes") if document else read_document(store, ".zattrs", str(path))
-    card = attributes.get(_OURS) if isinstance(attributes, dict) else None
-    if not isinstance(card, dict):
-        raise InputError(
-            f"'{path}' is no result of this program: name a folder ending in .ome.zarr that it has written."
-        )
-    checked = ResultCard.checked(card, f"'{path}'")
-    limits.check_shape(checked.shape, str(path))
-    return checked
+    path = Path(path)
+    claim = Claim(path)
+    try:
+        if result_state(path) == "foreign":
+            raise InputError(f"'{path}' is no result of this program and is left alone: remove it yourself.")
+        trash = path.with_name(f".semiseg-{secrets.token_hex(6)}.removed")
+        with _saying(path):
+            if path.exists():
+                path.rename(trash)  # gone at once: half a result is never seen under its name
+                _remove(trash)
+    finally:
+        claim.release()
 
 
 def _files_of(folder: Path, box: Box, array: zarr.Array[Any]) -> list[Path]:
@@ -681,7 +486,3 @@ def _saying(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise atomic.said(error, f"'{path}' cannot be written") from error
-
-
-def _join(*parts: str) -> str:
-    return "/".join(part for part in parts if part)
