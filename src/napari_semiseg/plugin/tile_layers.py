@@ -19,6 +19,7 @@ from napari_semiseg.app.tile_proposals import without_specks
 from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
 from napari_semiseg.plugin.layers import KEY, Placement, insert, put, role, tag
+from napari_semiseg.plugin.tiles_in_view import TilesInView
 from napari_semiseg.project.schema import Tile
 from napari_semiseg.project.tile_annotation import ACCEPTED_FROM, BACKGROUND, TileAnnotation
 
@@ -68,6 +69,7 @@ class TileLayers:
     def __init__(self, session: Session, viewer: Any) -> None:
         self.session = session
         self.viewer = viewer
+        self.in_view = TilesInView(session, viewer, self._insert)
         self.placement: Placement | None = None
         self.pen = FIRST_CLASS
         self._each_new = True
@@ -95,6 +97,8 @@ class TileLayers:
         """Show the tiles of the image in view, which lies there."""
         moved = placement is not None and not placement.same(self.placement)
         self.placement = placement
+        if moved or placement is None:
+            self.in_view.lie_at(placement)
         if self._tiles and moved:  # every layer that is added or chosen asks: with many tiles moving all is slow
             self._move()
         self._arrange()
@@ -202,13 +206,23 @@ class TileLayers:
 
     def step_to(self, by: int) -> str:
         """Select the next tile of the image in view, or with -1 the one before; return its id."""
-        project = self.session.project
-        ids = self.order() or [tile.id for tile in project.tiles if tile.image == self.session.image_index]
+        project, ids = self.session.project, self._in_order()
         if not ids:
             return ""
         place = ids.index(project.selected) + by if project.selected in ids else 0
         project.select(ids[place % len(ids)])
         return project.selected
+
+    def _in_order(self) -> list[str]:
+        image = self.session.image_index
+        return self.order() or [tile.id for tile in self.session.project.tiles if tile.image == image]
+
+    def _next_to_selected(self) -> list[str]:
+        ids, selected = self._in_order(), self.session.project.selected
+        if selected not in ids:
+            return []
+        place = ids.index(selected)
+        return [ids[(place + by) % len(ids)] for by in (1, -1)]
 
     def choose_pen(self, kind: int) -> None:
         """Paint nuclei of a class from now on, or background; a nucleus that is picked gets that class."""
@@ -309,6 +323,12 @@ class TileLayers:
                 painted.unsaved_classes = False
                 self.session.project.submit(tile_id, painted.saved, dict(painted.class_of))
 
+    def settle(self) -> None:
+        """Draw the tiles that have come into view, and no longer those that have left it. The dock calls it often."""
+        self.in_view.settle(
+            {tile_id: painted.layer for tile_id, painted in self._tiles.items()}, self._next_to_selected
+        )
+
     def clear(self) -> None:
         """Take our layers out of the viewer."""
         self._remove([painted.layer for painted in self._tiles.values()])
@@ -334,6 +354,7 @@ class TileLayers:
             return
         image = self.session.image_index
         tiles = {tile.id: tile for tile in self.session.project.tiles if tile.image == image}
+        self.in_view.look_again()
         gone = [tile_id for tile_id in self._tiles if tile_id not in tiles]
         self._remove([self._tiles.pop(tile_id).layer for tile_id in gone])
         for tile in tiles.values():
@@ -383,11 +404,9 @@ class TileLayers:
         layer.locked = LayerLock.DELETION
         painted = self._tiles[tile.id] = _Painted(layer, class_of, labels.copy())
         self._color(painted)
-        self._adding = True  # a new layer is the active one for a moment: nobody has chosen its tile by that
-        try:
-            insert(self.viewer, layer)
-        finally:
-            self._adding = False
+        self.in_view.watch(layer)
+        if self.in_view.shows(tile):
+            self._insert(layer)
         if project.read_only:
             layer.editable = False
         else:
@@ -398,6 +417,13 @@ class TileLayers:
         if tile.id == project.selected:
             self._select(tile.id)
 
+    def _insert(self, layer: Labels) -> None:
+        self._adding = True  # a new layer is the active one for a moment: nobody has chosen its tile by that
+        try:
+            insert(self.viewer, layer)
+        finally:
+            self._adding = False
+
     def _select(self, tile_id: str) -> None:
         """Make one layer ready for the brush, and the others calm; undo histories stay."""
         for other, painted in self._tiles.items():
@@ -407,6 +433,8 @@ class TileLayers:
                 if painted.layer.editable:
                     _give(painted.layer, mode="pan_zoom")
         painted = self._tiles.get(tile_id)
+        if painted and painted.layer not in self.viewer.layers:
+            self._insert(painted.layer)
         if painted and not self.session.project.read_only:
             _give(painted.layer, visible=True)
             self.viewer.layers.selection.active = painted.layer

@@ -258,6 +258,7 @@ class NucleiDock(QWidget):
             return
         if self.session.image_index is not None and slide.shape[0]:
             self.session.show_box(visible_box(self.viewer, placement, slide.shape))
+            self.tiles.in_view.look_again()
 
     def _open_what_is_ready(self) -> None:
         """Unfold a later step once, when it has something to do."""
@@ -275,6 +276,8 @@ class NucleiDock(QWidget):
         self.session.deliver()
         self._tell_engine()
         self.tiles.bring_back()
+        if not self.review_panel.peek.peeking:
+            self.tiles.settle()
 
     def _save(self) -> None:
         self.tiles.tick()
