@@ -14,27 +14,25 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import field_validator
 from torch import nn
 
 from napari_semiseg.blocks import Box
 from napari_semiseg.config import Config
-from napari_semiseg.data.sampler import SamplerConfig
 from napari_semiseg.data.sources import regions_digest
 from napari_semiseg.engine.checkpoint import RunFolder, Snapshot
 from napari_semiseg.engine.control import Control
-from napari_semiseg.engine.doubt import Doubt, Witness, mean_doubt, restarts
 from napari_semiseg.engine.judge import Fit, dice_of_regions, threshold_dice
 from napari_semiseg.engine.learning_data import read_project
-from napari_semiseg.engine.look_inside import Subject, look_inside, make_room
 from napari_semiseg.engine.memory import out_of_memory
 from napari_semiseg.engine.pacing import FIRST_LOOK, LOOKS
 from napari_semiseg.engine.preview import FIRST_STEP, Previewer
 from napari_semiseg.engine.recipe import Choices, Recipe, prepare, rebuild, take_step
 from napari_semiseg.engine.requests import TrainRequest
-from napari_semiseg.engine.suggest import candidates, models_of, ranked
 from napari_semiseg.engine.team import Team
 from napari_semiseg.engine.teamwork import TOO_LITTLE_MEMORY, help_out, lead, tell_state, tell_step
+from napari_semiseg.engine.train_answers import Answers
+from napari_semiseg.engine.train_guard import Guard
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import (
     GROWN,
@@ -58,16 +56,11 @@ from napari_semiseg.events import (
     Started,
     StepDone,
     Stop,
-    Suggested,
     SuggestTiles,
     Validated,
     Warned,
-    Written,
 )
 from napari_semiseg.io.claims import Claim
-from napari_semiseg.io.diagnostics import write_look
-from napari_semiseg.nn.opinions import opinions_of
-from napari_semiseg.project.folder import ProjectFolder
 
 REPORT_SECONDS = 0.2
 SAVE_SECONDS = 20.0
@@ -162,48 +155,6 @@ def _train(request: TrainRequest, run: RunFolder, control: Control, team: Team |
             recipe.compiling.close()
 
 
-@dataclass
-class _Guard:
-    """What the loop keeps beside the method: written into every checkpoint."""
-
-    bad: int = 0
-    rollbacks: int = 0
-    rate: float = 1.0
-    skipped: int = 0
-    """Batches that taught nothing."""
-    best_step: int = -1
-    best_dice: float = -math.inf
-    sampler: SamplerConfig | None = None
-    """How crops are drawn, where that had to be changed."""
-    labels: str = ""
-    """Hash of all labels in use."""
-    judges: str = ""
-    """Hash of those that judge: a Dice is compared with those of the same."""
-
-    def state(self) -> dict[str, Any]:
-        best = None if math.isinf(self.best_dice) else self.best_dice
-        return {**vars(self), "best_dice": best, "sampler": self.sampler and self.sampler.model_dump(mode="json")}
-
-    @classmethod
-    def of(cls, state: dict[str, Any]) -> _Guard:
-        kept = dict(_GuardState.checked(state, "the checkpoint"))
-        return cls(**{**kept, "best_dice": -math.inf if kept["best_dice"] is None else kept["best_dice"]})
-
-
-class _GuardState(Config):
-    """A guard in the form that checkpoints hold."""
-
-    bad: int = Field(ge=0)
-    rollbacks: int = Field(ge=0)
-    rate: float = Field(gt=0, le=1)
-    skipped: int = Field(0, ge=0)
-    best_step: int = Field(ge=-1)
-    best_dice: float | None = Field(ge=0, le=1)
-    sampler: SamplerConfig | None = None
-    labels: str = ""
-    judges: str = ""
-
-
 class _Turns(Config):
     """Where the number of steps was corrected, in the form that ``run.json`` keeps."""
 
@@ -241,7 +192,8 @@ class _Loop:
     def __init__(self, recipe: Recipe, run: RunFolder, request: TrainRequest, control: Control) -> None:
         self.recipe, self.run, self.request, self.control = recipe, run, request, control
         self.previewer = Previewer(run.preview, recipe)
-        self.guard = _Guard()
+        self.answers = Answers(recipe, run, self.previewer, request.project)
+        self.guard = Guard()
         self.pace = _Pace()
         self.ending: Stop | Cancel | None = None
         self.validate_every = max(1, recipe.choices.steps // recipe.choices.validations)
@@ -316,7 +268,7 @@ class _Loop:
         for sentence in passed_over:
             yield Warned(sentence)
         if snapshot is not None:
-            self.guard = _Guard.of(snapshot.state)
+            self.guard = Guard.of(snapshot.state)
         if self.guard.sampler is not None:
             self.recipe.draw_by(self.guard.sampler)
         if (self.guard.labels or before.get("labels")) not in (None, self.recipe.data.digest()):
@@ -357,72 +309,19 @@ class _Loop:
             case LabelsChanged():
                 yield from self._read_labels()
             case ProposeNuclei(image, box, path):
-                yield from self._proposed(image, Box(*box), path, step)
+                yield from self.answers.proposed(image, Box(*box), path, self._grown(step))
             case SuggestTiles(image, side, n):
-                yield from self._suggested(image, side, n, step)
+                yield from self.answers.suggested(image, side, n, self._grown(step))
             case Inspect(show, image, box):
-                yield from self._inspected(show, image, Box(*box), step)
+                yield from self.answers.inspected(show, image, Box(*box), step)
             case Pause():
                 yield from self._held(step)
-
-    def _proposed(self, image: int, box: Box, path: str, step: int) -> Iterator[Event]:
-        predictor = self.recipe.method.predictor() if self._grown(step) else None
-        try:
-            yield self.previewer.propose(image, box, path, predictor)
-        except InputError as error:
-            yield Warned(str(error))
-
-    def _suggested(self, index: int, side: int, n: int, step: int) -> Iterator[Event]:
-        """Suggest tiles by the doubt of this training, as soon as it is worth asking, and of runs before it."""
-        recipe = self.recipe
-        if not self.request.project or not 0 <= index < len(recipe.data.images):
-            return
-        project = ProjectFolder.open(self.request.project, read_only=True)
-        found = [candidates(recipe.data.images[index], index, side)]
-        witnesses = self._witnesses(project, step)
-
-        def doubt(image: int, box: Box) -> Doubt:
-            return mean_doubt(witnesses, recipe.data.images[image], box)
-
-        yield Suggested(ranked(project, found, n, doubt if witnesses else None))
-
-    def _witnesses(self, project: ProjectFolder, step: int) -> list[Witness]:
-        """Return the networks to ask for their doubt: this training's, and those of runs of its kind."""
-        recipe, choices = self.recipe, self.recipe.choices
-        own = []
-        if self._grown(step):
-            predictor, other = recipe.method.predictor(), recipe.method.second_opinion()
-            opinions = opinions_of([predictor] if other is None else [predictor, other])
-            divisor, reach = int(getattr(predictor, "divisor", 1)), getattr(predictor, "reach", None)
-            own = [Witness(opinions, recipe.device, divisor, reach, recipe.data.mpp)]
-        here = self.run.path.resolve()
-        before = [run for run in models_of(project, project.path) if run.resolve() != here]
-        return own + restarts((choices.method, choices.network), before, recipe.device)
 
     def _grown(self, step: int) -> bool:
         """Whether the network is worth asking: see `GROWN`."""
         if self.guard.best_step >= 0:
             return self.guard.best_dice > self.threshold_dice
         return step >= GROWN and self.recipe.method.ready_to_predict(step)
-
-    def _inspected(self, show: str, index: int, box: Box, step: int) -> Iterator[Event]:
-        """Look inside the method as it is now, and write what is seen."""
-        data = self.recipe.data
-        if not 0 <= index < len(data.images):
-            yield Warned(f"The training knows no image {index}: train again to look inside it there.")
-            return
-        image = data.images[index]
-        truth = [region for region in (*data.labeled, *data.validation) if region.image == index]
-        subject = Subject(self.recipe.method, self.recipe.device, image, image.shape, data.scales[index], truth, step)
-        try:
-            look = look_inside(subject, show, box, seed=step)
-        except InputError as error:
-            yield Warned(str(error))
-            return
-        path = self.run.diagnostics / f"image-{index}-{show}-step-{step:07d}.npz"
-        write_look(path, look)
-        make_room(self.run.diagnostics)
-        yield Written("look", str(path), {"show": show, "step": step, "image": index, **look.numbers})
 
     def _held(self, step: int) -> Iterator[Event]:
         """Hold until the run is to go on, or to end; the time does not count."""
