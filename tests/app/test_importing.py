@@ -66,6 +66,26 @@ def test_tiles_that_are_there_are_left_alone(project: ProjectFolder, labels: np.
     assert [tile.status for tile in project.tiles] == ["empty", "sparse"]
 
 
+def test_beside_a_tile_that_lies_across_the_cells_the_rest_of_them_is_brought_in(
+    tmp_path: Path, project: ProjectFolder
+) -> None:
+    labels = np.zeros(SHAPE, np.uint32)
+    labels[5:10, 5:10], labels[80:85, 110:115] = 1, 2
+    tile = project.add_tile(0, (0, 0, 40, 40))  # covers the first nucleus, and a part of the only cell
+    found = of_array(labels, "a layer")
+    (box,) = plan_tiles(project, 0, found, side=512, most=4)
+    (done,) = import_labels(project, 0, found, [box])
+
+    assert not box.intersect(tile.box).area
+    assert done.nuclei == 1
+    assert plan_tiles(project, 0, found, side=512, most=4) == []
+
+
+def test_labels_without_a_nucleus_are_refused_as_such(project: ProjectFolder) -> None:
+    with pytest.raises(InputError, match="hold no nuclei"):
+        plan_tiles(project, 0, of_array(np.zeros(SHAPE, np.uint32), "a layer"))
+
+
 def test_the_fullest_tiles_come_first_and_no_more_than_asked_for(project: ProjectFolder, labels: np.ndarray) -> None:
     found = of_array(labels, "a layer")
     counts = dict(found.occupied(SHAPE, 30))

@@ -65,6 +65,24 @@ def test_every_stroke_on_free_ground_is_a_new_nucleus(started):
     assert started.project.counts[tile_id] == 2
 
 
+def test_each_polygon_of_napari_is_a_nucleus_of_its_own_also_with_a_corner_on_another(started):
+    layer = started.dock.tiles.layer(add_tile(started, 200, 200))
+    started.stroke([(120, 120), (125, 125)])
+    layer.mode = "polygon"
+    for corners in ([(150, 150), (150, 180), (180, 180)], [(170, 179), (170, 220), (220, 220)]):
+        numbers = []
+        for corner in corners:
+            started.click(*corner)
+            numbers.append(layer.selected_label)
+        assert len(set(numbers)) == 1  # a corner on a neighbor does not make it that neighbor
+        layer.paint_polygon([np.subtract(corner, 75) for corner in corners], layer.selected_label)
+
+    assert set(np.unique(layer.data)) == {0, 1, 2, 3}
+    assert layer.data[(170 - 75, 175 - 75)] == 2  # nothing was painted over
+    layer.undo()
+    assert set(np.unique(layer.data)) == {0, 1, 2}
+
+
 def test_undo_takes_a_stroke_back_on_the_disk_too(started):
     tile_id = add_tile(started, 200, 200)
     started.stroke([(120, 120), (125, 125)])
@@ -164,6 +182,18 @@ def test_a_tile_can_be_completed_removed_and_brought_back(started):
     started.wait(lambda: started.dock.tiles.layer(tile_id), "the tile's return")
     assert (started.dock.tiles.layer(tile_id).data == 1).any()
     assert started.project.tile(tile_id).status == "complete"
+
+
+def test_an_excluded_tile_cannot_be_completed_and_says_so(started):
+    tile_id = add_tile(started, 200, 200)
+    started.project.set_status(tile_id, "excluded")
+    layer = started.dock.tiles.layer(tile_id)
+    press = {str(key): call for key, call in layer.keymap.items()}
+    press["Shift+C"](layer)
+
+    assert not started.dock.tiles_panel.complete.isEnabled()
+    assert started.project.tile(tile_id).status == "excluded"
+    assert "left out of training" in started.dock.session.notice.sentence
 
 
 def test_a_mark_is_taken_back_with_one_click(started):

@@ -22,6 +22,9 @@ SIDE = 512
 MOST = 64
 """Most tiles that one import makes, unless more are asked for: those with most nuclei."""
 
+LEAST = 64
+"""Least side of what is left of a cell beside tiles that are there: a smaller one holds nuclei that are cut."""
+
 _SAME_SIZE = 0.02  # part by which two pixel sizes may differ and mean the same
 
 
@@ -43,7 +46,9 @@ class Imported:
 def plan_tiles(
     folder: ProjectFolder, image: int, labels: ForeignLabels, *, side: int = SIDE, most: int = MOST
 ) -> list[Box]:
-    """Choose where labels are to be brought in: cells that hold nuclei and that no tile covers yet, fullest first.
+    """Choose where labels are to be brought in: cells that hold nuclei, the fullest first.
+
+    Of a cell that a tile covers in part the rest is taken, as rectangles.
 
     Parameters
     ----------
@@ -58,13 +63,41 @@ def plan_tiles(
     Raises
     ------
     InputError
-        If the labels are of another image.
+        If the labels are of another image, or hold no nuclei.
     """
     shape = _checked_shape(folder, image, labels)
     there = [tile.box for tile in folder.tiles if tile.image == image]
     found = sorted(labels.occupied(shape, side), key=lambda item: -item[1])
-    free = [box for box, _ in found if not any(_overlap(box, tile) for tile in there)]
+    if not found:
+        raise InputError(
+            f"The labels '{labels.name}' hold no nuclei: give an image with a number for each, or outlines."
+        )
+    parts = [part for cell, _ in found for part in _free_parts(cell, there)]
+    whole = {cell for cell, _ in found}
+    rests = [part for part in parts if part not in whole][:most]
+    with_nuclei = {rest for rest, seen in zip(rests, labels.read(rests), strict=True) if seen.instance.any()}
+    free = [part for part in parts if part in whole or part in with_nuclei]
     return sorted(free[:most])
+
+
+def _free_parts(cell: Box, tiles: Sequence[Box]) -> list[Box]:
+    """Cut a cell into rectangles that no tile covers, without those that are too small."""
+    parts = [cell]
+    for tile in tiles:
+        parts = [rest for part in parts for rest in (_beside(part, tile) if _overlap(part, tile) else [part])]
+    return [part for part in parts if part == cell or min(part.shape) >= LEAST]
+
+
+def _beside(part: Box, tile: Box) -> list[Box]:
+    """Return what is above, below, left and right of a tile."""
+    common = part.intersect(tile)
+    rests = [
+        Box(part.y0, part.x0, common.y0, part.x1),
+        Box(common.y1, part.x0, part.y1, part.x1),
+        Box(common.y0, part.x0, common.y1, common.x0),
+        Box(common.y0, common.x1, common.y1, part.x1),
+    ]
+    return [rest for rest in rests if rest.area]
 
 
 def import_labels(

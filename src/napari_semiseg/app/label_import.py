@@ -83,7 +83,8 @@ class LabelImport:
         project.select(found[0][0])
         nuclei = sum(annotation.nuclei for _, annotation in found)
         tiles = f"{len(found)} complete tile{'s' if len(found) > 1 else ''}"
-        self.session.tell(f"“{name}”: {nuclei} nuclei in {tiles}. Mark a tile sparse where nuclei are missing.")
+        words = "1 nucleus" if nuclei == 1 else f"{nuclei} nuclei"
+        self.session.tell(f"“{name}”: {words} in {tiles}. Mark a tile sparse where nuclei are missing.")
 
     def _failed(self, error: Exception) -> None:
         self.busy = False

@@ -562,6 +562,11 @@ class TileLayers:
         if self.pen == BACKGROUND:
             layer.selected_label = BACKGROUND_ID
             return
+        if layer.mode == "polygon":  # its corners are clicks, and it is painted with the last of them
+            if self._force_new or (self._each_new and np.any(layer.data == layer.selected_label)):
+                self._take_number(painted, new=True)
+            self._force_new = False
+            return
         y, x = (round(float(value)) for value in layer.world_to_data(event.position)[-2:])
         inside = 0 <= y < layer.data.shape[0] and 0 <= x < layer.data.shape[1]
         under = int(layer.data[y, x]) if inside else 0
@@ -570,7 +575,7 @@ class TileLayers:
             under = int(layer.data[y, x])
         if 0 < under < BACKGROUND_ID and not self._force_new:
             layer.selected_label = under
-        elif self._force_new or (self._each_new and layer.mode == "paint"):
+        elif self._force_new or self._each_new:
             self._take_number(painted, new=True)
         self._force_new = False
 

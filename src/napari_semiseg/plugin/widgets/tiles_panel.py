@@ -511,6 +511,8 @@ class TilesPanel(QWidget):
         except InputError as error:
             self.session.tell(str(error), "warning")
             return
+        if tile is not None and tile.status == "excluded":
+            self.session.tell(f"Tile {tile.id} is left out of training: take it in again first, in its menu ⋯.")
         if take_back is not None:
             now = project.tile(tile.id)
             self.session.tell(
