@@ -69,9 +69,7 @@ def plan_tiles(
     there = [tile.box for tile in folder.tiles if tile.image == image]
     found = sorted(labels.occupied(shape, side), key=lambda item: -item[1])
     if not found:
-        raise InputError(
-            f"The labels '{labels.name}' hold no nuclei: give an image with a number for each, or outlines."
-        )
+        raise InputError(f"The labels '{labels.name}' hold no nuclei: give a number for each, or outlines.")
     parts = [part for cell, _ in found for part in _free_parts(cell, there)]
     whole = {cell for cell, _ in found}
     rests = [part for part in parts if part not in whole][:most]
