@@ -9,6 +9,7 @@ from qtpy.QtCore import Qt
 from napari_semiseg.app.painting import BACKGROUND_ID
 from napari_semiseg.plugin.layers import of_role, role
 from napari_semiseg.project.folder import ProjectFolder
+from napari_semiseg.project.schema import ClassSpec
 from napari_semiseg.project.tile_annotation import BACKGROUND
 
 
@@ -81,6 +82,27 @@ def test_each_polygon_of_napari_is_a_nucleus_of_its_own_also_with_a_corner_on_an
     assert layer.data[(170 - 75, 175 - 75)] == 2  # nothing was painted over
     layer.undo()
     assert set(np.unique(layer.data)) == {0, 1, 2}
+
+
+def test_the_fill_tool_joins_no_nuclei_gives_a_class_and_fills_free_ground_as_a_new_nucleus(started):
+    started.project.set_classes([*started.project.classes, ClassSpec(name="lymphocyte", color="#e69f00")])
+    tile_id = add_tile(started, 200, 200)
+    layer = started.dock.tiles.layer(tile_id)
+    started.stroke([(120, 120), (125, 125)])
+    started.stroke([(200, 200), (200, 210)])
+    before = layer.data.copy()
+    started.dock.tiles.choose_pen(BACKGROUND + 2)
+    layer.mode = "fill"
+    started.click(120, 120)
+
+    np.testing.assert_array_equal(layer.data, before)
+    assert started.dock.tiles.annotation_of(tile_id)[1][1] == BACKGROUND + 2
+    started.click(90, 90)
+    assert set(np.unique(layer.data)) == {1, 2, 3}
+    layer.undo()
+    np.testing.assert_array_equal(layer.data, before)
+    started.saved()
+    assert on_disk(started, tile_id).nuclei == 2
 
 
 def test_undo_takes_a_stroke_back_on_the_disk_too(started):

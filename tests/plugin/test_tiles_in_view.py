@@ -155,3 +155,29 @@ def test_a_removed_tile_goes_whether_it_is_a_layer_or_not_and_comes_back(many):
     many.project.restore_tile(far)
     many.wait(lambda: far in drawn(many), "the tile's return")
     assert many.viewer.layers.selection.active == many.dock.tiles.layer(far)
+
+
+def test_who_may_only_look_sees_the_tile_that_was_gone_to(many, open_dock, tissue):
+    other = open_dock(tissue)
+    look_at(other, 24, 24)
+    other.dock.view.open_project(many.project.path)
+    other.wait(lambda: of_role(other.viewer, "annotation"), "the tiles")
+    assert other.project.read_only
+    for number in (15, 0, 15):
+        tile = other.project.tiles[number]
+        other.wait(lambda tile=tile: other.dock.tiles.layer(tile.id) is not None, "the tile")
+        other.dock.tiles_panel.go_to(tile.id)
+        settled(other)
+        assert drawn(other) == {tile.id}
+
+
+def test_a_tile_in_which_nothing_is_painted_yet_is_one_layer_after_opening_the_project_again(many, open_dock, tissue):
+    path = many.project.path
+    many.dock.leave()
+    other = open_dock(tissue)
+    look_at(other, 256, 256, zoom=1.0)
+    other.dock.view.open_project(path)
+    other.wait(lambda: len(drawn(other)) == 16, "the tiles")
+    other.rest(0.3)
+
+    assert len(of_role(other.viewer, "annotation")) == 16

@@ -372,16 +372,12 @@ class TileLayers:
         self._loading.add(tile.id)
 
         def done(annotation: TileAnnotation) -> None:
-            self._loading.discard(tile.id)
             now = project.tile(tile.id)
-            if (
-                project.folder is folder
-                and now
-                and now.image == self.session.image_index
-                and tile.id not in self._tiles
-            ):
-                project.note_annotation(tile.id, annotation)
-                self._add(now, annotation)
+            if project.folder is folder and now and now.image == self.session.image_index:
+                project.note_annotation(tile.id, annotation)  # which has us arrange the tiles, this one not yet
+                if tile.id not in self._tiles:
+                    self._add(now, annotation)
+            self._loading.discard(tile.id)
 
         def failed(error: Exception) -> None:
             self._loading.discard(tile.id)
@@ -435,12 +431,11 @@ class TileLayers:
         painted = self._tiles.get(tile_id)
         if painted and painted.layer not in self.viewer.layers:
             self._insert(painted.layer)
-        if painted and not self.session.project.read_only:
+        if painted:
             _give(painted.layer, visible=True)
             self.viewer.layers.selection.active = painted.layer
-            self._make_ready(painted)
-        elif painted:
-            self.viewer.layers.selection.active = painted.layer
+            if not self.session.project.read_only:
+                self._make_ready(painted)
         self._outline([tile for tile in self.session.project.tiles if tile.image == self.session.image_index])
 
     def _make_ready(self, painted: _Painted) -> None:
@@ -554,7 +549,7 @@ class TileLayers:
     def _begin_stroke(self, layer: Labels, event: Any) -> None:
         """Choose the number to paint with, before napari's own brush is asked."""
         painted = self._tiles.get(str(tag(layer).get("tile")))
-        if painted is None or layer.mode not in ("paint", "polygon") or "Alt" in event.modifiers:
+        if painted is None or layer.mode not in ("paint", "polygon", "fill") or "Alt" in event.modifiers:
             return
         if self._encircling and event.button == 1:
             return  # it only moves the view, until the circle that the right button has begun is closed
@@ -574,6 +569,8 @@ class TileLayers:
             self.apply(str(tag(layer).get("tile")), _taken(layer.data, under))
             under = int(layer.data[y, x])
         if 0 < under < BACKGROUND_ID and not self._force_new:
+            if layer.mode == "fill":  # a whole nucleus is filled: it gets the class that is painted with
+                self._reclassify(painted, under, self.pen)
             layer.selected_label = under
         elif self._force_new or self._each_new:
             self._take_number(painted, new=True)
