@@ -6,16 +6,19 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from skimage.io import imread
 
 from napari_semiseg.blocks import Box
 from napari_semiseg.engine import cluster, predict_image, typical
 from napari_semiseg.engine import predict as predict_module
 from napari_semiseg.engine.cluster import Assignment, predict_block
+from napari_semiseg.engine.export import export
+from napari_semiseg.engine.export_job import ExportRequest
 from napari_semiseg.engine.infer import BlockwiseNetwork, weights_digest
 from napari_semiseg.engine.predict import PredictRequest, predict
 from napari_semiseg.engine.predictor import Predictor
 from napari_semiseg.errors import InputError, ReadError
-from napari_semiseg.events import BlockDone, Warned
+from napari_semiseg.events import BlockDone, Finished, Warned
 from napari_semiseg.io.images import Image, open_image
 from napari_semiseg.io.result import Result
 from napari_semiseg.io.result_card import result_state
@@ -40,7 +43,7 @@ def otsu(monkeypatch):
 @pytest.fixture
 def stained(discs):
     """Dark nuclei on pink tissue: (512, 640, 3)."""
-    labels = discs(120, shape=(512, 640), radius=10)
+    labels = discs(540, shape=(512, 640), radius=10)
     pixels = np.full((*labels.shape, 3), (225.0, 170.0, 200.0))
     pixels[labels > 0] = (90, 60, 140)
     return np.clip(pixels + np.random.default_rng(0).normal(0, 4, pixels.shape), 0, 255).astype(np.uint8)
@@ -59,8 +62,8 @@ def written(path, pixels, damaged=()):
     return path
 
 
-def request(image, out):
-    values = {"run": "a run", "images": [str(image)], "out": str(out), "device": "cpu", "block": TILE}
+def request(image, out, **changes):
+    values = {"run": "a run", "images": [str(image)], "out": str(out), "device": "cpu", "block": TILE} | changes
     return PredictRequest.checked(values, "the test")
 
 
@@ -91,6 +94,7 @@ def test_all_but_the_damaged_part_is_predicted_as_it_would_be(otsu, stained, tmp
     path = tmp_path / "damaged.ome.zarr"
     assert result_state(path) == "unfinished"
     whole, partial = confidence(tmp_path / "sound.ome.zarr") > 127, confidence(path) > 127
+    assert whole[DAMAGED.slices].any()
     assert not partial[DAMAGED.slices].any()
     partial[DAMAGED.slices] = whole[DAMAGED.slices]
     assert (whole != partial).mean() < 1e-3  # the threshold was found without a tenth of the tissue
@@ -112,6 +116,95 @@ def test_going_on_tries_the_damaged_part_alone(otsu, stained, tmp_path):
         with pytest.raises(InputError, match="1 of 20 blocks"):
             heard.extend(predict(request(damaged, tmp_path)))
         assert sum(isinstance(event, BlockDone) for event in heard) == expected
+
+
+def test_little_is_lost_around_a_damaged_part_however_large_the_blocks_are(otsu, stained, tmp_path):
+    sound = written(tmp_path / "sound.tif", stained)
+    damaged = written(tmp_path / "damaged.tif", stained, [(TILE, TILE)])
+    list(predict(request(sound, tmp_path, block=512)))
+
+    for _ in range(2):  # at the second time most of it is there already
+        with pytest.raises(InputError, match=r"1 of \d+ blocks of 'damaged' could not be read.*--gaps"):
+            list(predict(request(damaged, tmp_path, block=512)))
+
+    whole, partial = (confidence(tmp_path / f"{name}.ome.zarr") > 127 for name in ("sound", "damaged"))
+    assert whole[DAMAGED.slices].any()
+    assert not partial[DAMAGED.slices].any()
+    partial[DAMAGED.slices] = whole[DAMAGED.slices]
+    assert (whole != partial).mean() < 1e-3
+
+
+def test_with_gaps_a_damaged_part_stays_empty_is_named_and_the_nuclei_of_the_rest_are_there(otsu, stained, tmp_path):
+    damaged = written(tmp_path / "damaged.tif", stained, [(TILE, TILE)])
+    path = tmp_path / "damaged.ome.zarr"
+
+    events = list(predict(request(damaged, tmp_path, block=512, gaps=True)))
+    again = list(predict(request(damaged, tmp_path, block=512, gaps=True)))
+
+    result = Result.open(path)
+    nuclei = result.nuclei(Box.whole(result.shape))
+    assert result.complete
+    assert result.card.facts["gaps"] == [list(DAMAGED)]
+    assert any("blocks of 'damaged' could not be read and stay empty" in said for said in warnings(events))
+    assert any("but for 1 parts that could not be read" in said for said in warnings(again))
+    assert not nuclei[DAMAGED.slices].any()
+    assert len(np.unique(nuclei)) - 1 == result.card.facts["nuclei"] > 450
+
+
+@pytest.mark.parametrize("to", ["csv", "geojson", "png", "report"])
+def test_a_result_with_gaps_is_exported_as_any_other(otsu, stained, tmp_path, to):
+    damaged = written(tmp_path / "damaged.tif", stained, [(TILE, TILE)])
+    list(predict(request(damaged, tmp_path, gaps=True)))
+    asked = {"source": str(tmp_path / "damaged.ome.zarr"), "to": to, "out": f"{tmp_path / to}/"}
+
+    *_, finished = export(ExportRequest.checked(asked, "the test"))
+    (file,) = (tmp_path / to).iterdir()
+
+    assert isinstance(finished, Finished)
+    match to:
+        case "csv":
+            assert len(file.read_text().splitlines()) - 1 > 450
+        case "geojson":
+            assert file.read_text().count('"Polygon"') > 450
+        case "png":
+            assert (imread(file)[DAMAGED.slices] == 255).mean() > 0.9  # outlines of nuclei beside it reach in
+        case "report":
+            assert "which could not be read" in file.read_text()
+
+
+def test_a_result_with_gaps_is_predicted_anew_where_that_is_asked_for(otsu, stained, tmp_path, monkeypatch):
+    sound, read, broken = written(tmp_path / "sound.tif", stained), Image.read, [True]
+
+    def flaky(self, box, level=0):
+        if broken and Box(*box).intersect(DAMAGED).area:
+            raise ReadError("The disk is gone.")
+        return read(self, box, level)
+
+    monkeypatch.setattr(Image, "read", flaky)
+    list(predict(request(sound, tmp_path, gaps=True)))
+    broken.clear()
+    list(predict(request(sound, tmp_path, gaps=True, overwrite=True)))
+
+    result = Result.open(tmp_path / "sound.ome.zarr")
+    assert result.complete
+    assert result.card.facts["gaps"] == []
+    assert result.nuclei(DAMAGED).any()
+
+
+def test_a_file_that_is_gone_is_no_gap(otsu, stained, tmp_path, monkeypatch):
+    sound, read, seen = written(tmp_path / "sound.tif", stained), Image.read, []
+
+    def until_the_disk_goes(self, box, level=0):
+        seen.append(box)
+        if len(seen) > 10:  # the look at the whole image, and nine blocks
+            raise ReadError("The disk is gone.")
+        return read(self, box, level)
+
+    monkeypatch.setattr(Image, "read", until_the_disk_goes)
+    with pytest.raises(InputError, match=r"give the same command again to go on\. The disk is gone"):
+        list(predict(request(sound, tmp_path, block=64, gaps=True)))
+
+    assert result_state(tmp_path / "sound.ome.zarr") == "unfinished"
 
 
 def test_what_was_begun_without_a_part_begins_anew_once_it_can_be_read(otsu, stained, tmp_path, monkeypatch):

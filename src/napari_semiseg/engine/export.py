@@ -303,6 +303,7 @@ def _image(request: ExportRequest, result: Result, form: _Format) -> tuple[Image
             f"{result.shape[1]}: "
             "name the image that was predicted."
         )
+    image.gaps = bool(result.card.facts.get("gaps"))  # there are no nuclei in them
     return image, ""
 
 

@@ -78,6 +78,8 @@ def _page(job: Job, summary: Summary, overview: NDArray[np.uint8]) -> Page:
     facts = {"image": card.image, "result": str(job.result.path), "run": str(card.facts.get("run", ""))}
     split = card.facts.get("split", {})
     facts |= {name: str(split[name]) for name in ("threshold", "strength", "min_area") if name in split}
+    if gaps := card.facts.get("gaps"):
+        facts["left out"] = f"{len(gaps)} parts of the image, which could not be read"
     return Page(card.name, lead, pictures, [Table("What the nuclei come to", heads, cells, note)], facts)
 
 

@@ -50,6 +50,9 @@ class PredictRequest(Config):
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
     glass: bool = Field(False, description="Look for nuclei on the glass of slides too.")
+    gaps: bool = Field(
+        False, description="Complete a result although parts of its image cannot be read; these stay empty."
+    )
     overwrite: bool = Field(False, description="Replace results of another run or another image.")
     scheduler: str | None = Field(
         None,
@@ -86,8 +89,8 @@ def predict(request: PredictRequest, control: Control | None = None) -> Iterator
     Raises
     ------
     InputError
-        If the request cannot be met, or parts of an image could not be read even at a second try. All that could be
-        predicted is in the results then, which can be gone on with.
+        If the request cannot be met, or parts of an image could not be read even at a second try, and `gaps` was not
+        asked for. All that could be predicted is in the results then, which can be gone on with.
     """
     device = choose_device("cpu" if request.scheduler else request.device)
     predictor = load_predictor(Path(request.run), device, request.turns)
@@ -156,6 +159,7 @@ def _wanted(request: PredictRequest, predictor: Predictor) -> Wanted:
         semantic=request.semantic,
         block=request.block or BLOCK.get(predictor.device.type, 1024),
         glass=request.glass,
+        gaps=request.gaps,
         overwrite=request.overwrite,
     )
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,8 @@ SMALLEST_BLOCK = 128
 """Side of a block, in pixels, below which lack of memory is no longer answered by smaller blocks."""
 WRITES_AHEAD = 3
 """Blocks that may wait to be written."""
+GONE = 32
+"""Blocks of which none can be read at another try either: the file is gone, rather than damaged."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Wanted:
     semantic: bool = False
     block: int = 1024
     glass: bool = False
+    gaps: bool = False
     overwrite: bool = False
 
 
@@ -87,7 +91,7 @@ class ImagePrediction:
     done : bool
         Whether the result is complete.
     unread : list of str
-        Sentences on parts that could not be read.
+        Sentences on parts that could not be read, for which the result stays unfinished.
 
     Raises
     ------
@@ -108,6 +112,7 @@ class ImagePrediction:
         self.image, self.index, self.path = image, index, path
         self.nuclei, self.done = 0, False
         self.unread: list[str] = []
+        self._gaps: list[Box] = []
         self._predictor, self._wanted, self._progress, self._compute = predictor, wanted, progress, compute
         scale = scale_of(image, predictor.mpp)
         self._network = BlockwiseNetwork(predictor.network, predictor.device, predictor.divisor, predictor.reach, scale)
@@ -123,7 +128,9 @@ class ImagePrediction:
         """Predict, write, split and finish; end early where the job is asked to."""
         if self._found == "complete":
             self.nuclei = int(Result.open(self.path).card.facts.get("nuclei", 0))
-            yield Warned(f"'{self.path}' is complete already and was kept.")
+            gaps = Result.open(self.path).card.facts.get("gaps")
+            but = f", but for {len(gaps)} parts that could not be read: --overwrite tries again" if gaps else ""
+            yield Warned(f"'{self.path}' is complete already and was kept{but}.")
         else:
             yield from self._look_at_whole()
             if self.unread:
@@ -163,6 +170,8 @@ class ImagePrediction:
             )
         if state == "unfinished":
             return "unfinished"
+        if card.facts.get("gaps") and self._wanted.overwrite:
+            return "replaced"
         return "complete" if card.facts.get("split") == self._split_facts() else "other nuclei"
 
     def _confidence_key(self) -> str:
@@ -226,7 +235,7 @@ class ImagePrediction:
         if self.image.unread:
             y0, x0, y1, x1 = self.image.unread[0]
             yield Warned(
-                f"{len(self.image.unread)} parts of '{self.image.name}' cannot be read, the first in rows {y0} to {y1} "
+                f"Parts of '{self.image.name}' cannot be read, the first in rows {y0} to {y1} "
                 f"and columns {x0} to {x1}: what the whole image tells is taken from the others."
             )
         if self._found == "unfinished" and Result.open(self.path).card.facts.get("unread", []) != self._unread():
@@ -244,16 +253,51 @@ class ImagePrediction:
             writer.mark_written("confidence", Box.whole(self.image.shape))  # nothing but glass
         yield from self._skip_written(writer)
         objects.expect(self._left)
-        failed = yield from self._predict_left(writer, objects)
+        failed, gone = (yield from self._predict_left(writer, objects)), False
         if failed and not self._progress.ends():
             yield Warned(f"{len(failed)} blocks of '{self.image.name}' could not be read and are tried again at last.")
-            failed = yield from self._predict_left(writer, objects)
-        if failed:
-            reason = next(iter(failed.values()))
+            failed, gone = yield from self._try_again(writer, objects)
+        if failed and not self._progress.ends():
+            yield from self._leave_gaps(failed, gone, writer, objects)
+
+    def _try_again(
+        self, writer: ResultWriter, objects: Objects
+    ) -> Generator[Event, None, tuple[dict[Box, InputError], bool]]:
+        """Predict what could not be read in ever smaller blocks, so that little is lost around a damaged part.
+
+        Returns what still cannot be read, and whether the image itself seems to be gone.
+        """
+        size = self._block
+        while True:
+            left = len(self._left)
+            failed = yield from self._predict_left(writer, objects, patience=GONE)
+            gone = len(failed) == left >= GONE
+            if not failed or gone or size <= SMALLEST_BLOCK or self._progress.ends():
+                return failed, gone
+            size = max(SMALLEST_BLOCK, size // 2)
+            self._cut(size, writer)
+            objects.expect(self._left)
+
+    def _leave_gaps(
+        self, failed: Mapping[Box, InputError], gone: bool, writer: ResultWriter, objects: Objects
+    ) -> Iterator[Event]:
+        """Complete the result without what cannot be read, if that was asked for; otherwise say what is missing."""
+        reason = next(iter(failed.values()))
+        if gone or not self._wanted.gaps:
+            hint = "" if gone else ", or with --gaps to complete it without them"
             self.unread.append(
                 f"{len(failed)} of {self.blocks} blocks of '{self.image.name}' could not be read, and all others are "
-                f"in '{self.path}': give the same command again to go on. {reason}"
+                f"in '{self.path}': give the same command again to go on{hint}. {reason}"
             )
+            return
+        self._gaps = sorted(failed)
+        for box in self._gaps:
+            writer.mark_written("confidence", box)
+            del self._left[box]
+            objects.arrived(box)
+        yield Warned(
+            f"{len(failed)} of {self.blocks} blocks of '{self.image.name}' could not be read and stay empty. {reason}"
+        )
 
     def _skip_written(self, writer: ResultWriter) -> Iterator[Event]:
         for box in [box for box in self._left if writer.is_written("confidence", box)]:
@@ -262,22 +306,29 @@ class ImagePrediction:
         if self._left and self._progress.done:
             yield Progressed("blocks found", self.blocks - len(self._left), self.blocks)
 
-    def _predict_left(self, writer: ResultWriter, objects: Objects) -> Generator[Event, None, dict[Box, InputError]]:
-        """Predict the blocks that are left, smaller ones where memory is short; return those that cannot be read."""
+    def _predict_left(
+        self, writer: ResultWriter, objects: Objects, patience: float = math.inf
+    ) -> Generator[Event, None, dict[Box, InputError]]:
+        """Predict the blocks that are left, smaller ones where memory is short; return those that cannot be read.
+
+        Where none of the first `patience` can be read, the others are not tried, and returned with them.
+        """
         while True:
             try:
-                return (yield from self._pass(writer, objects))
+                return (yield from self._pass(writer, objects, patience))
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
-                yield self._smaller_blocks()
+                yield self._smaller_blocks(writer)
                 objects.expect(self._left)
             except FloatingPointError:
                 raise InputError(
                     f"The network of '{self._wanted.run}' answers with values that are no numbers: train it again."
                 ) from None
 
-    def _pass(self, writer: ResultWriter, objects: Objects) -> Generator[Event, None, dict[Box, InputError]]:
+    def _pass(
+        self, writer: ResultWriter, objects: Objects, patience: float
+    ) -> Generator[Event, None, dict[Box, InputError]]:
         failed: dict[Box, InputError] = {}
         pending: deque[tuple[Box, Future[None]]] = deque()
         with ThreadPoolExecutor(1, "write") as disk:
@@ -285,12 +336,15 @@ class ImagePrediction:
                 if isinstance(values, InputError):
                     failed[box] = values
                 else:
+                    patience = math.inf
                     pending.append((box, disk.submit(self._store, writer, box, values)))
                 yield from self._stored(pending, WRITES_AHEAD, objects)
                 yield from self._progress.asked()
-                if self._progress.ends():
+                if self._progress.ends() or len(failed) >= patience:
                     break
             yield from self._stored(pending, 0, objects)
+        if len(failed) >= patience:
+            failed = dict.fromkeys(self._left, next(iter(failed.values()))) | failed
         return failed
 
     def _in_order(self) -> Iterator[Box]:
@@ -318,21 +372,26 @@ class ImagePrediction:
             objects.arrived(box)
             yield self._progress.block_done(self.index, box)
 
-    def _smaller_blocks(self) -> Warned:
+    def _smaller_blocks(self, writer: ResultWriter) -> Warned:
         if self._block <= SMALLEST_BLOCK:
             raise InputError(
                 f"There is not even memory for blocks of {self._block} pixels: close other programs, or add "
                 "--device cpu. What was predicted so far is kept."
             )
         self._block = max(SMALLEST_BLOCK, self._block // 2)
-        smaller = {part: None for box in self._left for part in self._network.plan(box, self._block)}
+        self._cut(self._block, writer)
+        if self._network.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return Warned(f"There was not enough memory: the prediction goes on with blocks of {self._block} pixels.")
+
+    def _cut(self, size: int, writer: ResultWriter) -> None:
+        """Cut the blocks that are left into smaller ones, of which some may be there from an earlier time."""
+        parts = (part for box in self._left for part in self._network.plan(box, size))
+        smaller = {part: None for part in parts if not writer.is_written("confidence", part)}
         more = len(smaller) - len(self._left)
         self.blocks += more
         self._progress.total += more
         self._left = smaller
-        if self._network.device.type == "cuda":
-            torch.cuda.empty_cache()
-        return Warned(f"There was not enough memory: the prediction goes on with blocks of {self._block} pixels.")
 
     # ---- nuclei, and the end
 
@@ -359,6 +418,7 @@ class ImagePrediction:
             "block": self._block,
             "whole_image_network": self._network.reach is None,
             "scale": self._network.scale,
+            "gaps": [list(box) for box in self._gaps],
         }
         note(writer, facts)
         for done, total in writer.finishing():

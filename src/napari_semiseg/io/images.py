@@ -11,6 +11,7 @@ time point and ``s`` for the series: ``two-channels.tif[c=1]``, ``stack.ome.tif[
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import math
@@ -65,6 +66,8 @@ class Image:
         Where the first pixel lies (y, x): in µm, or in pixels where `mpp` is None.
     gray : bool
         Whether the file has one channel.
+    gaps : bool
+        Whether parts that cannot be read are white instead of an error. No, unless somebody sets it.
     """
 
     def __init__(self, pixels: Source, name: str, source: str, mpp: float | None) -> None:
@@ -88,6 +91,7 @@ class Image:
         self.dtype = pixels.dtype
         self._overview: tuple[int, NDArray[np.uint8]] | None = None
         self._unread: set[Box] = set()
+        self.gaps = False
 
     def __repr__(self) -> str:
         size = "?" if self.mpp is None else f"{self.mpp:g}"
@@ -137,6 +141,18 @@ class Image:
         box = Box(*(int(value) for value in box))
         if box.area < 1:
             return np.zeros((max(0, box.height), max(0, box.width), 3), np.uint8)
+        try:
+            return self._rgb(box, level)
+        except ReadError:
+            if not self.gaps:
+                raise
+        out = np.full((*box.shape, 3), 255, np.uint8)
+        with contextlib.suppress(ReadError):  # nothing of it can be read
+            for part, pixels in self.readable([box], partial(self._rgb, level=level), level):
+                out[part.shifted(-box.y0, -box.x0).slices] = pixels
+        return out
+
+    def _rgb(self, box: Box, level: int) -> NDArray[np.uint8]:
         limits.check_bytes(box.area * 3, self.source or self.name, "The part that was asked for")
         height, width = self.levels[level]
         rows, columns = _reflected(box.y0, box.y1, height), _reflected(box.x0, box.x1, width)
