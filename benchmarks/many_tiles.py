@@ -6,6 +6,9 @@ and the canvas has been drawn with it in the middle. Then strokes are painted, i
 and in which it runs, as `ui_latency.py` does.
 
     python benchmarks/many_tiles.py --slide SLIDE --tiles 50 --out benchmarks/results/many_tiles.md
+
+With `--cost` nothing is trained, and what is said is the processor time of the viewer's own thread for a jump and
+a movement of the brush: that hardly depends on what else the machine does.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QWidget
 from skimage.draw import disk
-from ui_latency import GOALS_MS, LONG_MS, TICK_MS, Phase, added, begin_training, measure, pooled, wait
+from ui_latency import GOALS_MS, LONG_MS, TICK_MS, Painter, Phase, added, begin_training, measure, pooled, wait
 
 from napari_semiseg.blocks import Box
 from napari_semiseg.io.images import open_image
@@ -39,6 +42,7 @@ SPARSE_EVERY = 5
 """One tile in so many is sparse, the others complete."""
 NUCLEI = 40
 BETWEEN_JUMPS_S = 0.3
+STROKES = 5
 
 
 def fill(folder: ProjectFolder, tiles: int) -> None:
@@ -97,10 +101,40 @@ def jumps(viewer: Any, dock: NucleiDock, count: int) -> list[float]:
     times = []
     for number in range(count):
         times.append(jump(viewer, dock, canvas, Qt.Key.Key_N if number % 3 else Qt.Key.Key_P))
-        end = time.monotonic() + BETWEEN_JUMPS_S
-        while time.monotonic() < end:
-            QApplication.processEvents()
+        rest(BETWEEN_JUMPS_S)
     return times
+
+
+def cost(viewer: Any, dock: NucleiDock, count: int) -> dict[str, tuple[float, float]]:
+    """Return the median and the longest processor time, in ms, of a jump and of a movement of the brush."""
+    canvas = next(w for w in dock.window().findChildren(QWidget) if type(w).__name__ == "CanvasBackendDesktop")
+    canvas.setFocus()
+    found: dict[str, list[float]] = {"jump": [], "movement of the brush": []}
+
+    def timed(kind: str, call: Any) -> None:
+        begun = time.thread_time()
+        call()
+        found[kind].append((time.thread_time() - begun) * 1000)
+
+    for _ in range(count):
+        timed("jump", lambda: jump(viewer, dock, canvas, Qt.Key.Key_N))
+        rest(2 * BETWEEN_JUMPS_S)
+    painter = Painter(dock, viewer)
+
+    def move() -> None:
+        painter.paint()
+        QApplication.processEvents()
+
+    while painter.strokes < STROKES:
+        timed("movement of the brush", move)
+    return {kind: (float(np.median(times)), max(times)) for kind, times in found.items()}
+
+
+def rest(seconds: float) -> None:
+    """Let Qt work for a while."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        QApplication.processEvents()
 
 
 def report(times: list[float], phases: list[Phase], shape: tuple[int, int], options: argparse.Namespace) -> str:
@@ -161,11 +195,18 @@ def main() -> None:
     parser.add_argument("--jumps", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=6, help="pairs of phases of painting")
     parser.add_argument("--seconds", type=float, default=12.0, help="length of each phase")
+    parser.add_argument("--cost", action="store_true", help="say what a jump and a movement cost, and no more")
     parser.add_argument("--screens", type=Path, help="folder for a picture")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         viewer, dock = prepare(options.slide, Path(folder) / "case.semiseg", options.tiles)
+        if options.cost:
+            for kind, (median, longest) in cost(viewer, dock, 12).items():
+                print(f"{options.tiles} tiles, {kind}: median {median:.0f} ms, longest {longest:.0f} ms")
+            viewer.close()
+            dock.supervisor.wait(5)
+            return
         begin_training(dock)
         times = jumps(viewer, dock, options.jumps)
         if options.screens:

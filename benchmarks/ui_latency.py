@@ -75,7 +75,7 @@ class Painter:
         )
         self._timer = QTimer()
         self._timer.setTimerType(Qt.TimerType.PreciseTimer)
-        self._timer.timeout.connect(self._paint)
+        self._timer.timeout.connect(self.paint)
 
     def start(self) -> None:
         self._timer.start(16)
@@ -85,7 +85,8 @@ class Painter:
         if self._move:
             self._end()
 
-    def _paint(self) -> None:
+    def paint(self) -> None:
+        """Give the next event of the mouse."""
         if self._move == 0:
             box = self.dock.session.project.tile(self.dock.session.project.selected).box
             self._at = self._random.uniform((box.y0 + 20, box.x0 + 20), (box.y1 - 20, box.x1 - 20))
