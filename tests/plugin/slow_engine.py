@@ -27,8 +27,8 @@ def slowly(self: Image, box: Box, level: int = 0) -> Any:
     """Read as a tired disk does."""
     if level == 0 and max(Box(*box).shape) > SAMPLE:
         time.sleep(SLOW_S)
-        if Box(*box).contains(Box(0, 0, 1, 1)) and not MENDED.exists():
-            raise ReadError("The disk is gone.")
+    if level == 0 and Box(*box).contains(Box(0, 0, 1, 1)) and not MENDED.exists():
+        raise ReadError("The disk is gone.")
     return read(self, box, level)
 
 

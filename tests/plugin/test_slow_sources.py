@@ -19,9 +19,10 @@ from napari_semiseg.io.images import open_image
 from napari_semiseg.project.folder import ProjectFolder
 
 SLOW_ENGINE = Path(__file__).with_name("slow_engine.py")
-SLOW_S = 5.0 if "NAPARI_SEMISEG_SOAK" in os.environ else 0.8
-STALL_S = 0.5 * SLOW_S
-"""A gap of the event loop from which it waits for the disk, and is not only slow."""
+SLOW_S = 5.0 if "NAPARI_SEMISEG_SOAK" in os.environ else 1.5
+STALL_S = 0.8 * SLOW_S
+"""A gap of the event loop from which it waits for the disk, and is not only slow: napari takes half a second and more
+to add a layer, or to remove one, on a machine that is busy."""
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(400)]
 
@@ -95,7 +96,7 @@ def test_the_window_answers_while_a_slow_disk_is_read_and_the_rest_of_an_image_c
 
     assert pulse.longest < STALL_S
     assert strokes > 10
-    hands.wait(lambda: "1 of 5 blocks" in hands.dock.session.notice.sentence, "the message")
+    hands.wait(lambda: "blocks of 'field' could not be read" in hands.dock.session.notice.sentence, "the message")
     assert "The disk is gone" in hands.dock.session.notice.sentence
 
     (tmp_path / "mended").touch()

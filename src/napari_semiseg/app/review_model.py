@@ -182,9 +182,7 @@ class ReviewModel:
             if project.images[index].mpp:
                 args["mpp"] = project.images[index].mpp
             device = self.session.training.setup.device
-            args |= {**self.split.args(), "overwrite": True, "gaps": True} | (
-                {} if device == "auto" else {"device": device}
-            )
+            args |= {**self.split.args(), "overwrite": True} | ({} if device == "auto" else {"device": device})
             self._job = self.session.engine.run("predict", args, when_busy="wait")
         except InputError as error:
             self.session.tell(str(error), "error")
