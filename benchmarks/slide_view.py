@@ -26,7 +26,7 @@ import napari
 import numpy as np
 from qtpy.QtCore import QEventLoop, Qt, QTimer
 from qtpy.QtWidgets import QApplication
-from ui_latency import TICK_MS, wait
+from ui_latency import TICK_MS, middle_and_spread, wait
 
 from napari_semiseg.plugin.layers import visible_box
 from napari_semiseg.plugin.widgets.dock import NucleiDock
@@ -148,9 +148,8 @@ def moved(viewer: Any, dock: NucleiDock, args: argparse.Namespace) -> dict[str, 
     for name, gaps in zip(("paused", "segmenting"), zip(*pairs, strict=True), strict=True):
         found[name] = figures(list(chain.from_iterable(gaps)))
     for percent in (95, 99):
-        more = [np.percentile(busy, percent) - np.percentile(rest, percent) for rest, busy in pairs]
-        low, middle, high = np.percentile(more, (25, 50, 75))
-        found[f"p{percent}_added_ms"] = [round(float(middle), 1), round(float(high - low) / 2, 1)]
+        more = [float(np.percentile(busy, percent) - np.percentile(rest, percent)) for rest, busy in pairs]
+        found[f"p{percent}_added_ms"] = [round(value, 1) for value in middle_and_spread(more)]
     found["segmented_meanwhile"] = round(review.share_done - before, 5)
     if args.screens:
         wait(lambda: nuclei_in_view(viewer, dock), 1200, "nuclei where one looks")

@@ -206,8 +206,12 @@ def begin_training(dock: NucleiDock) -> None:
 
 def added(phases: list[Phase], percent: float) -> tuple[float, float]:
     """Return what training adds to a percentile: median over pairs of neighbors, and half their interquartile range."""
-    pairs = [b.at(percent) - a.at(percent) for a, b in zip(phases[::2], phases[1::2], strict=True)]
-    low, middle, high = np.percentile(pairs, (25, 50, 75))
+    return middle_and_spread([b.at(percent) - a.at(percent) for a, b in zip(phases[::2], phases[1::2], strict=True)])
+
+
+def middle_and_spread(values: list[float]) -> tuple[float, float]:
+    """Return the median, and half the interquartile range."""
+    low, middle, high = np.percentile(values, (25, 50, 75))
     return float(middle), float(high - low) / 2
 
 
