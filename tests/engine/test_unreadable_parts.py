@@ -49,6 +49,20 @@ def stained(discs):
     return np.clip(pixels + np.random.default_rng(0).normal(0, 4, pixels.shape), 0, 255).astype(np.uint8)
 
 
+@pytest.fixture
+def flaky_disk(monkeypatch):
+    """Let a part of every image be one that cannot be read, until what this returns is cleared."""
+    read, broken = Image.read, [True]
+
+    def flaky(self, box, level=0):
+        if broken and Box(*box).intersect(DAMAGED).area:
+            raise ReadError("The disk is gone.")
+        return read(self, box, level)
+
+    monkeypatch.setattr(Image, "read", flaky)
+    return broken
+
+
 def written(path, pixels, damaged=()):
     """Write a TIFF in tiles, of which some hold bytes that nobody can decompress."""
     tifffile.imwrite(path, pixels, tile=(TILE, TILE), compression="zlib", photometric="rgb")
@@ -172,23 +186,39 @@ def test_a_result_with_gaps_is_exported_as_any_other(otsu, stained, tmp_path, to
             assert "which could not be read" in file.read_text()
 
 
-def test_a_result_with_gaps_is_predicted_anew_where_that_is_asked_for(otsu, stained, tmp_path, monkeypatch):
-    sound, read, broken = written(tmp_path / "sound.tif", stained), Image.read, [True]
-
-    def flaky(self, box, level=0):
-        if broken and Box(*box).intersect(DAMAGED).area:
-            raise ReadError("The disk is gone.")
-        return read(self, box, level)
-
-    monkeypatch.setattr(Image, "read", flaky)
+def test_a_result_with_gaps_is_predicted_anew_where_that_is_asked_for(otsu, stained, tmp_path, flaky_disk):
+    sound = written(tmp_path / "sound.tif", stained)
     list(predict(request(sound, tmp_path, gaps=True)))
-    broken.clear()
+    flaky_disk.clear()
     list(predict(request(sound, tmp_path, gaps=True, overwrite=True)))
 
     result = Result.open(tmp_path / "sound.ome.zarr")
     assert result.complete
     assert result.card.facts["gaps"] == []
     assert result.nuclei(DAMAGED).any()
+
+
+def test_gaps_are_still_named_when_nuclei_are_split_anew(otsu, stained, tmp_path):
+    damaged = written(tmp_path / "damaged.tif", stained, [(TILE, TILE)])
+    for threshold in (0.5, 0.6):
+        list(predict(request(damaged, tmp_path, block=512, gaps=True, threshold=threshold)))
+
+    card = Result.open(tmp_path / "damaged.ome.zarr").card
+    assert card.facts["split"]["threshold"] == 0.6
+    assert card.facts["gaps"] == [list(DAMAGED)]
+
+
+def test_gaps_are_tried_again_and_named_after_a_prediction_that_broke_off(otsu, stained, tmp_path, monkeypatch):
+    damaged = written(tmp_path / "damaged.tif", stained, [(TILE, TILE)])
+    with monkeypatch.context() as patch:
+        patch.setattr(predict_image.ImagePrediction, "_split", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            list(predict(request(damaged, tmp_path, block=512, gaps=True)))
+    list(predict(request(damaged, tmp_path, block=512, gaps=True)))
+
+    card = Result.open(tmp_path / "damaged.ome.zarr").card
+    assert card.complete
+    assert card.facts["gaps"] == [list(DAMAGED)]
 
 
 def test_a_file_that_is_gone_is_no_gap(otsu, stained, tmp_path, monkeypatch):
@@ -207,18 +237,11 @@ def test_a_file_that_is_gone_is_no_gap(otsu, stained, tmp_path, monkeypatch):
     assert result_state(tmp_path / "sound.ome.zarr") == "unfinished"
 
 
-def test_what_was_begun_without_a_part_begins_anew_once_it_can_be_read(otsu, stained, tmp_path, monkeypatch):
-    sound, read, broken = written(tmp_path / "sound.tif", stained), Image.read, [True]
-
-    def flaky(self, box, level=0):
-        if broken and Box(*box).intersect(DAMAGED).area:
-            raise ReadError("The disk is gone.")
-        return read(self, box, level)
-
-    monkeypatch.setattr(Image, "read", flaky)
+def test_what_was_begun_without_a_part_begins_anew_once_it_can_be_read(otsu, stained, tmp_path, flaky_disk):
+    sound = written(tmp_path / "sound.tif", stained)
     with pytest.raises(InputError, match="The disk is gone"):
         list(predict(request(sound, tmp_path / "out")))
-    broken.clear()
+    flaky_disk.clear()
     events = list(predict(request(sound, tmp_path / "out")))
     list(predict(request(sound, tmp_path / "at once")))
 

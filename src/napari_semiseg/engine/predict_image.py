@@ -112,7 +112,6 @@ class ImagePrediction:
         self.image, self.index, self.path = image, index, path
         self.nuclei, self.done = 0, False
         self.unread: list[str] = []
-        self._gaps: list[Box] = []
         self._predictor, self._wanted, self._progress, self._compute = predictor, wanted, progress, compute
         scale = scale_of(image, predictor.mpp)
         self._network = BlockwiseNetwork(predictor.network, predictor.device, predictor.divisor, predictor.reach, scale)
@@ -218,7 +217,7 @@ class ImagePrediction:
             name=self.image.name,
             translation=self.image.translation,
             image=self.image.source,
-            facts={"confidence": self._key, "unread": self._unread()},
+            facts={"confidence": self._key, "unread": self._unread(), "gaps": []},
         )
         self._began = True
         return writer
@@ -290,11 +289,10 @@ class ImagePrediction:
                 f"in '{self.path}': give the same command again to go on{hint}. {reason}"
             )
             return
-        self._gaps = sorted(failed)
-        for box in self._gaps:
-            writer.mark_written("confidence", box)
+        for box in failed:  # not marked as written: a prediction that breaks off now tries them again
             del self._left[box]
             objects.arrived(box)
+        note(writer, {"gaps": [list(box) for box in sorted(failed)]})
         yield Warned(
             f"{len(failed)} of {self.blocks} blocks of '{self.image.name}' could not be read and stay empty. {reason}"
         )
@@ -418,7 +416,6 @@ class ImagePrediction:
             "block": self._block,
             "whole_image_network": self._network.reach is None,
             "scale": self._network.scale,
-            "gaps": [list(box) for box in self._gaps],
         }
         note(writer, facts)
         for done, total in writer.finishing():
