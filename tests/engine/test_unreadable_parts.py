@@ -40,6 +40,25 @@ def otsu(monkeypatch):
     return predictor
 
 
+class ByPixel(torch.nn.Module):
+    """One threshold for all images: nothing of an image has to be seen before any part of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.threshold = GrayThreshold().set(0.55, 8.0, bright=False)
+
+    def forward(self, image):
+        return self.threshold(image)
+
+
+@pytest.fixture
+def network_of_pixels(monkeypatch):
+    """Let a run be that threshold."""
+    predictor = Predictor(ByPixel(), ("background", "nucleus"), 1, 0, None, 0.5, 7, CPU)
+    monkeypatch.setattr(predict_module, "load_predictor", lambda run, device, turns: predictor)
+    return predictor
+
+
 @pytest.fixture
 def stained(discs):
     """Dark nuclei on pink tissue: (512, 640, 3)."""
@@ -160,7 +179,7 @@ def test_with_gaps_a_damaged_part_stays_empty_is_named_and_the_nuclei_of_the_res
     assert result.complete
     assert result.card.facts["gaps"] == [list(DAMAGED)]
     assert any("blocks of 'damaged' could not be read and stay empty" in said for said in warnings(events))
-    assert any("but for 1 parts that could not be read" in said for said in warnings(again))
+    assert any("but for what could not be read" in said for said in warnings(again))
     assert not nuclei[DAMAGED.slices].any()
     assert len(np.unique(nuclei)) - 1 == result.card.facts["nuclei"] > 450
 
@@ -186,13 +205,43 @@ def test_a_result_with_gaps_is_exported_as_any_other(otsu, stained, tmp_path, to
             assert "which could not be read" in file.read_text()
 
 
-def test_a_result_with_gaps_is_predicted_anew_where_that_is_asked_for(otsu, stained, tmp_path, flaky_disk):
+def test_gaps_that_can_be_read_at_last_are_all_that_is_predicted(stained, tmp_path, flaky_disk, network_of_pixels):
+    sound = written(tmp_path / "sound.tif", stained)
+    list(predict(request(sound, tmp_path / "twice", block=256, gaps=True)))
+    flaky_disk.clear()
+    list(predict(request(sound, tmp_path / "once", block=256)))
+    events = list(predict(request(sound, tmp_path / "twice", block=256, overwrite=True)))
+
+    twice, once = (Result.open(tmp_path / name / "sound.ome.zarr") for name in ("twice", "once"))
+    assert sum(isinstance(event, BlockDone) for event in events) == 1
+    assert twice.complete
+    assert twice.card.facts["gaps"] == []
+    assert twice.card.facts["nuclei"] == once.card.facts["nuclei"] > 450
+    for level, shape in enumerate(once.levels):
+        for kind in ("confidence", "nuclei"):
+            both = (result.read(kind, Box.whole(shape), level) for result in (twice, once))
+            np.testing.assert_array_equal(*both, err_msg=f"{kind} at level {level}")
+
+
+def test_what_is_still_damaged_stays_a_gap_when_it_is_tried_again(stained, tmp_path, network_of_pixels):
+    damaged = written(tmp_path / "damaged.tif", stained, [(TILE, TILE)])
+    list(predict(request(damaged, tmp_path, gaps=True)))
+    events = list(predict(request(damaged, tmp_path, overwrite=True)))
+
+    card = Result.open(tmp_path / "damaged.ome.zarr").card
+    assert card.complete
+    assert card.facts["gaps"] == [list(DAMAGED)]
+    assert any("1 of 1 blocks of 'damaged' could not be read and stay empty" in said for said in warnings(events))
+
+
+def test_a_result_with_gaps_is_predicted_anew_where_the_whole_looks_otherwise_now(otsu, stained, tmp_path, flaky_disk):
     sound = written(tmp_path / "sound.tif", stained)
     list(predict(request(sound, tmp_path, gaps=True)))
     flaky_disk.clear()
-    list(predict(request(sound, tmp_path, gaps=True, overwrite=True)))
+    events = list(predict(request(sound, tmp_path, gaps=True, overwrite=True)))
 
     result = Result.open(tmp_path / "sound.ome.zarr")
+    assert sum(isinstance(event, BlockDone) for event in events) == 20
     assert result.complete
     assert result.card.facts["gaps"] == []
     assert result.nuclei(DAMAGED).any()
@@ -231,7 +280,7 @@ def test_a_file_that_is_gone_is_no_gap(otsu, stained, tmp_path, monkeypatch):
         return read(self, box, level)
 
     monkeypatch.setattr(Image, "read", until_the_disk_goes)
-    with pytest.raises(InputError, match=r"give the same command again to go on\. The disk is gone"):
+    with pytest.raises(InputError, match=r"predict it again to go on\. The disk is gone"):
         list(predict(request(sound, tmp_path, block=64, gaps=True)))
 
     assert result_state(tmp_path / "sound.ome.zarr") == "unfinished"

@@ -95,6 +95,8 @@ class ReviewModel:
         Name of the run that it was made with; "" where that is not known.
     nuclei : int
         Nuclei in all of it.
+    gaps : bool
+        Whether parts of the image could not be read, so that their nuclei are missing.
     live : LiveNuclei or None
         What is in view as the sliders stand, while `result` is not yet split so.
     applying : bool
@@ -124,6 +126,7 @@ class ReviewModel:
         self.result: Path | None = None
         self.run = ""
         self.nuclei = 0
+        self.gaps = False
         self.live: LiveNuclei | None = None
         self.applying = False
         self.growing: Path | None = None
@@ -182,7 +185,9 @@ class ReviewModel:
             if project.images[index].mpp:
                 args["mpp"] = project.images[index].mpp
             device = self.session.training.setup.device
-            args |= {**self.split.args(), "overwrite": True} | ({} if device == "auto" else {"device": device})
+            args |= {**self.split.args(), "overwrite": True, "gaps": True} | (
+                {} if device == "auto" else {"device": device}
+            )
             self._job = self.session.engine.run("predict", args, when_busy="wait")
         except InputError as error:
             self.session.tell(str(error), "error")
@@ -323,7 +328,10 @@ class ReviewModel:
         """How many nuclei there are: "1,240 nuclei", or "37 nuclei in view" while the sliders move."""
         if self.live is not None:
             return f"{words.count(self.live.nuclei, 'nucleus', 'nuclei')} in view"
-        return words.count(self.nuclei, "nucleus", "nuclei") if self.result is not None else ""
+        if self.result is None:
+            return ""
+        but = ", without what could not be read of the image" if self.gaps else ""
+        return words.count(self.nuclei, "nucleus", "nuclei") + but
 
     # ---- inner ----
 
@@ -434,7 +442,7 @@ class ReviewModel:
     def _take(self, result: Path | None, facts: Mapping[str, Any]) -> None:
         self.result, self.run = result, Path(str(facts.get("run", ""))).name
         self._drop_table()
-        self.nuclei = int(facts.get("nuclei", 0))
+        self.nuclei, self.gaps = int(facts.get("nuclei", 0)), bool(facts.get("gaps"))
         split = facts.get("split", {})
         known = {name: split[name] for name in ("threshold", "strength", "min_area") if name in split}
         if known:

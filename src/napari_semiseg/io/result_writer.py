@@ -223,6 +223,10 @@ class ResultWriter:
         if not self._has_levels(kind, cell):
             self._write_coarser(kind, cell, values)
 
+    def renew_levels(self, kind: Kind, cell: Box) -> None:
+        """Write the coarser levels of a cell again, after something was written into one that had them."""
+        self._write_coarser(kind, cell, self.read(kind, cell))
+
     def mark_written(self, kind: Kind, box: Box) -> None:
         """Note that a rectangle is done though nothing was written: it stays 0. For background that was skipped."""
         self._levels(kind)
@@ -279,7 +283,7 @@ class ResultWriter:
             if not self._has_levels(kind, cell)
         ]
         for done, (kind, cell) in enumerate(parts, start=1):
-            self._write_coarser(kind, cell, self.read(kind, cell))
+            self.renew_levels(kind, cell)
             yield done, len(parts)
         self.flush()
         with _saying(self.path):

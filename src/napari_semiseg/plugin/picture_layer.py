@@ -9,6 +9,7 @@ import numpy as np
 
 from napari_semiseg.blocks import Box
 from napari_semiseg.io.images import Image as Picture
+from napari_semiseg.plugin.lazy_array import LazyArray
 
 WHOLE_PIXELS = 64_000_000
 """Up to this size an image is read at once."""
@@ -62,53 +63,14 @@ def _coarse_levels(picture: Picture) -> list[np.ndarray]:
     return [level[..., 0] for level in levels] if picture.gray else levels
 
 
-class Level:
-    """One level of an image, read where it is sliced.
-
-    Attributes
-    ----------
-    shape : tuple of int
-        (h, w, 3), or (h, w) for one channel.
-    """
-
-    dtype = np.dtype(np.uint8)
+class Level(LazyArray):
+    """One level of an image: (h, w, 3), or (h, w) for one channel."""
 
     def __init__(self, picture: Picture, level: int) -> None:
+        super().__init__(picture.levels[level] if picture.gray else (*picture.levels[level], 3), np.uint8)
         self._picture, self._level = picture, level
-        self.shape = picture.levels[level] if picture.gray else (*picture.levels[level], 3)
-        self.ndim = len(self.shape)
-        self.size = int(np.prod(self.shape, dtype=np.int64))
-        self.nbytes = self.size
 
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, key: Any) -> np.ndarray:
-        """Read the rectangle that a key spans, and take the key's part of it."""
-        keys = key if isinstance(key, tuple) else (key,)
-        if Ellipsis in keys:
-            place = keys.index(Ellipsis)
-            keys = keys[:place] + (slice(None),) * (self.ndim - len(keys) + 1) + keys[place + 1 :]
-        keys = (*keys, *(slice(None),) * (self.ndim - len(keys)))
-        spans, rest = zip(
-            *(_span(part, side) for part, side in zip(keys[:2], self.shape[:2], strict=True)), strict=True
-        )
-        box = Box(spans[0][0], spans[1][0], spans[0][1], spans[1][1])
-        part = self._picture.read(box, self._level)
-        part = part[..., 0] if self._picture.gray else part
-        return part[(*rest, *keys[2:])]
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(self[:], dtype)
-
-
-def _span(part: Any, side: int) -> tuple[tuple[int, int], Any]:
-    """Return the pixels from and to which an index reaches, and the index within them."""
-    if isinstance(part, slice):
-        start, stop, step = part.indices(side)
-        if step <= 0:
-            return (0, side), part
-        return (start, max(start, stop)), slice(None, None, step)
-    index = int(part)
-    index = index + side if index < 0 else index
-    return (index, index + 1), 0
+    def read(self, box: Box) -> np.ndarray:
+        """Read a rectangle."""
+        pixels = self._picture.read(box, self._level)
+        return pixels[..., 0] if self._picture.gray else pixels
