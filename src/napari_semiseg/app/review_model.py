@@ -182,12 +182,11 @@ class ReviewModel:
         try:
             out = folder.prediction_path(index)
             args: dict[str, Any] = {"run": str(run), "images": [folder.source_path(index)], "out": str(out)}
+            args |= {**self.split.args(), "overwrite": True, "gaps": True}
             if project.images[index].mpp:
                 args["mpp"] = project.images[index].mpp
-            device = self.session.training.setup.device
-            args |= {**self.split.args(), "overwrite": True, "gaps": True} | (
-                {} if device == "auto" else {"device": device}
-            )
+            if (device := self.session.training.setup.device) != "auto":
+                args["device"] = device
             self._job = self.session.engine.run("predict", args, when_busy="wait")
         except InputError as error:
             self.session.tell(str(error), "error")
