@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from napari.layers.labels._labels_utils import get_contours
 
 from napari_semiseg.blocks import Box
 from napari_semiseg.io.nucleus import Place
@@ -9,6 +10,7 @@ from napari_semiseg.io.parquet import write_parquet
 from napari_semiseg.io.result_writer import ResultWriter, discard_result
 from napari_semiseg.io.table import measure
 from napari_semiseg.plugin import result_layers
+from napari_semiseg.plugin.lazy_result import outlines
 from napari_semiseg.plugin.result_layers import growing_levels
 
 
@@ -39,11 +41,11 @@ def test_nuclei_appear_while_they_are_found_and_make_place_for_the_result(starte
         assert layers.growing in hands.viewer.layers
         assert tuple(layers.growing.scale) == (0.5, 0.5)
         assert set(np.unique(layers.growing.data[:80, :80])) == {0, 7}
-        assert layers.growing.data[60, 5] == 0
+        assert not layers.growing.data[60:].any()
         rest = Box(40, 0, *shape)
         writer.write_nuclei(rest, np.full(rest.shape, 9, np.uint32))
         review.grown.emit()
-        assert layers.growing.data[60, 5] == 9
+        assert set(np.unique(layers.growing.data[:80, :80])) == {0, 7, 9}  # an outline on either side of row 40
 
     discard_result(path)
     assert not np.asarray(layers.growing.data).any()  # canceled: nothing fails while the layer is still there
@@ -59,13 +61,24 @@ def test_every_level_of_a_growing_result_can_be_looked_at(tmp_path):
     assert growing_levels(path) == []
     with ResultWriter.create(path, shape, ["nucleus"]) as writer:
         cell = Box(0, 0, 2048, 2048)
-        writer.write_levels("nuclei", cell, np.full(cell.shape, 3, np.uint32))
+        labels = np.zeros(cell.shape, np.uint32)
+        labels[512:1024, 512:1024] = 3
+        writer.write_levels("nuclei", cell, labels)
         levels = growing_levels(path)
 
         assert [level.shape for level in levels] == [(2500, 2100), (1250, 1050), (625, 525), (313, 263)]
         for number, level in enumerate(levels):
-            assert level[100, 100] == 3
-            assert level[level.shape[0] - 1, 5] == 0, number
+            first, last = 512 >> number, (1024 >> number) - 1
+            expected = np.zeros(level.shape, np.uint32)
+            expected[first : last + 1, first : last + 1] = 3
+            expected[first + 1 : last, first + 1 : last] = 0
+            np.testing.assert_array_equal(level[:], expected, err_msg=f"level {number}")
+
+
+def test_outlines_are_those_that_napari_draws(discs):
+    labels = discs(200, shape=(300, 400), radius=9).astype(np.uint32)
+    assert len(np.unique(labels)) > 100
+    np.testing.assert_array_equal(outlines(labels), get_contours(labels, 1, 0))
 
 
 def test_measured_nuclei_are_features_of_their_layer(started, tmp_path):

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from napari.layers import Image, Layer
 from napari.utils.transforms import Affine
+from numpy.typing import NDArray
 
 from napari_semiseg.app.slide import MPP_RANGE, Slide, examine
 from napari_semiseg.blocks import Box
@@ -113,7 +115,7 @@ class Placement:
     def same(self, other: Placement | None) -> bool:
         """Whether another placement is this one."""
         return other is not None and all(
-            np.array_equal(value, getattr(other, key)) for key, value in vars(self).items()
+            np.array_equal(getattr(self, field.name), getattr(other, field.name)) for field in fields(self)
         )
 
     def at(self, y: float = 0.0, x: float = 0.0, downsample: float = 1.0) -> dict[str, Any]:
@@ -135,15 +137,24 @@ class Placement:
 
     def to_image(self, world: Sequence[float]) -> tuple[float, float]:
         """Return the pixel (y, x) of the image at a point of the world."""
-        whole = Affine(scale=self.scale, translate=self.translate, rotate=self.rotate, shear=self.shear)
-        y, x = whole.inverse(Affine(affine_matrix=self.affine).inverse(np.asarray(world, float)[-2:]))
+        y, x, _ = self._inverse @ (*np.asarray(world, float)[-2:], 1.0)
         return float(y), float(x)
 
     def to_world(self, y: float, x: float) -> tuple[float, float]:
         """Return the point of the world at a pixel of the image."""
-        whole = Affine(scale=self.scale, translate=self.translate, rotate=self.rotate, shear=self.shear)
-        y, x = Affine(affine_matrix=self.affine)(whole((y, x)))
+        y, x, _ = self._matrix @ (y, x, 1.0)
         return float(y), float(x)
+
+    @cached_property
+    def _matrix(self) -> NDArray[np.float64]:
+        """From pixels to the world, (3, 3)."""
+        whole = Affine(scale=self.scale, translate=self.translate, rotate=self.rotate, shear=self.shear)
+        return Affine(affine_matrix=self.affine).affine_matrix @ whole.affine_matrix
+
+    @cached_property
+    def _inverse(self) -> NDArray[np.float64]:
+        """From the world to pixels, (3, 3): asked for at every step of a moving view."""
+        return np.linalg.inv(self._matrix)
 
 
 def visible_box(viewer: Any, place: Placement, shape: tuple[int, int]) -> Box | None:

@@ -177,7 +177,7 @@ class ResultLayers(QObject):
         insert(self.viewer, layer)
         return layer
 
-    def _add_nuclei(self, levels: list[Any], name: str, place: dict[str, Any]) -> Labels:
+    def _add_nuclei(self, levels: list[Any], name: str, place: dict[str, Any], contour: int = 1) -> Labels:
         layer = Labels(
             _data(levels),
             name=name,
@@ -187,7 +187,7 @@ class ResultLayers(QObject):
             metadata=self._tag("nuclei"),
             **place,
         )
-        layer.contour = 1
+        layer.contour = contour
         layer.editable = False
         insert(self.viewer, layer)
         return layer
@@ -242,7 +242,7 @@ class ResultLayers(QObject):
     def _show_growing(self, path: Path, levels: list[Any]) -> None:
         if not levels or self.growing is not None or path != self.session.review.growing or not self.view.placement:
             return
-        self.growing = self._add_nuclei(levels, "Nuclei (being found)", self.view.placement.at())
+        self.growing = self._add_nuclei(levels, "Nuclei (being found)", self.view.placement.at(), contour=0)
         hide(self.viewer, "proposal")
         if self.nuclei is not None:  # those of the result before
             self.nuclei.visible = False
