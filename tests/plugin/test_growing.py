@@ -11,7 +11,7 @@ from napari_semiseg.io.result_writer import ResultWriter, discard_result
 from napari_semiseg.io.table import measure
 from napari_semiseg.plugin import result_layers
 from napari_semiseg.plugin.lazy_result import outlines
-from napari_semiseg.plugin.result_layers import growing_levels
+from napari_semiseg.plugin.result_layers import growing_levels, nuclei_colormap
 
 
 @pytest.fixture
@@ -79,6 +79,9 @@ def test_outlines_are_those_that_napari_draws(discs):
     labels = discs(200, shape=(300, 400), radius=9).astype(np.uint32)
     assert len(np.unique(labels)) > 100
     np.testing.assert_array_equal(outlines(labels), get_contours(labels, 1, 0))
+    far = np.where(labels, labels + np.uint32(1000), 0)
+    shown = nuclei_colormap().map(get_contours(far, 1, 0))
+    np.testing.assert_array_equal(nuclei_colormap().map(outlines(far)), shown)
 
 
 def test_measured_nuclei_are_features_of_their_layer(started, tmp_path):

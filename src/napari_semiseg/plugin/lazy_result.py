@@ -11,6 +11,9 @@ from napari_semiseg.errors import InputError
 from napari_semiseg.io.result import Result
 from napari_semiseg.plugin.lazy_array import LazyArray
 
+_NUMBERS = 252
+"""Labels that are told apart in a byte: whole rounds of two, three, four, six or seven colors."""
+
 
 class LazyLevel(LazyArray):
     """A level of a result that is whole.
@@ -34,14 +37,18 @@ class LazyLevel(LazyArray):
 
 
 class GrowingLevel(LazyLevel):
-    """Outlines of the nuclei of a level that is being written: what is not there yet, or no longer, is 0.
+    """Outlines of the nuclei of a level that is being written, uint8; what is not there yet, or no longer, is 0.
 
-    napari would draw the outlines of whole nuclei just as well, but needs three times as long, in the window's thread
+    napari would draw the outlines of whole nuclei just as well, but needs five times as long, in the window's thread
     and each time that the view moves on.
     """
 
+    def __init__(self, result: Result, level: int) -> None:
+        super().__init__(result, "nuclei", level)
+        self.dtype = np.dtype(np.uint8)
+
     def read(self, box: Box) -> np.ndarray:
-        """Read as `LazyLevel` does, without what lies within a nucleus."""
+        """Read as `LazyLevel` does, and keep the outlines."""
         try:
             return outlines(super().read(box))
         except InputError:  # taken away, or begun anew, while it is looked at
@@ -49,10 +56,23 @@ class GrowingLevel(LazyLevel):
 
 
 def outlines(labels: np.ndarray) -> np.ndarray:
-    """Return labels, (h, w), where one of the four neighbors has another, and 0 elsewhere."""
-    within = np.ones(labels.shape, bool)
+    """Return where one of the four neighbors has another label, in numbers that napari colors as it would the labels.
+
+    Parameters
+    ----------
+    labels : ndarray, uint32, (h, w)
+
+    Returns
+    -------
+    ndarray, uint8, (h, w)
+        From 1; 0 within nuclei and outside of them.
+    """
+    edge = np.zeros(labels.shape, bool)
     for here, there in (np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1]):
-        same = labels[here] == labels[there]
-        within[here] &= same
-        within[there] &= same
-    return np.where(within, labels.dtype.type(0), labels)
+        other = labels[here] != labels[there]
+        edge[here] |= other
+        edge[there] |= other
+    edge &= labels > 0
+    drawn = np.zeros(labels.shape, np.uint8)
+    drawn[edge] = (labels[edge] - 1) % _NUMBERS + 1
+    return drawn

@@ -360,7 +360,7 @@ def growing_levels(path: Path) -> list[GrowingLevel]:
         return []
     shapes = result.levels
     wanted = range(1 if shapes[0][0] * shapes[0][1] <= ONE_LEVEL else len(shapes))
-    return [GrowingLevel(result, "nuclei", level) for level in wanted]
+    return [GrowingLevel(result, level) for level in wanted]
 
 
 def nuclei_colormap() -> CyclicLabelColormap:
