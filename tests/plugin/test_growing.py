@@ -27,6 +27,7 @@ def started(open_dock, tissue, tmp_path):
 def test_nuclei_appear_while_they_are_found_and_make_place_for_the_result(started, monkeypatch):
     hands, path, shape = started
     monkeypatch.setattr(result_layers, "GROW_S", 0.0)
+    monkeypatch.setattr(result_layers, "STILL_S", 0.0)
     review, layers = hands.dock.session.review, hands.dock.review_panel.layers
     half = Box(0, 0, 40, shape[1])
     review.growing = path
@@ -53,6 +54,24 @@ def test_nuclei_appear_while_they_are_found_and_make_place_for_the_result(starte
     review.grown.emit()
     assert layers.growing is None
     assert not [layer for layer in hands.viewer.layers if "being found" in layer.name]
+
+
+def test_what_grows_is_looked_at_again_once_the_view_rests(started, monkeypatch):
+    hands, path, shape = started
+    monkeypatch.setattr(result_layers, "GROW_S", 0.0)
+    hands.rest()
+    review, layers = hands.dock.session.review, hands.dock.review_panel.layers
+    review.growing = path
+    with ResultWriter.create(path, shape, ["nucleus"]) as writer:
+        writer.write_nuclei(Box.whole(shape), np.ones(shape, np.uint32))
+        hands.wait(lambda: review.grown.emit() or layers.growing is not None, "the layer")
+        looks = []
+        monkeypatch.setattr(layers.growing, "refresh", lambda **_: looks.append(1))
+
+        hands.viewer.scene.camera.center = (0, 5, 5)
+        review.grown.emit()
+        assert not looks
+        hands.wait(lambda: review.grown.emit() or looks, "a look once the view rests")
 
 
 def test_every_level_of_a_growing_result_can_be_looked_at(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -39,6 +40,8 @@ MOST_ROWS = 200_000
 """Nuclei up to which the table is given to napari, which looks through all rows in the window's own process."""
 GROW_S = 2.0
 """Seconds between two looks at a result that is being written."""
+STILL_S = 0.4
+"""Seconds that the view must rest before such a look: while it moves, each takes as long as two pictures."""
 _LOOK_MS = 60
 
 Picture = Literal["", "confidence", "doubt"]
@@ -78,13 +81,14 @@ class ResultLayers(QObject):
         self.picture: Picture = ""
         self._live_box: Box | None = None
         self._first = True
-        self._grown_at = -GROW_S
+        self._grown_at = self._moved_at = -math.inf
         self._loader = Background("results")
         review = session.review
         review.result_changed.connect(self._on_result)
         review.live_changed.connect(self._on_live)
         review.grown.connect(self._on_grown)
         review.table_changed.connect(self._on_table)
+        session.visible_changed.connect(self._note_view)
         session.project.closed.connect(self.clear)
         session.training.run_changed.connect(self._on_run)
         view.changed.connect(self._place)
@@ -125,6 +129,7 @@ class ResultLayers(QObject):
         review.live_changed.disconnect(self._on_live, missing_ok=True)
         review.grown.disconnect(self._on_grown, missing_ok=True)
         review.table_changed.disconnect(self._on_table, missing_ok=True)
+        self.session.visible_changed.disconnect(self._note_view, missing_ok=True)
         self.session.project.closed.disconnect(self.clear, missing_ok=True)
         self.session.training.run_changed.disconnect(self._on_run, missing_ok=True)
         self.view.changed.disconnect(self._place, missing_ok=True)
@@ -222,22 +227,26 @@ class ResultLayers(QObject):
     # ---- what is being written ----
 
     def _on_grown(self) -> None:
-        """Show what there is of a result that grows, as contours at all levels, and look again every few seconds."""
+        """Show what there is of a result that grows, as outlines at all levels, and look again every few seconds."""
         path = self.session.review.growing
         if path is None:
             self._remove("growing")
             if self.nuclei is not None:
                 self.nuclei.visible = True
             return
-        if time.monotonic() - self._grown_at < GROW_S:
+        now = time.monotonic()
+        if now - self._grown_at < GROW_S or now - self._moved_at < STILL_S:
             return
-        self._grown_at = time.monotonic()
+        self._grown_at = now
         if self.growing is not None:
             self.growing.refresh(thumbnail=False, highlight=False, extent=False)
         else:
             self._loader.submit(
                 lambda: growing_levels(path), lambda levels: self._show_growing(path, levels), self._fail
             )
+
+    def _note_view(self) -> None:
+        self._moved_at = time.monotonic()
 
     def _show_growing(self, path: Path, levels: list[Any]) -> None:
         if not levels or self.growing is not None or path != self.session.review.growing or not self.view.placement:
