@@ -142,7 +142,7 @@ def moved(viewer: Any, dock: NucleiDock, args: argparse.Namespace) -> dict[str, 
     found: dict[str, Any] = {"still": figures(wander(viewer, size, args.seconds))}
     review = dock.session.review
     dock.review_panel.segment.click()
-    wait(lambda: review.active and review.share_done > 0, 300, "the first block")
+    wait(lambda: dock.review_panel.layers.growing is not None, 300, "the growing nuclei")
     before = review.share_done
     pairs = [by_turns(review, viewer, size, args.seconds) for _ in range(args.rounds)]
     for name, gaps in zip(("paused", "segmenting"), zip(*pairs, strict=True), strict=True):
