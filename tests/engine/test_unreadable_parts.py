@@ -178,7 +178,7 @@ def test_with_gaps_a_damaged_part_stays_empty_is_named_and_the_nuclei_of_the_res
     nuclei = result.nuclei(Box.whole(result.shape))
     assert result.complete
     assert result.card.facts["gaps"] == [list(DAMAGED)]
-    assert any("blocks of 'damaged' could not be read and stay empty" in said for said in warnings(events))
+    assert any("blocks of 'damaged' could not be read: nuclei are missing there" in said for said in warnings(events))
     assert any("but for what could not be read" in said for said in warnings(again))
     assert not nuclei[DAMAGED.slices].any()
     assert len(np.unique(nuclei)) - 1 == result.card.facts["nuclei"] > 450
@@ -231,7 +231,9 @@ def test_what_is_still_damaged_stays_a_gap_when_it_is_tried_again(stained, tmp_p
     card = Result.open(tmp_path / "damaged.ome.zarr").card
     assert card.complete
     assert card.facts["gaps"] == [list(DAMAGED)]
-    assert any("1 of 1 blocks of 'damaged' could not be read and stay empty" in said for said in warnings(events))
+    assert any(
+        "1 of 1 blocks of 'damaged' could not be read: nuclei are missing there" in said for said in warnings(events)
+    )
 
 
 def test_a_result_with_gaps_is_predicted_anew_where_the_whole_looks_otherwise_now(otsu, stained, tmp_path, flaky_disk):

@@ -99,14 +99,16 @@ def test_the_window_answers_while_a_slow_disk_is_read_and_the_rest_of_an_image_c
     hands.wait(lambda: review.result is not None and review.nuclei > 0, "the result without the part")
     before = review.nuclei
     assert "The disk is gone" in hands.dock.session.notice.sentence
-    assert "blocks of 'field' could not be read and stay empty" in hands.dock.session.notice.sentence
-    assert "without what could not be read" in hands.dock.review_panel.count.text()
+    assert "blocks of 'field' could not be read: nuclei are missing there" in hands.dock.session.notice.sentence
+    assert "with gaps" in hands.dock.review_panel.count.text()
+    assert "could not be read" in hands.dock.review_panel.count.toolTip()
 
     (tmp_path / "mended").touch()
     hands.dock.review_panel.segment.click()
     hands.wait(lambda: not review.active and not review.gaps, "the whole result", 150)
     assert review.nuclei > before
-    assert "could not be read" not in hands.dock.review_panel.count.text()
+    assert "gaps" not in hands.dock.review_panel.count.text()
+    assert "could not be read" not in hands.dock.review_panel.count.toolTip()
     hands.saved()
 
 

@@ -329,8 +329,7 @@ class ReviewModel:
             return f"{words.count(self.live.nuclei, 'nucleus', 'nuclei')} in view"
         if self.result is None:
             return ""
-        but = ", without what could not be read of the image" if self.gaps else ""
-        return words.count(self.nuclei, "nucleus", "nuclei") + but
+        return words.count(self.nuclei, "nucleus", "nuclei") + (", with gaps" if self.gaps else "")
 
     # ---- inner ----
 

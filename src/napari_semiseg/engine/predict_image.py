@@ -310,7 +310,7 @@ class ImagePrediction:
             del self._left[box]
             objects.arrived(box)
         note(writer, {"gaps": [list(box) for box in sorted(failed)]})
-        yield Warned(f"{which} and stay empty: predict it again to try them again. {reason}")
+        yield Warned(f"{which}: nuclei are missing there. Segmenting once more tries them again. {reason}")
 
     def _fill(self, tried: Iterable[Box], failed: Iterable[Box], writer: ResultWriter) -> None:
         """Take note of what was read at last of a result that was complete but for its gaps."""

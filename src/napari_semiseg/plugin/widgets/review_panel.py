@@ -38,6 +38,7 @@ from napari_semiseg.plugin.widgets.score_table import ScoreTable
 from napari_semiseg.plugin.widgets.step import ElidedLabel
 
 _LARGEST_AREA = 1000
+_GAPS = "Parts of the image could not be read, and nuclei are missing there. Segmenting again tries them again."
 _LEGEND = {ONLY_THIS: "this run only", BOTH: "both", ONLY_OTHER: "the other only"}
 _HELP = {
     "threshold": "Confidence above which a pixel counts as nucleus: higher finds less",
@@ -409,6 +410,8 @@ class ReviewPanel(QWidget):
         self.measure.setEnabled(not why_not_measure)
         self.measure.setToolTip(why_not_measure or "Measure every nucleus into a table beside the result and in napari")
         self.count.setText(f"{model.count_words}{busy}")
+        if model.gaps:
+            self.count.setToolTip(_GAPS)
         self._show_places()
         summary = model.time_words if model.active else model.count_words
         shown = summary, model.result is not None and not model.active
