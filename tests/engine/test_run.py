@@ -138,3 +138,26 @@ def test_a_folder_of_images_has_a_report_each_and_one_of_all(done, pictures, tmp
     one = (tmp_path / "out" / "a.html").read_text(encoding="utf-8")
     assert "What the nuclei come to" in one
     assert one.count("data:image/png") == 4
+
+
+def test_a_damaged_image_is_exported_without_its_damage_where_gaps_are_allowed(pictures, done, tmp_path):
+    pixels = np.array(Image.open(pictures / "images" / "a.png")).repeat(4, 0).repeat(4, 1)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, tile=(128, 128), compression="zlib", photometric="rgb")
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        place = file.pages[0].dataoffsets[5]
+    with (tmp_path / "a.tif").open("r+b") as file:
+        file.seek(place)
+        file.write(b"\xff" * 64)
+    values = {"images": [str(tmp_path / "a.tif")], "model": str(done[0] / "run"), "to": ["csv"], "device": "cpu"}
+    strict = RunRequest.checked(values | {"out": str(tmp_path / "strict")}, "the test")
+    lenient = RunRequest.checked(values | {"out": str(tmp_path / "lenient"), "gaps": True}, "the test")
+
+    with pytest.raises(InputError, match="--gaps"):
+        list(run(strict))
+    list(run(lenient))
+
+    assert not (tmp_path / "strict" / "a.csv").exists()
+    assert (tmp_path / "lenient" / "a.csv").is_file()
+    gaps = Result.open(tmp_path / "lenient" / "a.ome.zarr").card.facts["gaps"]
+    assert [128, 128, 256, 256] in gaps
+    assert len(gaps) == 9  # those beside it, whose nuclei the network would have to see it for

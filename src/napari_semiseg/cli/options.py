@@ -53,6 +53,10 @@ Threshold = Annotated[
         "--threshold", metavar="T", help="Confidence above which a pixel is nucleus, instead of the run's own."
     ),
 ]
+Gaps = Annotated[
+    bool,
+    typer.Option("--gaps", help="Complete a result although parts of its image cannot be read; these stay empty."),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help=train_text("set") + " May be given several times."),

@@ -51,10 +51,7 @@ def predict(
     ] = None,
     device: opt.Device = None,
     glass: Annotated[bool, typer.Option("--glass", help="Look for nuclei on the glass of slides too.")] = False,
-    gaps: Annotated[
-        bool,
-        typer.Option("--gaps", help="Complete a result although parts of its image cannot be read; these stay empty."),
-    ] = False,
+    gaps: opt.Gaps = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace results of another run or another image.")
     ] = False,

@@ -30,6 +30,9 @@ class RunRequest(TrainRequest):
     to: tuple[str, ...] = Field(("csv",), description="Formats to export, besides the OME-Zarr.")
     model: str | None = Field(None, description="The run folder to predict with; then nothing is trained.")
     threshold: float | None = Field(None, gt=0, lt=1, description="Confidence from which a pixel is nucleus.")
+    gaps: bool = Field(
+        False, description="Complete a result although parts of its image cannot be read; these stay empty."
+    )
 
 
 def run_from_args(args: dict[str, Any], control: Control) -> Iterator[Event]:
@@ -107,6 +110,7 @@ def _parts(request: RunRequest, out: Path, control: Control) -> Generator[Event,
         # To a training --mpp is the size to work at, which the run remembers; to a prediction that of the images.
         mpp=request.mpp if request.model else None,
         device=request.device,
+        gaps=request.gaps,
         overwrite=request.resume,  # what a broken-off run predicted, it predicts again with what it has learned since
     )
     results: list[str] = []
