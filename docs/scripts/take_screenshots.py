@@ -147,17 +147,19 @@ def show_correcting(eye: Photographer) -> None:
     labels = dock.tiles.layer(tile.id).data
     numbers, areas = np.unique(labels[labels >= PROPOSED_FROM], return_counts=True)
     rows, columns = np.nonzero(labels == numbers[np.argmax(areas)])
-    y, x = rows.mean() + tile.box.y0, columns.mean() + tile.box.x0
+    x = columns.mean() + tile.box.x0
+    # From inside the tile, since a drag from elsewhere moves the view.
+    first = max(rows.min() + tile.box.y0 - 6, tile.box.y0 + 2)
+    last = min(rows.max() + tile.box.y0 + 6, tile.box.y1 - 2)
     eye.unfold("Tiles")
-    eye.look_at(y, x, 120)
+    eye.look_at((first + last) / 2, x, 120)
     wait(1.5)
-    end = eye.point(y + 25, x)
-    QTest.mousePress(eye.canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, eye.point(y - 25, x))
-    for step in range(-20, 26, 5):
-        QTest.mouseMove(eye.canvas, eye.point(y + step, x))
+    QTest.mousePress(eye.canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, eye.point(first, x))
+    for y in np.linspace(first, last, 10):
+        QTest.mouseMove(eye.canvas, eye.point(y, x))
         wait(0.03)
     eye.shoot("2-correct")
-    QTest.mouseRelease(eye.canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, end)
+    QTest.mouseRelease(eye.canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, eye.point(last, x))
     dock.tiles.correct(False)
     wait(0.5)
 

@@ -10,6 +10,8 @@ import pytest
 from napari.layers import Labels
 from napari.utils.events import EventedModel
 from npe2 import PluginManifest
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
 
 from napari_semiseg.app.painting import PROPOSED_FROM
 from napari_semiseg.plugin import keys as keys_module
@@ -80,6 +82,36 @@ def test_going_around_a_nucleus_draws_it_anew_and_the_trail_is_gone_afterwards(p
     assert layer.data[210 - 150, 170 - 150] == 0
     assert not of_role(proposed.viewer, "gesture")
     assert proposed.viewer.layers.selection.active == layer
+
+
+def test_a_mouse_that_has_not_moved_since_the_view_came_there_draws_and_leaves_the_view(open_window, tissue, tmp_path):
+    hands = open_window(tissue)
+    dock, camera = hands.dock, hands.viewer.scene.camera
+    dock.view.choose_target(tmp_path / "case.semiseg")
+    hands.press(dock.slide_panel.start)
+    hands.wait(lambda: dock.view.started, "the start")
+    hands.project.add_tile(0, center=(200, 200), side=100)
+    labels = np.zeros((512, 512), np.uint32)
+    labels[190:230, 170:190] = 12
+    dock.tiles.take_over(labels, (0, 0))
+    outside, inside, below = (400, 400), (185, 180), (240, 180)
+    camera.center, camera.zoom = (0, *outside), 3.0
+    hands.rest(0.1)
+    QTest.mouseMove(hands.canvas, hands.point(*outside))
+    hands.rest(0.1)
+
+    camera.center = (0, *inside)  # the pointer is over the tile now
+    hands.rest(0.1)
+    left, none = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+    QTest.mousePress(hands.canvas, left, none, hands.point(*inside))
+    for y in range(inside[0], below[0] + 1, 5):
+        QTest.mouseMove(hands.canvas, hands.point(y, 180))
+        hands.rest(0.02)
+    QTest.mouseRelease(hands.canvas, left, none, hands.point(*below))
+    hands.rest(0.1)
+
+    assert tuple(camera.center)[-2:] == inside
+    assert tally_on_disk(hands) == Tally(drawn=2)
 
 
 def test_marking_complete_accepts_the_rest_and_what_is_drawn_is_told_apart(proposed):

@@ -57,6 +57,7 @@ class Corrector:
 
     def _on_press(self, layer: Any, event: Any) -> Iterator[None]:
         first = _point(layer, event)
+        self._on_move(layer, event)  # a key may have brought the tile below a mouse, or a pen, that has not moved since
         if not self.tiles.correcting or layer.mode != "pan_zoom" or not _inside(layer, first):
             return
         tile_id = str(tag(layer).get("tile"))
