@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from psygnal import Signal
+from scipy.ndimage import binary_opening
+from skimage.measure import label
+from skimage.morphology import disk
 
 from napari_semiseg.app.session import Session
 from napari_semiseg.blocks import Box
@@ -132,7 +136,40 @@ def without_specks(labels: NDArray[Any], mpp: float | None) -> NDArray[Any]:
         Pixel size, in µm.
     """
     ids, places, areas = np.unique(labels, return_inverse=True, return_counts=True)
-    least = LEAST_PIXELS if mpp is None else LEAST_UM2 / mpp**2
+    least = _least_pixels(mpp)
     at_border = np.concatenate([labels[[0, -1]].ravel(), labels[:, [0, -1]].ravel()])
     small = (areas < least) & ~np.isin(ids, at_border)
     return np.where(small[places].reshape(labels.shape), 0, labels)
+
+
+def beside_paint(labels: NDArray[Any], painted: NDArray[np.bool_], mpp: float | None) -> NDArray[Any]:
+    """Leave what is still to be named: a nucleus that is painted already is not proposed once more as its own rim.
+
+    Parameters
+    ----------
+    labels : array, (h, w), integer
+        Not changed.
+    painted : array, (h, w), bool
+    mpp : float or None
+        Pixel size, in µm.
+
+    Returns
+    -------
+    array, (h, w), integer
+        Of a nucleus that is painted in part, each piece that could be a nucleus by itself, under a number of its own.
+    """
+    free = np.where(painted, 0, labels)
+    parts = np.where(np.isin(free, labels[painted & (labels > 0)]), free, 0)
+    if not parts.any():
+        return free
+    half = round(math.sqrt(_least_pixels(mpp) / math.pi) / 2)  # of the radius of the smallest nucleus
+    solid = np.pad(parts > 0, half, mode="edge")  # the border of a tile is not that of a nucleus
+    solid = binary_opening(solid, disk(half))[half : half + parts.shape[0], half : half + parts.shape[1]]  # type: ignore[no-untyped-call]
+    pieces = label(np.where(solid, parts, 0), connectivity=1)  # type: ignore[no-untyped-call]
+    pieces = without_specks(pieces, mpp)
+    others = np.where(parts > 0, 0, free)
+    return np.where(pieces > 0, pieces + others.max(), others)
+
+
+def _least_pixels(mpp: float | None) -> float:
+    return LEAST_PIXELS if mpp is None else LEAST_UM2 / mpp**2

@@ -15,7 +15,7 @@ from napari_semiseg.app import corrections
 from napari_semiseg.app.corrections import Correction
 from napari_semiseg.app.painting import BACKGROUND_ID, FIRST_CLASS, is_proposed, next_id, proposed_numbers, to_layer
 from napari_semiseg.app.session import Session
-from napari_semiseg.app.tile_proposals import without_specks
+from napari_semiseg.app.tile_proposals import beside_paint, without_specks
 from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
 from napari_semiseg.plugin.layers import KEY, Placement, insert, put, role, tag
@@ -284,7 +284,8 @@ class TileLayers:
         seen = there.grown(AROUND).intersect(Box.whole(labels.shape))
         mpp = self.session.project.images[tile.image].mpp
         part = without_specks(np.asarray(labels[seen.slices]), mpp)[there.shifted(-seen.y0, -seen.x0).slices]
-        where = np.nonzero((painted.layer.data == 0) & (part > 0))
+        part = beside_paint(part, painted.layer.data > 0, mpp)
+        where = np.nonzero(part)
         if not where[0].size:
             raise InputError("Nothing is proposed where this tile is still unpainted: paint by hand.")
         ids, places = np.unique(part[where], return_inverse=True)
