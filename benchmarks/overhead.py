@@ -102,7 +102,11 @@ def recorded(networks: list[nn.Module]) -> Iterator[list[Call]]:
 def _noting(ask: Callable[[Tensor], Tensor], calls: list[Call]) -> Callable[[Tensor], Tensor]:
     def noting(given: Tensor, *more: Any) -> Tensor:
         answer = ask(given, *more)
-        call = Call(lambda image: ask(image, *more), given.shape, answer.requires_grad, given.requires_grad)
+        # By themselves: the graph that led to them is gone when they are asked again.
+        alone = [
+            part.detach().requires_grad_(part.requires_grad) if isinstance(part, Tensor) else part for part in more
+        ]
+        call = Call(lambda image: ask(image, *alone), given.shape, answer.requires_grad, given.requires_grad)
         calls.append(call)
         if answer.requires_grad:
             answer.register_hook(lambda _: setattr(call, "used", True))
