@@ -10,7 +10,7 @@ from napari_semiseg.io.parquet import write_parquet
 from napari_semiseg.io.result_writer import ResultWriter, discard_result
 from napari_semiseg.io.table import measure
 from napari_semiseg.plugin import result_layers
-from napari_semiseg.plugin.lazy_result import outlines
+from napari_semiseg.plugin.lazy_result import numbered_outlines
 from napari_semiseg.plugin.result_layers import growing_levels, nuclei_colormap
 
 
@@ -92,15 +92,16 @@ def test_every_level_of_a_growing_result_can_be_looked_at(tmp_path):
             expected[first : last + 1, first : last + 1] = 3
             expected[first + 1 : last, first + 1 : last] = 0
             np.testing.assert_array_equal(level[:], expected, err_msg=f"level {number}")
+            assert level.nbytes == level[:].nbytes
 
 
 def test_outlines_are_those_that_napari_draws(discs):
     labels = discs(200, shape=(300, 400), radius=9).astype(np.uint32)
     assert len(np.unique(labels)) > 100
-    np.testing.assert_array_equal(outlines(labels), get_contours(labels, 1, 0))
+    np.testing.assert_array_equal(numbered_outlines(labels), get_contours(labels, 1, 0))
     far = np.where(labels, labels + np.uint32(1000), 0)
     shown = nuclei_colormap().map(get_contours(far, 1, 0))
-    np.testing.assert_array_equal(nuclei_colormap().map(outlines(far)), shown)
+    np.testing.assert_array_equal(nuclei_colormap().map(numbered_outlines(far)), shown)
 
 
 def test_measured_nuclei_are_features_of_their_layer(started, tmp_path):

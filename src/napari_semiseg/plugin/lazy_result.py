@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
+from napari_semiseg.io.overlay import outlines
 from napari_semiseg.io.result import Result
 from napari_semiseg.plugin.lazy_array import LazyArray
 
@@ -36,7 +38,7 @@ class LazyLevel(LazyArray):
         return self._read(box, self._level)
 
 
-class GrowingLevel(LazyLevel):
+class GrowingLevel(LazyArray):
     """Outlines of the nuclei of a level that is being written, uint8; what is not there yet, or no longer, is 0.
 
     napari would draw the outlines of whole nuclei just as well, but needs five times as long, in the window's thread
@@ -44,35 +46,20 @@ class GrowingLevel(LazyLevel):
     """
 
     def __init__(self, result: Result, level: int) -> None:
-        super().__init__(result, "nuclei", level)
-        self.dtype = np.dtype(np.uint8)
+        super().__init__(result.levels[level], np.uint8)
+        self._result, self._level = result, level
 
     def read(self, box: Box) -> np.ndarray:
-        """Read as `LazyLevel` does, and keep the outlines."""
+        """Read nuclei, and keep their outlines, (h, w)."""
         try:
-            return outlines(super().read(box))
+            return numbered_outlines(self._result.nuclei(box, self._level))
         except InputError:  # taken away, or begun anew, while it is looked at
             return np.zeros(box.shape, self.dtype)
 
 
-def outlines(labels: np.ndarray) -> np.ndarray:
-    """Return where one of the four neighbors has another label, in numbers that napari colors as it would the labels.
-
-    Parameters
-    ----------
-    labels : ndarray, uint32, (h, w)
-
-    Returns
-    -------
-    ndarray, uint8, (h, w)
-        From 1; 0 within nuclei and outside of them.
-    """
-    edge = np.zeros(labels.shape, bool)
-    for here, there in (np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1]):
-        other = labels[here] != labels[there]
-        edge[here] |= other
-        edge[there] |= other
-    edge &= labels > 0
-    drawn = np.zeros(labels.shape, np.uint8)
-    drawn[edge] = (labels[edge] - 1) % _NUMBERS + 1
-    return drawn
+def numbered_outlines(labels: NDArray[np.uint32]) -> NDArray[np.uint8]:
+    """Return outlines of nuclei, (h, w), in numbers from 1 that napari colors as it would the labels; 0 elsewhere."""
+    edge = outlines(labels)
+    numbers = np.zeros(labels.shape, np.uint8)
+    numbers[edge] = (labels[edge] - 1) % _NUMBERS + 1
+    return numbers
