@@ -10,8 +10,9 @@ from napari_semiseg.io.parquet import write_parquet
 from napari_semiseg.io.result_writer import ResultWriter, discard_result
 from napari_semiseg.io.table import measure
 from napari_semiseg.plugin import result_layers
+from napari_semiseg.plugin.lazy_array import SQUARE
 from napari_semiseg.plugin.lazy_result import numbered_outlines
-from napari_semiseg.plugin.result_layers import growing_levels, nuclei_colormap
+from napari_semiseg.plugin.result_layers import growing_levels, nuclei_colormap, read_result
 
 
 @pytest.fixture
@@ -93,6 +94,22 @@ def test_every_level_of_a_growing_result_can_be_looked_at(tmp_path):
             expected[first + 1 : last, first + 1 : last] = 0
             np.testing.assert_array_equal(level[:], expected, err_msg=f"level {number}")
             assert level.nbytes == level[:].nbytes
+
+
+def test_a_result_in_levels_is_taken_in_squares_whether_it_is_in_memory_or_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(result_layers, "ONE_LEVEL", 100)
+    shape = (600, 1100)
+    with ResultWriter.create(tmp_path / "r.ome.zarr", shape, ["nucleus"]) as writer:
+        values = np.arange(shape[0] * shape[1], dtype=np.uint32).reshape(shape)
+        writer.write_nuclei(Box.whole(shape), values)
+        writer.write_confidence(Box.whole(shape), np.full((1, *shape), 9, np.uint8))
+        writer.finish()
+    for most in (0, 10**9):
+        monkeypatch.setattr(result_layers, "WHOLE_PIXELS", most)
+        shown = read_result(tmp_path / "r.ome.zarr")
+        assert len(shown.nuclei) == len(shown.confidence) > 1
+        assert {level.chunks for level in (*shown.nuclei, *shown.confidence)} == {(SQUARE, SQUARE)}
+        np.testing.assert_array_equal(shown.nuclei[0][300:310, 990:], values[300:310, 990:])
 
 
 def test_outlines_are_those_that_napari_draws(discs):

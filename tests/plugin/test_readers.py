@@ -11,6 +11,7 @@ from napari_semiseg.io.images import from_array
 from napari_semiseg.io.read_slide import SLIDES
 from napari_semiseg.plugin import picture_layer as picture_module
 from napari_semiseg.plugin import readers
+from napari_semiseg.plugin.lazy_array import SQUARE
 from napari_semiseg.plugin.picture_layer import picture_layer
 
 
@@ -82,5 +83,6 @@ def test_an_image_too_large_for_a_texture_is_shown_in_levels_though_it_has_one(g
     assert shown.multiscale
     assert [level.shape[:2] for level in shown.data] == [(900, 1603), (180, 321), (45, 81)]
     assert max(shown.data[-1].shape) <= 100
+    assert all(level.chunks[:2] == (SQUARE, SQUARE) for level in shown.data)  # read anew only at their borders
     np.testing.assert_array_equal(shown.data[0][3:9, 5:11], pixels[3:9, 5:11])
     np.testing.assert_allclose(shown.data[1][7, 9], pixels[35:40, 45:50].mean((0, 1)), atol=0.51)

@@ -61,6 +61,23 @@ class LazyArray:
         return np.asarray(self[:], dtype)
 
 
+class Squares(LazyArray):
+    """Pixels in memory that napari takes square by square, as it would not take an array.
+
+    Parameters
+    ----------
+    values : array, shape (h, w) or (h, w, channels)
+    """
+
+    def __init__(self, values: np.ndarray) -> None:
+        super().__init__(values.shape, values.dtype)
+        self.values = values
+
+    def read(self, box: Box) -> np.ndarray:
+        """Return a view of a rectangle."""
+        return self.values[box.slices]
+
+
 def _span(part: Any, side: int) -> tuple[int, int, Any]:
     """Return from where to where an index reaches, and the index within that."""
     if isinstance(part, slice):

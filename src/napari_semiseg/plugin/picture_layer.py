@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_semiseg.blocks import Box
 from napari_semiseg.io.images import Image as Picture
-from napari_semiseg.plugin.lazy_array import LazyArray
+from napari_semiseg.plugin.lazy_array import LazyArray, Squares
 
 WHOLE_PIXELS = 64_000_000
 """Up to this size an image is read at once."""
@@ -48,7 +48,7 @@ def picture_layer(picture: Picture, whole: int | None = None) -> Shown:
         return Shown(pixels[..., 0] if picture.gray else pixels, not picture.gray, False, place)
     levels: list[Any] = [Level(picture, level) for level in range(len(picture.levels))]
     if len(levels) == 1:
-        levels += _coarse_levels(picture)
+        levels += [Squares(level) for level in _coarse_levels(picture)]
     return Shown(levels, not picture.gray, True, place)
 
 

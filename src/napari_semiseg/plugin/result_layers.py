@@ -27,6 +27,7 @@ from napari_semiseg.io.parquet import read_parquet
 from napari_semiseg.io.result import Result
 from napari_semiseg.plugin.confidence_layer import confidence_colormap, doubt_colormap
 from napari_semiseg.plugin.layers import KEY, hide, insert, put
+from napari_semiseg.plugin.lazy_array import Squares
 from napari_semiseg.plugin.lazy_result import GrowingLevel, LazyLevel
 from napari_semiseg.plugin.slide_view import SlideView
 
@@ -340,8 +341,9 @@ def read_result(path: Path) -> Shown:
     inside = shapes[0][0] * shapes[0][1] <= WHOLE_PIXELS
     wanted = range(1 if shapes[0][0] * shapes[0][1] <= ONE_LEVEL else len(shapes))
     if inside:
-        nuclei = [result.nuclei(Box.whole(shapes[level]), level) for level in wanted]
-        confidence = [result.nucleus_confidence(Box.whole(shapes[level]), level) for level in wanted]
+        held = Squares if len(wanted) > 1 else np.asarray  # one level alone is changed in place
+        nuclei = [held(result.nuclei(Box.whole(shapes[level]), level)) for level in wanted]
+        confidence = [held(result.nucleus_confidence(Box.whole(shapes[level]), level)) for level in wanted]
     else:
         nuclei = [LazyLevel(result, "nuclei", level) for level in wanted]
         confidence = [LazyLevel(result, "confidence", level) for level in wanted]
