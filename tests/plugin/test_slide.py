@@ -6,10 +6,11 @@ import dask.array as da
 import numpy as np
 import pytest
 import tifffile
+from napari.layers import Image, Labels
 
 from napari_semiseg.app.painting import to_layer
 from napari_semiseg.plugin import picture_layer
-from napari_semiseg.plugin.layers import of_role
+from napari_semiseg.plugin.layers import KEY, insert, of_role
 from napari_semiseg.plugin.widgets import slide_panel
 from napari_semiseg.project.folder import ProjectFolder
 
@@ -218,3 +219,43 @@ def test_names_are_shown_as_plain_text_whatever_they_hold(open_dock, tissue):
     assert "&lt;b&gt;" in label.toolTip()
     assert label.width() <= hands.dock.width()
     assert len(label.text()) <= 2000
+
+
+def test_of_several_images_of_a_project_only_the_one_that_is_asked_for_is_seen(open_dock, tissue, tmp_path):
+    with ProjectFolder.create(tmp_path / "case") as folder:
+        folder.add_array(tissue, "first", 0.5)
+        folder.add_array(tissue[::-1].copy(), "second", 0.5)
+    hands = open_dock()
+    hands.viewer.add_image(tissue[..., 0], name="her own", translate=(0, 1000), scale=(0.5, 0.5))
+    view = hands.dock.view
+
+    def seen() -> dict[str, bool]:
+        return {layer.name: layer.visible for layer in hands.viewer.layers if isinstance(layer, Image)}
+
+    view.open_project(tmp_path / "case.semiseg")
+    hands.wait(lambda: hands.dock.session.image_index == 0, "the first image")
+    view.show_image(1)
+    hands.wait(lambda: hands.dock.session.image_index == 1, "the second image")
+    assert seen() == {"second": True, "first": False, "her own": True}
+
+    hands.viewer.layers.selection.active = hands.viewer.layers["first"]
+    assert hands.dock.session.image_index == 0
+    assert seen() == {"second": False, "first": True, "her own": True}
+
+
+def test_our_layers_come_above_the_images_and_below_what_others_have_put_on_top(open_dock, tissue, tmp_path):
+    hands = open_dock(tissue)
+    start(hands, tmp_path / "case")
+    hands.project.add_tile(0, center=(200, 200))
+    hands.viewer.add_points(name="her own points")
+    for part, kind in (("nuclei", Labels), ("confidence", Image)):
+        data = np.zeros((512, 512), np.uint8)
+        insert(hands.viewer, kind(data, name=part, metadata={KEY: {"role": part}}))
+
+    names = [layer.name for layer in hands.viewer.layers]
+    order = [names.index(name) for name in ("field", "confidence", "nuclei", "Tiles", "her own points")]
+    assert order == sorted(order)
+
+    hands.viewer.add_image(tissue, name="another image on top")
+    insert(hands.viewer, Labels(np.zeros((512, 512), np.uint8), name="its nuclei", metadata={KEY: {"role": "nuclei"}}))
+    assert hands.viewer.layers[-1].name == "its nuclei"

@@ -61,11 +61,14 @@ def hide(viewer: Any, *roles: str, but: Any = None) -> None:
 
 
 def insert(viewer: Any, layer: Layer) -> None:
-    """Add a layer of ours at its height: below paint, above the image; the active layer stays active."""
-    height = ORDER.index(role(layer))
-    index = len(viewer.layers)
-    while index and role(viewer.layers[index - 1]) in ORDER[height + 1 :]:
-        index -= 1
+    """Add a layer of ours at its height: below paint, above every image; what others added on top stays on top.
+
+    The active layer stays active.
+    """
+    higher = ORDER[ORDER.index(role(layer)) + 1 :]
+    ground = max((number for number, other in enumerate(viewer.layers) if is_image(other)), default=-1)
+    places = (number for number, other in enumerate(viewer.layers) if number > ground and role(other) in higher)
+    index = next(places, len(viewer.layers))
     active = viewer.layers.selection.active
     viewer.layers.insert(index, layer)
     viewer.layers.selection.active = active

@@ -20,7 +20,18 @@ from napari_semiseg.errors import InputError
 from napari_semiseg.io.images import Image as Picture
 from napari_semiseg.io.images import from_array, open_image
 from napari_semiseg.io.locate import stem
-from napari_semiseg.plugin.layers import KEY, Placement, image_layers, is_image, levels, of_role, path_of, slide_of, tag
+from napari_semiseg.plugin.layers import (
+    KEY,
+    Placement,
+    image_layers,
+    is_image,
+    levels,
+    of_role,
+    path_of,
+    role,
+    slide_of,
+    tag,
+)
 from napari_semiseg.plugin.picture_layer import Shown, picture_layer
 from napari_semiseg.project.opening import PROJECT_FILE, DamagedProject
 
@@ -165,13 +176,14 @@ class SlideView:
             self.session.tell("Not everything could be saved before closing: look at the project again.", "error")
 
     def show_image(self, index: int) -> None:
-        """Put an image of the project into view; it is opened in the background."""
+        """Put an image of the project into view, and its other images out of it; it is opened in the background."""
         project = self.session.project
         path, source = project.folder.source_path(index), project.images[index]
         for layer in image_layers(self.viewer):
             if self._indices.get(id(_raw(layer))) == index or path_of(layer) == path:
                 self._indices[id(_raw(layer))] = index
                 self.viewer.layers.selection.active = layer
+                self._show_only(index)
                 self._took(index)
                 return
 
@@ -181,6 +193,7 @@ class SlideView:
             outside = "" if Path(path).is_relative_to(project.path) else path  # the project's own goes with it
             layer = self._add(found, source.name, outside, {"project": str(project.path), "image": index})
             self._indices[id(layer)] = index
+            self._show_only(index)
             self._took(index)
 
         self._open_picture(path, source.name, put, mpp=source.mpp)
@@ -217,6 +230,27 @@ class SlideView:
         self.viewer.reset_view()
         return layer
 
+    def _show_only(self, index: int, *, all_of_them: bool = True) -> None:
+        """Open the eye of one image of the project, and close those of the others that lie where it lies.
+
+        Without `all_of_them` only images that we have opened are closed.
+        """
+        images = [(layer, self._index_of(layer)) for layer in image_layers(self.viewer)]
+        shown = [layer for layer, number in images if number == index]
+        for layer in shown:
+            layer.visible = True
+        for layer, number in images:
+            ours = all_of_them or role(layer) == "image"
+            if number not in (None, index) and ours and layer.visible and any(_meet(layer, one) for one in shown):
+                layer.visible = False
+
+    def _index_of(self, layer: Any) -> int | None:
+        """Return the number, in the project, of the image of a layer; None where it is none of the project's."""
+        index = self._indices.get(id(_raw(layer)))
+        if index is None and tag(layer).get("project") == str(self.session.project.path):
+            index = tag(layer).get("image")
+        return index
+
     def _in_view(self) -> Any:
         candidates = image_layers(self.viewer)
         active = self.viewer.layers.selection.active
@@ -247,10 +281,10 @@ class SlideView:
     def _note_index(self) -> None:
         """Another image layer of the same project may have come into view."""
         if self.session.project.folder is not None and not self.busy:
-            index = self._indices.get(id(_raw(self.layer)))
-            if index is None and tag(self.layer).get("project") == str(self.session.project.path):
-                index = tag(self.layer).get("image")
+            index = self._index_of(self.layer)
             if index is not None and index < len(self.session.project.images):
+                if index != self.session.image_index:
+                    self._show_only(index, all_of_them=False)
                 self.session.show_image(index)
             else:
                 self.session.show_image(None)
@@ -381,6 +415,12 @@ class SlideView:
 def _raw(layer: Any) -> Any:
     """Return the layer itself where napari gave a proxy of it."""
     return getattr(layer, "__wrapped__", layer)
+
+
+def _meet(one: Any, other: Any) -> bool:
+    """Whether two layers share a part of the world."""
+    (low, high), (other_low, other_high) = (layer.extent.world[:, -2:] for layer in (one, other))
+    return bool(np.all(low < other_high) and np.all(other_low < high))
 
 
 def _picture_of_file(slide: Slide) -> Picture | None:
