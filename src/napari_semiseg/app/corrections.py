@@ -59,6 +59,12 @@ class Correction:
         """Return what takes this back; `labels` is what it was made for."""
         return replace(self, numbers=labels[self.where].astype(np.int64), heirs={})
 
+    def only(self, pixels: NDArray[np.bool_]) -> Correction | None:
+        """Return the part for some of its pixels, (n,); None where that is nothing."""
+        if not pixels.any():
+            return None
+        return replace(self, where=tuple(axis[pixels] for axis in self.where), numbers=self.numbers[pixels])
+
 
 def is_nucleus(number: int) -> bool:
     """Whether a number in the layer is a nucleus."""
@@ -95,11 +101,11 @@ def delete(labels: NDArray[Any], number: int) -> Correction | None:
 def decide(labels: NDArray[Any], mask: NDArray[np.bool_], accepted: bool) -> Correction | None:
     """Write down a word on a nucleus that was found: it is one, or what it covers is background.
 
-    What was painted by hand stays; None where nothing else is there.
+    What was painted by hand stays; None where that is half of it or more: the word has been said with the brush.
     """
     free = (labels == 0) | (labels == BACKGROUND_ID) | ((labels >= PROPOSED_FROM) & (labels < BACKGROUND_ID))
     where = np.nonzero(mask & free)
-    if not where[0].size:
+    if 2 * where[0].size <= np.count_nonzero(mask):
         return None
     number = int(accepted_numbers(labels, 1)[0]) if accepted else BACKGROUND_ID
     return Correction("accept" if accepted else "delete", where, np.full(where[0].size, number))

@@ -1,6 +1,8 @@
 """Nuclei of the result one after the other, the most doubtful first: each is accepted or rejected with one key.
 
-A word on a nucleus is a label: it goes into the tile that holds the nucleus, or into a new one around it.
+A word on a nucleus is a label: it goes into the tile that holds the nucleus, or into a new one around it. Tiles that a
+person has completed or excluded say everything already, so nuclei there are not asked about; and no new tile reaches
+into a complete one, since those that are set aside judge a training only as long as nothing of them is learned from.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from psygnal import Signal
 
-from napari_semiseg.app.project_model import TILE_SIDE
+from napari_semiseg.app.project_model import TILE_SIDE, square
 from napari_semiseg.app.session import Session
 from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
@@ -23,8 +25,13 @@ from napari_semiseg.project.schema import Tile
 
 MARGIN = 8
 """Pixels between a nucleus and the border of a tile that is made for it, at least."""
+MOST = 200
+"""Nuclei that are gone through before the next training would know better."""
+_FOUND = 4 * MOST
+"""… and those that are asked for, since some lie in tiles that are complete."""
 
-Paint = Callable[[str, Box, NDArray[np.bool_], bool], object]
+TakeBack = Callable[[], object]
+Paint = Callable[[str, Box, NDArray[np.bool_], bool], TakeBack | None]
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,14 @@ class DoubtfulNucleus:
     box: Box
 
 
+@dataclass(frozen=True)
+class Word:
+    """What was said of a nucleus, and what takes that back."""
+
+    accepted: bool
+    take_back: TakeBack
+
+
 class NucleiReview:
     """Goes through the nuclei of the result in view.
 
@@ -69,8 +84,19 @@ class NucleiReview:
         self.nuclei: list[DoubtfulNucleus] = []
         self.place = -1
         self.waiting = False
-        self._said: dict[int, bool] = {}
+        self._said: dict[int, Word] = {}
+        self._round = 0
         session.review.result_changed.connect(self.forget)
+        session.review.split_changed.connect(self.forget)
+
+    @property
+    def why_not(self) -> str:
+        """Why the nuclei cannot be gone through, in words; "" if they can."""
+        if self.session.review.result is None:
+            return "Segment first: there are no nuclei to judge yet."
+        if self.session.project.read_only:
+            return "The project is open read-only, so no label can be made in it."
+        return ""
 
     @property
     def current(self) -> DoubtfulNucleus | None:
@@ -82,20 +108,29 @@ class NucleiReview:
         """Where one stands: "3 of 200 · 93 % doubt · 2 accepted, 0 rejected"."""
         if self.current is None:
             return ""
-        accepted = sum(self._said.values())
+        accepted = sum(word.accepted for word in self._said.values())
+        said = self._said.get(self.current.number)
+        this = "" if said is None else " · this one accepted" if said.accepted else " · this one rejected"
         return (
             f"{self.place + 1} of {len(self.nuclei)} · {round(100 * self.current.doubt)} % doubt · "
-            f"{accepted} accepted, {len(self._said) - accepted} rejected"
+            f"{accepted} accepted, {len(self._said) - accepted} rejected{this}"
         )
+
+    @property
+    def can_take_back(self) -> bool:
+        """Whether some word can be taken back."""
+        return bool(self._said)
 
     def ask(self) -> None:
         """Have the nuclei found, as soon as the engine is free, and go to the first."""
         result, folder = self.session.review.result, self.session.project.folder
-        if result is None or folder is None or self.waiting:
+        if self.why_not or result is None or folder is None or self.waiting:
             return
         self.waiting = True
         out = folder.predictions_dir / ".doubtful.npy"
-        self.session.ask("doubtful", {"source": str(result), "out": str(out)}, self._hear)
+        asked = self._round
+        args = {"source": str(result), "out": str(out), "n": _FOUND}
+        self.session.ask("doubtful", args, lambda event: self._hear(asked, event))
         self.changed.emit()
 
     def step(self, by: int) -> None:
@@ -105,36 +140,43 @@ class NucleiReview:
             self.changed.emit()
 
     def decide(self, accepted: bool, paint: Paint) -> None:
-        """Say that the nucleus is one, or that there is none, and go to the next.
+        """Say that the nucleus is one, or that there is none, and go to the next. Of two words the later one holds.
 
         Parameters
         ----------
         accepted : bool
         paint : callable
-            Paints into a tile: its id, a rectangle in pixels of the tile, the nucleus's pixels in it, `accepted`.
+            Paints into a tile: its id, a rectangle in pixels of the tile, the nucleus's pixels in it, `accepted`;
+            returns what takes that back, None where nothing was painted.
         """
         nucleus, result, image = self.current, self.session.review.result, self.session.image_index
-        if nucleus is None or result is None or image is None or self.session.project.read_only:
+        if self.why_not or nucleus is None or result is None or image is None:
             return
-        self._said[nucleus.number] = accepted
+        asked, folder = self._round, self.session.project.folder
 
         def read() -> NDArray[np.bool_]:
             return np.asarray(Result.open(result).nuclei(nucleus.box) == nucleus.number)
 
         def done(mask: NDArray[np.bool_]) -> None:
-            if self.session.image_index != image:
-                return
-            try:
-                tile = self._tile(image, nucleus)
-                paint(tile.id, nucleus.box.shifted(-tile.box.y0, -tile.box.x0), mask, accepted)
-            except InputError as error:
-                self.session.tell(str(error), "warning")
+            here = (self.session.project.folder, self.session.image_index) == (folder, image)
+            if here and _fills(mask):
+                self._write(nucleus, image, mask, accepted, paint, asked)
 
         self.session.background.submit(read, done, self._fail)
         self.step(1)
 
+    def take_back(self) -> None:
+        """Take the last word back, and look at its nucleus again."""
+        if not self._said or self.session.project.read_only:
+            return
+        number, word = self._said.popitem()
+        word.take_back()
+        self.place = next(place for place, nucleus in enumerate(self.nuclei) if nucleus.number == number)
+        self.changed.emit()
+
     def forget(self) -> None:
-        """Forget the nuclei: there are others."""
+        """Forget the nuclei: there are others, or soon will be. What was said stays in the tiles."""
+        self._round += 1
         self.nuclei, self.place, self.waiting = [], -1, False
         self._said.clear()
         self.changed.emit()
@@ -142,35 +184,78 @@ class NucleiReview:
     def end(self) -> None:
         """Hear nothing more."""
         self.session.review.result_changed.disconnect(self.forget, missing_ok=True)
+        self.session.review.split_changed.disconnect(self.forget, missing_ok=True)
+
+    def _write(
+        self, nucleus: DoubtfulNucleus, image: int, mask: NDArray[np.bool_], accepted: bool, paint: Paint, asked: int
+    ) -> None:
+        """Write a word into its tile, in the place of one that was said of this nucleus before."""
+        before = self._said.pop(nucleus.number, None)
+        if before is not None:
+            before.take_back()
+        try:
+            tile = self._tile(image, nucleus)
+        except InputError as error:
+            self.session.tell(str(error), "warning")
+            self.changed.emit()
+            return
+        take_back = paint(tile.id, nucleus.box.shifted(-tile.box.y0, -tile.box.x0), mask, accepted)
+        if take_back is None:
+            self.session.tell("You have painted there already, and your paint stays as it is.")
+        elif asked == self._round:
+            self._said[nucleus.number] = Word(accepted, take_back)
+        self.changed.emit()
 
     def _tile(self, image: int, nucleus: DoubtfulNucleus) -> Tile:
-        """Return a tile that holds a nucleus and takes corrections, or make one."""
+        """Return a tile that holds a nucleus and takes corrections, or make one beside the complete ones."""
         project = self.session.project
-        for tile in project.tiles:
-            open_to_it = tile.status in ("empty", "sparse", "complete") and tile.id not in project.validation
-            if tile.image == image and open_to_it and tile.box.contains(nucleus.box):
+        tiles = [tile for tile in project.tiles if tile.image == image]
+        for tile in tiles:
+            if tile.status in ("empty", "sparse") and tile.box.contains(nucleus.box):
                 return tile
         side = max(TILE_SIDE, *(length + 2 * MARGIN for length in nucleus.box.shape))
-        return project.add_tile(image, center=nucleus.center, side=side, select=False)
+        box = square(nucleus.center, side, project.images[image].shape)
+        for tile in tiles:
+            if tile.status == "complete":
+                box = beside(box, tile.box, nucleus.box)
+        return project.add_tile(image, box=box, select=False)
 
-    def _hear(self, event: Event) -> None:
+    def _said_already(self, nucleus: DoubtfulNucleus) -> bool:
+        """Whether it reaches into a tile in which everything is said."""
+        return any(
+            tile.image == self.session.image_index
+            and tile.status in ("complete", "excluded")
+            and tile.box.intersect(nucleus.box).area > 0
+            for tile in self.session.project.tiles
+        )
+
+    def _hear(self, asked: int, event: Event) -> None:
+        if asked != self._round:
+            return
         match event:
             case Written("doubtful", path, _):
-                self.session.background.submit(lambda: np.load(path, allow_pickle=False), self._take, self._fail)
+                self.session.background.submit(
+                    lambda: np.load(path, allow_pickle=False), lambda table: self._take(asked, table), self._fail
+                )
             case Failed(message, _, detail):
                 self.waiting = False
                 self.session.tell(message, "error", details=detail)
                 self.changed.emit()
 
-    def _take(self, table: NDArray[Any]) -> None:
+    def _take(self, asked: int, table: NDArray[Any]) -> None:
+        if asked != self._round:
+            return
         self.waiting = False
-        self.nuclei = [
+        found = [
             DoubtfulNucleus(int(row[0]), float(row[1]), (float(row[2]), float(row[3])), Box(*map(int, row[4:8])))
             for row in table
         ]
+        self.nuclei = [nucleus for nucleus in found if not self._said_already(nucleus)][:MOST]
         self.place = 0 if self.nuclei else -1
-        if not self.nuclei:
+        if not found:
             self.session.tell("There is no nucleus in this result.")
+        elif not self.nuclei:
+            self.session.tell("The nuclei most in doubt lie in tiles that are complete: everything is said there.")
         self.changed.emit()
 
     def _fail(self, error: Exception) -> None:
@@ -179,3 +264,24 @@ class NucleiReview:
         self.waiting = False
         self.session.tell(f"The nuclei cannot be looked at ({error}): segment again.", "error")
         self.changed.emit()
+
+
+def _fills(mask: NDArray[np.bool_]) -> bool:
+    """Whether a nucleus reaches all four sides of its rectangle: else the result is another one by now."""
+    return bool(all(side.any() for side in (mask[0], mask[-1], mask[:, 0], mask[:, -1])))
+
+
+def beside(box: Box, other: Box, kept: Box) -> Box:
+    """Cut a rectangle so that it does not reach into another one, and still holds a third: as little as does it.
+
+    Where the other two share pixels the rectangle is returned as it is.
+    """
+    if not box.intersect(other).area or kept.intersect(other).area:
+        return box
+    cuts = (
+        Box(other.y1, box.x0, box.y1, box.x1),
+        Box(box.y0, box.x0, other.y0, box.x1),
+        Box(box.y0, other.x1, box.y1, box.x1),
+        Box(box.y0, box.x0, box.y1, other.x0),
+    )
+    return max((cut for cut in cuts if cut.contains(kept)), key=lambda cut: cut.area)

@@ -43,6 +43,7 @@ ACTIONS = (
     Action("correct", "C", "correct nuclei by gestures, or paint again"),
     Action("accept", "A", "accept the proposed nucleus below the mouse"),
     Action("delete", "D", "delete the nucleus below the mouse"),
+    Action("take_back", "Control-Z", "take back the last word on a nucleus in doubt"),
     Action("new_nucleus", "M", "begin a new nucleus with the next stroke"),
     Action("background", "B", "paint background, or nuclei again"),
     Action("suggest", "S", "go to the next place worth a tile; once more to add it"),

@@ -151,7 +151,7 @@ class TileLayers:
         number = int(data[y, x]) if 0 <= y < data.shape[0] and 0 <= x < data.shape[1] else 0
         return self.apply(self.session.project.selected, gesture(data, number))
 
-    def decide(self, tile_id: str, box: Box, mask: np.ndarray, accepted: bool) -> None:
+    def decide(self, tile_id: str, box: Box, mask: np.ndarray, accepted: bool) -> Callable[[], None] | None:
         """Write a word on a nucleus of the result into a tile; see `corrections.decide`.
 
         Parameters
@@ -161,14 +161,29 @@ class TileLayers:
             In pixels of the tile; may reach outside.
         mask : array, (h, w) of `box`, bool
         accepted : bool
+
+        Returns
+        -------
+        callable or None
+            What takes the word back, wherever nothing was painted since; None where nothing was written.
         """
         painted = self._tiles.get(tile_id)
         if painted is None:
-            return
+            return None
         inside = box.intersect(Box.whole(painted.layer.data.shape))
         whole = np.zeros(painted.layer.data.shape, bool)
         whole[inside.slices] = mask[inside.shifted(-box.y0, -box.x0).slices]
-        self.apply(tile_id, corrections.decide(painted.layer.data, whole, accepted))
+        word = corrections.decide(painted.layer.data, whole, accepted)
+        before = word and word.reversed(painted.layer.data)
+        if word is None or before is None or not self.apply(tile_id, word):
+            return None
+
+        def take_back() -> None:
+            now = self._tiles.get(tile_id)
+            if now is not None:
+                self.apply(tile_id, before.only(now.layer.data[word.where] == word.numbers))
+
+        return take_back
 
     def complete(self) -> Callable[[], None] | None:
         """Mark the selected tile complete, which accepts what is still proposed in it; or sparse again.

@@ -40,6 +40,7 @@ from napari_semiseg.plugin.widgets.step import ElidedLabel
 _LARGEST_AREA = 1000
 _GAPS = "Parts of the image could not be read, and nuclei are missing there. Segmenting again tries them again."
 _LEGEND = {ONLY_THIS: "this run only", BOTH: "both", ONLY_OTHER: "the other only"}
+_BY_DOUBT = "Go through the nuclei, the most doubtful first: each word becomes a label"
 _HELP = {
     "threshold": "Confidence above which a pixel counts as nucleus: higher finds less",
     "strength": "How readily touching nuclei are parted: 0 never, 1 always",
@@ -225,7 +226,6 @@ class ReviewPanel(QWidget):
     def _make_nuclei(self) -> QWidget:
         """Make what goes through the nuclei one by one."""
         self.begin_nuclei = QPushButton("Nuclei by doubt")
-        self.begin_nuclei.setToolTip("Go through the nuclei, the most doubtful first: each word becomes a label")
         self.begin_nuclei.clicked.connect(self.nuclei.ask)
         self.nuclei_box = QWidget()
         row = QHBoxLayout(self.nuclei_box)
@@ -235,9 +235,12 @@ class ReviewPanel(QWidget):
         self.back = plain_button("◂", "The one before")
         self.accept.clicked.connect(partial(self._decide, True))
         self.reject.clicked.connect(partial(self._decide, False))
+        self.undo = plain_button("Undo", "")
+        self.undo.setObjectName("semisegPen")
         self.back.clicked.connect(partial(self.nuclei.step, -1))
-        for widget in (self.back, self.accept, self.reject):
-            row.addWidget(widget, 0 if widget is self.back else 1)
+        self.undo.clicked.connect(self.nuclei.take_back)
+        for widget, width in ((self.back, 0), (self.accept, 1), (self.reject, 1), (self.undo, 0)):
+            row.addWidget(widget, width)
         self.nuclei_words = ElidedLabel()
         self.nuclei_words.setObjectName("semisegHint")
         whole = QWidget()
@@ -351,20 +354,36 @@ class ReviewPanel(QWidget):
                 "delete": lambda _: self._decide(False),
                 "next_tile": lambda _: self.nuclei.step(1),
                 "previous_tile": lambda _: self.nuclei.step(-1),
+                "take_back": lambda _: self.nuclei.take_back(),
             }
             self.keys.bind(event.value, calls)
 
     def _show_nuclei(self) -> None:
-        found = self.nuclei
+        found, begun = self.nuclei, self.nuclei.current is not None
         self.begin_nuclei.setText("Looking…" if found.waiting else "Nuclei by doubt")
-        self.begin_nuclei.setEnabled(not found.waiting)
-        self.begin_nuclei.setVisible(found.current is None)
-        self.nuclei_box.setVisible(found.current is not None)
-        self.nuclei_words.setVisible(found.current is not None)
+        self.begin_nuclei.setEnabled(not found.waiting and not found.why_not)
+        self.begin_nuclei.setToolTip(found.why_not or _BY_DOUBT)
+        self.begin_nuclei.setVisible(not begun)
+        begins = begun and self.nuclei_box.isHidden()
+        self.nuclei_box.setVisible(begun)
+        self.nuclei_words.setVisible(begun)
         self.nuclei_words.setText(found.words)
-        self.accept.setToolTip(f"This is a nucleus; with the layer of nuclei selected: {self.keys.of('accept')}")
-        self.reject.setToolTip(f"There is no nucleus here; with the layer of nuclei selected: {self.keys.of('delete')}")
+        for button, name, does in (
+            (self.accept, "accept", "This is a nucleus"),
+            (self.reject, "delete", "There is no nucleus here"),
+            (self.undo, "take_back", "Take the last word back"),
+        ):
+            button.setToolTip(f"{does}; with the layer of nuclei selected: {self.keys.of(name)}")
+        self.undo.setEnabled(found.can_take_back)
         self.mark.show(found.current)
+        if begins:
+            self._take_keys()
+
+    def _take_keys(self) -> None:
+        """Choose the layer that has the keys, and a button that lets them through: the next key counts."""
+        if self.layers.nuclei is not None and self.layers.nuclei in self.viewer.layers:
+            self.viewer.layers.selection.active = self.layers.nuclei
+        self.accept.setFocus()
 
     def _show_region(self) -> None:
         self.draw_region.setChecked(self.region.drawing)
