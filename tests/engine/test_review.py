@@ -19,7 +19,9 @@ from napari_semiseg.engine.review import (
 )
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import Finished, Stop, Written
+from napari_semiseg.io.result import Result
 from napari_semiseg.io.result_writer import ResultWriter
+from napari_semiseg.io.stains import OD_PER_UNIT, separated
 
 
 @pytest.fixture
@@ -90,3 +92,17 @@ def test_the_share_of_positive_nuclei_is_told_by_their_dab(result, tmp_path):
 def test_a_region_beside_the_image_is_refused(result):
     with pytest.raises(InputError, match="does not lie on the result"):
         list(region(RegionRequest(source=str(result), polygon=((500, 500), (500, 600), (600, 600)))))
+
+
+def test_dark_nuclei_of_hematoxylin_and_eosin_are_not_called_positive(result, tmp_path):
+    """Color deconvolution finds a DAB of more than 0.2 in them, though nobody has put any there."""
+    pixels = np.full((200, 300, 3), (225, 150, 190), np.uint8)
+    pixels[(Result.open(result).nuclei(Box(0, 0, 200, 300)) > 0)] = (60, 35, 80)
+    tifffile.imwrite(tmp_path / "image.tif", pixels, photometric="rgb")
+    assert separated(pixels)[20, 20, 2] * OD_PER_UNIT > review.POSITIVE_OD
+    corners = ((0, 0), (0, 300), (200, 300), (200, 0))
+    facts = facts_of(region(RegionRequest(source=str(result), polygon=corners, image=str(tmp_path / "image.tif"))))
+
+    assert facts["nuclei"] == 4
+    assert facts["dab"] is False
+    assert "positive" not in facts

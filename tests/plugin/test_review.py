@@ -7,14 +7,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from qtpy.QtGui import QGuiApplication
 
 from napari_semiseg.app.nuclei_review import beside
 from napari_semiseg.app.painting import BACKGROUND_ID
 from napari_semiseg.blocks import Box
 from napari_semiseg.engine.control import Control
 from napari_semiseg.engine.serve import VERBS
+from napari_semiseg.errors import InputError
+from napari_semiseg.events import Failed
 from napari_semiseg.io.result_writer import ResultWriter
 from napari_semiseg.plugin.layers import of_role
+from napari_semiseg.plugin.region_tool import figures
 from napari_semiseg.project.folder import ProjectFolder
 
 SIDE = 512
@@ -37,7 +41,7 @@ def write_result(path: Any, labels: np.ndarray, confidence: np.ndarray, **facts:
     whole = Box.whole(labels.shape)
     path.parent.mkdir(parents=True, exist_ok=True)
     with ResultWriter.create(
-        path, labels.shape, ["nucleus"], facts={"nuclei": int(labels.max()), "split": split, **facts}
+        path, labels.shape, ["nucleus"], mpp=0.5, facts={"nuclei": int(labels.max()), "split": split, **facts}
     ) as writer:
         writer.write_confidence(whole, confidence)
         writer.write_nuclei(whole, labels)
@@ -65,8 +69,11 @@ def work(hands: Any) -> None:
     engine = hands.dock.session.engine
     while engine.job is not None:
         job = engine.job
-        for event in VERBS[job.verb].load()(job.args, Control()):
-            engine.apply([(event, job.id)])
+        try:
+            for event in VERBS[job.verb].load()(job.args, Control()):
+                engine.apply([(event, job.id)])
+        except InputError as error:
+            engine.apply([(Failed(str(error), wrong_input=True), job.id)])
         hands.dock.session.run_errands()
     hands.rest(0.1)
 
@@ -210,3 +217,77 @@ def test_a_result_without_nuclei_is_said(reviewed):
 )
 def test_a_tile_is_cut_as_little_as_keeps_its_nucleus_out_of_another(other, left):
     assert beside(Box(10, 10, 60, 60), other, kept=Box(30, 30, 40, 40)) == left
+
+
+def draw_region(hands: Any, corners: list[tuple[float, float]]) -> Any:
+    """Draw a region as napari's lasso leaves it, and have it counted."""
+    panel = hands.dock.review_panel
+    hands.press(panel.draw_region)
+    (layer,) = of_role(hands.viewer, "region")
+    layer.add_polygons(np.array(corners, float))
+    work(hands)
+    return panel
+
+
+SQUARE = [(79.5, 79.5), (79.5, 179.5), (179.5, 179.5), (179.5, 79.5)]
+
+
+def test_a_region_is_counted_copied_and_counted_again_when_the_nuclei_are_others(reviewed):
+    panel = draw_region(reviewed, SQUARE)
+    counted = panel.figures.text()
+    assert counted.startswith("2 nuclei · 0.0025 mm² · ")  # 100 x 100 pixels of 0.5 µm
+    assert "% positive" in counted  # the sample is stained with DAB
+    reviewed.press(panel.copy)
+    assert QGuiApplication.clipboard().text() == counted
+    assert reviewed.dock.message.label.text() == f"Copied: {counted}"
+
+    labels, confidence = nuclei_and_confidence()
+    path = reviewed.project.folder.prediction_path(0)
+    path.rename(path.with_name("other.ome.zarr"))
+    write_result(path, np.where(labels == 1, labels, 0), confidence)
+    reviewed.dock.session.review.look()
+    reviewed.wait(lambda: panel.region.waiting, "the other result")
+    assert panel.figures.text() == "counting…"
+    work(reviewed)
+    assert panel.figures.text().startswith("1 nucleus")
+
+
+def test_an_empty_region_is_said_and_none(reviewed):
+    panel = draw_region(reviewed, [(100.0, 100.0)] * 3)
+    (layer,) = of_role(reviewed.viewer, "region")
+
+    assert len(layer.data) == 0
+    assert reviewed.dock.message.label.text().startswith("That region is empty")
+    assert panel.figures.text() == ""
+    assert panel.region.drawing  # the next stroke may be a better one
+
+
+def test_a_region_beside_the_image_is_said_once(reviewed):
+    panel = draw_region(reviewed, [(-90.0, -90.0), (-90.0, -10.0), (-10.0, -10.0)])
+    assert "does not lie on the image" in reviewed.dock.message.label.text()
+    reviewed.dock.session.hush()
+    reviewed.dock.session.review.result_changed.emit()
+    work(reviewed)
+
+    assert panel.figures.text() == ""
+    assert reviewed.dock.session.notice is None
+
+
+def test_figures_of_a_region_that_is_gone_are_not_shown(reviewed):
+    panel = reviewed.dock.review_panel
+    reviewed.press(panel.draw_region)
+    (layer,) = of_role(reviewed.viewer, "region")
+    layer.add_polygons(np.array(SQUARE))
+    reviewed.viewer.layers.remove(layer)
+    work(reviewed)
+
+    assert panel.figures.text() == ""
+    assert panel.copy.isHidden()
+
+
+def test_a_region_says_what_is_not_known():
+    assert figures({"nuclei": 3, "area_px": 2500}) == "3 nuclei · 2,500 pixels of unknown size"
+    known = {"nuclei": 1, "area_px": 2500, "area_mm2": 0.01, "per_mm2": 100.0}
+    assert figures({**known, "dab": False}) == "1 nucleus · 0.01 mm² · 100 per mm² · no DAB in this image"
+    assert figures({**known, "dab": True, "positive": 1, "positive_fraction": 1.0}).endswith(" · 100 % positive (1)")
+    assert figures({**known, "nuclei": 0, "dab": True, "positive": 0, "positive_fraction": 0.0}).startswith("0 nuclei")

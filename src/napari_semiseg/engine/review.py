@@ -19,12 +19,15 @@ from napari_semiseg.errors import InputError
 from napari_semiseg.events import Cancel, Event, Finished, Progressed, Started, Stop, Written
 from napari_semiseg.io.images import Image, open_image
 from napari_semiseg.io.result import Result
-from napari_semiseg.io.stains import OD_PER_UNIT, separated
+from napari_semiseg.io.stains import OD_PER_UNIT, separated, shows_dab
 
 CELL = 1024
 """Side of what is read at once, in pixels."""
 POSITIVE_OD = 0.2
 """Mean optical density of DAB from which a nucleus is positive: the default of QuPath's positive cell detection."""
+
+OVERVIEW = 1024
+"""Side of the small image in which DAB is looked for, in pixels."""
 
 Values = Callable[[Box], NDArray[np.floating]]
 
@@ -94,7 +97,8 @@ def region(request: RegionRequest, control: Control | None = None) -> Iterator[E
     ------
     Event
         `Started`; `Progressed`; `Written` with what="region" and the facts `nuclei`, `area_px`, and where known
-        `area_mm2`, `per_mm2`, `positive` and `positive_fraction`; `Finished`.
+        `area_mm2` and `per_mm2`; of an image in color also `dab`, whether it is stained with it, and then `positive`
+        and `positive_fraction`; `Finished`.
 
     Raises
     ------
@@ -109,7 +113,7 @@ def region(request: RegionRequest, control: Control | None = None) -> Iterator[E
     if not box.area:
         raise InputError("The region does not lie on the result: draw it on the image.")
     image = open_image(request.image) if request.image else None
-    stained = image is not None and not image.gray
+    stained = image is not None and not image.gray and shows_dab(image.overview(OVERVIEW))
     values = (lambda cell: _dab(image, cell)) if image is not None and stained else _nothing
     sums = _Sums(result, values)
     yield from sums.over(box.grown(CELL // 8).intersect(Box.whole(result.shape)), control or Control())
@@ -119,6 +123,8 @@ def region(request: RegionRequest, control: Control | None = None) -> Iterator[E
     if result.mpp:
         facts["area_mm2"] = area * (result.mpp / 1000) ** 2
         facts["per_mm2"] = facts["nuclei"] / facts["area_mm2"] if area else 0.0
+    if image is not None and not image.gray:
+        facts["dab"] = stained
     if stained:
         facts["positive"] = int(np.count_nonzero(sums.mean[inside] >= request.positive_od))
         facts["positive_fraction"] = facts["positive"] / max(1, facts["nuclei"])

@@ -294,7 +294,8 @@ class ReviewPanel(QWidget):
         self.draw_region.setToolTip("Draw around it: nuclei, nuclei per mm², and the share that DAB stains")
         self.draw_region.setCheckable(True)
         self.draw_region.clicked.connect(self.region.switch)
-        self.copy = plain_button("⧉", "Copy the figures")
+        self.copy = plain_button("Copy", "Copy the figures")
+        self.copy.setObjectName("semisegPen")
         self.copy.clicked.connect(self.region.copy)
         self.figures = QLabel()
         self.figures.setTextFormat(Qt.TextFormat.PlainText)
@@ -387,7 +388,7 @@ class ReviewPanel(QWidget):
 
     def _show_region(self) -> None:
         self.draw_region.setChecked(self.region.drawing)
-        self.figures.setText(self.region.words)
+        self.figures.setText("counting…" if self.region.waiting else self.region.words)
         self.copy.setVisible(bool(self.region.words))
 
     def _choose_picture(self, picture: Picture, shown: bool) -> None:
