@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +18,7 @@ from napari_semiseg.blocks import Box
 from napari_semiseg.engine.control import Control
 from napari_semiseg.engine.serve import VERBS
 from napari_semiseg.errors import InputError
-from napari_semiseg.events import Failed
+from napari_semiseg.events import Failed, Finished, Started, StepDone, Validated, encode
 from napari_semiseg.io.result_writer import ResultWriter
 from napari_semiseg.plugin.layers import of_role
 from napari_semiseg.plugin.region_tool import figures
@@ -65,17 +68,34 @@ def reviewed(open_dock, tissue, tmp_path) -> Any:
 
 
 def work(hands: Any) -> None:
-    """Do, in this process, what the engine is asked for."""
+    """Do, in this process, what the engine is asked for; a prediction finds what `OF_RUNS` says."""
     engine = hands.dock.session.engine
     while engine.job is not None:
         job = engine.job
         try:
+            if job.verb == "predict":
+                engine.apply([(predict(hands, job.args), job.id)])
+                continue
             for event in VERBS[job.verb].load()(job.args, Control()):
                 engine.apply([(event, job.id)])
         except InputError as error:
             engine.apply([(Failed(str(error), wrong_input=True), job.id)])
         hands.dock.session.run_errands()
     hands.rest(0.1)
+
+
+OF_RUNS = {"run-1": (1, 2), "run-2": (1, 2, 3, 4)}
+"""Nuclei that each run finds."""
+
+
+def predict(hands: Any, args: Mapping[str, Any]) -> Finished:
+    """Write a result, as a prediction would."""
+    out, run = Path(args["out"]), Path(args["run"])
+    shutil.rmtree(out, ignore_errors=True)
+    labels, confidence = nuclei_and_confidence()
+    found = np.isin(labels, OF_RUNS[run.name])
+    write_result(out, labels * found, confidence * found, run=str(run))
+    return Finished("predict", str(out))
 
 
 def begin(hands: Any) -> Any:
@@ -291,3 +311,120 @@ def test_a_region_says_what_is_not_known():
     assert figures({**known, "dab": False}) == "1 nucleus · 0.01 mm² · 100 per mm² · no DAB in this image"
     assert figures({**known, "dab": True, "positive": 1, "positive_fraction": 1.0}).endswith(" · 100 % positive (1)")
     assert figures({**known, "nuclei": 0, "dab": True, "positive": 0, "positive_fraction": 0.0}).startswith("0 nuclei")
+
+
+def make_run(folder: Path, dice: dict[str, float]) -> None:
+    """Leave behind what a training leaves."""
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints" / "best-9.safetensors").touch()
+    (folder / "run.json").write_text("{}")
+    scores = {"dice": 0.8, "threshold_dice": 0.7} | {f"dice of {tile}": value for tile, value in dice.items()}
+    said = [Started("train", str(folder), 10, {}), StepDone(9, {"sup": 1.0}), Validated(10, scores, True)]
+    said.append(Finished("train", str(folder)))
+    (folder / "events.jsonl").write_text("".join(f"{encode(event)}\n" for event in said))
+
+
+@pytest.fixture
+def compared(open_dock, tissue, tmp_path) -> Any:
+    """A dock whose project has two runs and two images; the older run's result is compared with that of the newer."""
+    with ProjectFolder.create(tmp_path / "case") as folder:
+        folder.add_array(tissue, "field", 0.5)
+        folder.add_array(tissue[::-1].copy(), "next field", 0.5)
+        folder.set_status(folder.add_tile(0, (80, 80, 200, 200)).id, "complete")
+        make_run(folder.runs_dir / "run-1", {"t1": 0.6, "t2": 0.62})
+        make_run(folder.runs_dir / "run-2", {"t1": 0.9, "t2": 0.92})
+        predict(None, {"out": folder.prediction_path(0), "run": folder.runs_dir / "run-1"})
+    hands = open_dock()
+    hands.dock.view.open_project(tmp_path / "case.semiseg")
+    panel = hands.dock.review_panel
+    hands.wait(lambda: of_role(hands.viewer, "nuclei") and panel.comparison.runs, "result and runs")
+    for step in hands.dock.steps:
+        step.set_open(True)
+    hands.dock.session.show_box(Box(0, 0, SIDE, SIDE))
+    assert [run.path.name for run in panel.comparison.runs] == ["run-2"]
+    panel.runs.actions()[0].trigger()
+    work(hands)
+    hands.wait(lambda: of_role(hands.viewer, "difference"), "the difference")
+    return hands
+
+
+def difference_at(hands: Any) -> list[int]:
+    (layer,) = of_role(hands.viewer, "difference")
+    return [int(layer.data[center]) for center in NUCLEI.values()]
+
+
+def test_two_runs_are_compared_again_when_a_slider_has_moved(compared):
+    """The third nucleus has a confidence of 0.78 and the fourth one of 0.86."""
+    panel, review = compared.dock.review_panel, compared.dock.session.review
+    assert difference_at(compared) == [2, 2, 3, 3]
+    compared.press(panel.flip)
+    panel.threshold.setValue(0.8)
+    assert not panel.flip.isChecked()  # what the slider moves is to be seen
+    (nuclei,), (other,) = of_role(compared.viewer, "nuclei"), of_role(compared.viewer, "other")
+    assert (nuclei.visible, other.visible) == (True, False)
+
+    def again() -> bool:
+        work(compared)
+        return not review.pending and not panel.comparison.waiting
+
+    compared.wait(again, "the other comparison", 20)
+    compared.wait(lambda: difference_at(compared) == [0, 0, 0, 3], "the other difference", 5)
+    assert panel.difference.text() == "On this image: 0 % both, 0 % this run only, 100 % the other only"
+    assert panel.scores.texts()[3:6] == ["Pixels (Dice)", "1.00", "1.00"]  # neither finds any in the tile, and none is
+
+
+def test_a_comparison_is_ended_by_hand(compared):
+    panel = compared.dock.review_panel
+    compared.press(panel.end_comparison)
+
+    assert not of_role(compared.viewer, "difference")
+    assert not of_role(compared.viewer, "other")
+    assert panel.scores.isHidden()
+    assert panel.flip.isHidden()
+    assert panel.end_comparison.isHidden()
+    assert panel.compare.isEnabled()
+
+
+def test_the_better_run_is_taken_and_goes_with_her_to_the_next_image(compared):
+    panel, review = compared.dock.review_panel, compared.dock.session.review
+    assert panel.accuracy.text().startswith("Dice 0.61")  # of the run that made the result, not of the newest
+    compared.press(panel.prefer)
+    work(compared)
+    compared.wait(lambda: review.run == "run-2", "the result of the other run")
+    compared.wait(lambda: panel.accuracy.text().startswith("Dice 0.91"), "what it is worth", 5)
+    assert [run.path.name for run in panel.comparison.runs] == ["run-1"]
+    assert not of_role(compared.viewer, "difference")
+
+    compared.dock.session.review.run = "run-1"  # had she kept the other one
+    compared.press(panel.onward)
+    compared.wait(lambda: review.active, "the segmentation of the next image")
+    sent = compared.dock.session.engine.job
+    assert Path(sent.args["run"]).name == "run-1"
+    assert Path(sent.args["out"]).name == "next field.ome.zarr"
+
+
+def test_a_run_that_was_deleted_is_said_and_nothing_stays_behind(compared):
+    panel = compared.dock.review_panel
+    compared.press(panel.end_comparison)
+    run = panel.comparison.runs[0]
+    panel.comparison.compare(run.path)
+    assert panel.end_comparison.isVisible()
+    engine = compared.dock.session.engine
+    engine.apply([(Failed(f"{run.path} holds no trained model.", wrong_input=True), engine.job.id)])
+    compared.rest(0.1)
+
+    assert panel.difference.text() == ""
+    assert panel.compare.isEnabled()
+    assert "holds no trained model" in compared.dock.session.notice.sentence
+
+
+def test_in_a_read_only_project_nothing_is_begun_that_would_write(compared, open_dock):
+    other = open_dock()
+    other.dock.view.open_project(compared.project.path)
+    other.wait(lambda: of_role(other.viewer, "nuclei"), "the result")
+    panel = other.dock.review_panel
+    other.wait(lambda: panel.comparison.runs, "the runs")
+
+    for button in (panel.compare, panel.begin_nuclei):
+        assert not button.isEnabled()
+        assert "read-only" in button.toolTip()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from psygnal import Signal
 
-from napari_semiseg.app.accuracy import interval
+from napari_semiseg.app.accuracy import accuracy_words, interval
+from napari_semiseg.app.review_model import Split
 from napari_semiseg.app.run_record import read_run
 from napari_semiseg.app.session import Session
 from napari_semiseg.app.words import count
@@ -28,10 +32,16 @@ class OtherRun:
     path : Path
     words : str
         What it is: "2026-11-21-1840 · 1,240 steps · 5 tiles · Dice 0.81 (0.74 to 0.88)".
+    regions : mapping of str to float
+        Its Dice on each tile that was set aside.
+    threshold : float
+        Mean Dice there of the threshold that needs no training; NaN where it is not known.
     """
 
     path: Path
     words: str
+    regions: Mapping[str, float] = field(default_factory=dict)
+    threshold: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -86,6 +96,8 @@ class Difference:
 class Comparison:
     """Segments the image in view with another run, and finds where the two results differ.
 
+    Both are split as the sliders stand: when the result in view has other nuclei, the other one gets them, too.
+
     Attributes
     ----------
     compared : OtherRun or None
@@ -107,8 +119,33 @@ class Comparison:
         self.difference: Difference | None = None
         self.waiting = ""
         self._part = False
+        self._asked = 0
+        self._split: Split | None = None  # of the other result
+        self._known: tuple[str, Path | None] | None = None
         session.image_changed.connect(self.drop)
         session.project.closed.connect(self.drop)
+        session.review.result_changed.connect(self._follow)
+        session.training.changed.connect(self._note_runs)
+
+    @property
+    def why_not(self) -> str:
+        """Why nothing can be compared, in words; "" if it can."""
+        if self.session.review.result is None or self.session.review.active:
+            return "Segment first: there is no result to compare with yet."
+        if self.session.project.read_only:
+            return "The project is open read-only, so no other result can be written into it."
+        if not self.runs:
+            return "There is no other trained run in this project: train once more, then compare."
+        return ""
+
+    @property
+    def accuracy(self) -> str:
+        """How good the run is that made the result in view, said with what it is worth."""
+        made_with, record = self.session.review.run, self.session.training.record
+        own = next((run for run in self._every if run.path.name == made_with), None)
+        if not made_with or own is None or (record.path is not None and record.path.name == made_with):
+            return accuracy_words(record.regions, record.threshold_dice.last)
+        return accuracy_words(own.regions, own.threshold)
 
     @property
     def runs(self) -> list[OtherRun]:
@@ -120,6 +157,7 @@ class Comparison:
         """List the runs of the project, in the background."""
         folder = self.session.project.folder
         if folder is None:
+            self._every = []
             return
         runs = folder.runs_dir
 
@@ -132,22 +170,36 @@ class Comparison:
     def compare(self, run: Path) -> None:
         """Segment the image in view with a run, split as the sliders stand, and compare."""
         folder, index = self.session.project.folder, self.session.image_index
-        if folder is None or index is None or self.session.review.result is None or self.waiting:
+        if folder is None or index is None or self.why_not or self.waiting:
             return
         self.drop()
         # Of each run its own, so that going back to a run that was compared before takes no time.
         out = folder.predictions_dir / "other" / run.name / folder.prediction_path(index).name
-        out.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            self.session.tell(f"Nothing can be written into {out.parent} ({error.strerror}).", "error")
+            return
         args: dict[str, Any] = {"run": str(run), "images": [folder.source_path(index)], "out": str(out)}
         mpp = self.session.project.images[index].mpp
-        args |= {**self.session.review.split.args(), "overwrite": True} | ({"mpp": mpp} if mpp else {})
+        self._split = self.session.review.split
+        args |= {**self._split.args(), "overwrite": True} | ({"mpp": mpp} if mpp else {})
         self.waiting = "Segmenting with the other run…"
         self.compared = next((known for known in self._every if known.path == run), None)
-        self.session.ask("predict", args, lambda event: self._hear_result(out, index, event))
+        self.session.ask("predict", args, partial(self._hear_result, self._asked, out))
         self.changed.emit()
 
     def drop(self) -> None:
-        """Compare no longer."""
+        """Compare no longer, and end what is being made for that."""
+        job = self.session.engine.job
+        if self.waiting and self.other is None:
+            self.session.drop_errands("predict")
+            if job is not None and job.verb == "predict" and not self.session.review.active:
+                self.session.engine.stop()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._asked += 1
         self.other = self.difference = self.compared = None
         self.waiting = ""
         self.changed.emit()
@@ -155,7 +207,7 @@ class Comparison:
     @property
     def words(self) -> str:
         """How much of the nuclei both find."""
-        if self.difference is None:
+        if self.waiting or self.difference is None:
             return self.waiting
         facts = self.difference.facts
         pixels = facts["only_a"] + facts["both"] + facts["only_b"]
@@ -173,20 +225,62 @@ class Comparison:
 
     def end(self) -> None:
         """Hear nothing more."""
+        self._asked += 1
         self.session.image_changed.disconnect(self.drop, missing_ok=True)
         self.session.project.closed.disconnect(self.drop, missing_ok=True)
+        self.session.review.result_changed.disconnect(self._follow, missing_ok=True)
+        self.session.training.changed.disconnect(self._note_runs, missing_ok=True)
 
-    def _hear_result(self, out: Path, index: int, event: Event) -> None:
-        if index != self.session.image_index or not self.waiting:
+    def _note_runs(self) -> None:
+        """List the runs again where there is another one, or another result."""
+        known = self.session.review.run, self.session.training.run
+        if known != self._known:
+            self._known = known
+            self.look()
+
+    def _follow(self) -> None:
+        """Compare again: the result in view has other nuclei, or is of another run."""
+        self._note_runs()
+        review, compared = self.session.review, self.compared
+        if compared is None:
+            self.changed.emit()
+        elif review.result is None or review.run == compared.path.name:
+            self.drop()
+        elif self.other is not None:
+            self._asked += 1
+            self._split_other()
+
+    def _hear_result(self, asked: int, out: Path, event: Event) -> None:
+        if asked != self._asked:
             return
         match event:
             case Finished(stopped=False):
                 self.other = out
+                self._split_other()
+            case Finished() | Failed():
+                self._give_up(event)
+
+    def _split_other(self) -> None:
+        """Split the other result as the sliders stand, then compare."""
+        split = self.session.review.split
+        if split == self._split:
+            self._find_difference()
+            return
+        self.waiting = "Splitting the nuclei of the other run…"
+        args = {"source": str(self.other), "apply": True, **split.args()}
+        self.session.ask("split", args, partial(self._hear_split, self._asked, split))
+        self.changed.emit()
+
+    def _hear_split(self, asked: int, split: Split, event: Event) -> None:
+        if isinstance(event, Finished) and not event.stopped:
+            self._split = split  # whether or not it is still waited for: so the result is now
+        if asked != self._asked:
+            return
+        match event:
+            case Finished(stopped=False):
                 self._find_difference()
             case Finished() | Failed():
-                self.drop()
-                if isinstance(event, Failed):
-                    self.session.tell(event.message, "error", details=event.detail)
+                self._give_up(event)
 
     def _find_difference(self) -> None:
         folder, result = self.session.project.folder, self.session.review.result
@@ -200,18 +294,24 @@ class Comparison:
             args["box"] = [box.y0, box.x0, box.y1, box.x1]
         args |= {"project": str(folder.path), "image": self.session.image_index}
         self.waiting = "Comparing…"
-        self.session.ask("compare", args, self._hear_difference)
+        self.session.ask("compare", args, partial(self._hear_difference, self._asked))
         self.changed.emit()
 
-    def _hear_difference(self, event: Event) -> None:
+    def _hear_difference(self, asked: int, event: Event) -> None:
+        if asked != self._asked:
+            return
         match event:
             case Written("difference", path, facts):
                 self.waiting = ""
                 self.difference = Difference(Path(path), Box(*facts["box"]), facts)
                 self.changed.emit()
-            case Failed(message, _, detail):
-                self.drop()
-                self.session.tell(message, "error", details=detail)
+            case Failed():
+                self._give_up(event)
+
+    def _give_up(self, event: Finished | Failed) -> None:
+        self._forget()
+        if isinstance(event, Failed):
+            self.session.tell(event.message, "error", details=event.detail)
 
 
 def _scores(group: dict[str, Any]) -> Scores:
@@ -252,5 +352,5 @@ def list_runs(runs: Path) -> list[OtherRun]:
         if record.regions:
             mean, low, high = interval(record.regions)
             parts.append(f"Dice {mean:.2f}" + (f" ({low:.2f} to {high:.2f})" if low == low else ""))
-        found.append(OtherRun(path, " · ".join(parts)))
+        found.append(OtherRun(path, " · ".join(parts), record.regions, record.threshold_dice.last))
     return found

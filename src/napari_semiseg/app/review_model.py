@@ -169,14 +169,21 @@ class ReviewModel:
         return ""
 
     @property
+    def run_path(self) -> Path | None:
+        """Folder of the run that the result was made with; None where that is not known or not there any longer."""
+        folder = self.session.project.folder
+        path = folder.runs_dir / self.run if folder is not None and self.run else None
+        return path if path is not None and (path / "run.json").is_file() else None
+
+    @property
     def active(self) -> bool:
         """Whether a prediction runs or is about to."""
         return self.state != "idle"
 
-    def request_predict(self) -> None:
-        """Segment the image in view with the newest run. Does nothing where `why_not` says why."""
+    def request_predict(self, run: Path | None = None) -> None:
+        """Segment the image in view with a run, by default the newest. Does nothing where `why_not` says why."""
         project, index = self.session.project, self.session.image_index
-        folder, run = project.folder, self.session.training.run
+        folder, run = project.folder, run or self.session.training.run
         if self.why_not or folder is None or index is None or run is None:
             return
         try:

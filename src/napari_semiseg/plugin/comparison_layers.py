@@ -33,6 +33,7 @@ class ComparisonLayers:
         self.showing_other = False
         self._shown: Difference | None = None
         comparison.changed.connect(self._show)
+        session.review.split_changed.connect(self.show_this)
 
     def flip(self) -> None:
         """Show the nuclei of the other run, or again those of the result."""
@@ -42,9 +43,16 @@ class ComparisonLayers:
         for layer in of_role(self.viewer, "other"):
             layer.visible = self.showing_other
 
+    def show_this(self) -> None:
+        """Show the nuclei of the result, whatever was shown: the sliders move those."""
+        if self.showing_other:
+            self.flip()
+            self.comparison.changed.emit()
+
     def end(self) -> None:
         """Take the layers away."""
         self.comparison.changed.disconnect(self._show, missing_ok=True)
+        self.session.review.split_changed.disconnect(self.show_this, missing_ok=True)
         self._drop()
 
     def _show(self) -> None:

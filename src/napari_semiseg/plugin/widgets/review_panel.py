@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import Qt, Signal
@@ -19,7 +20,6 @@ from qtpy.QtWidgets import (
 )
 from superqt import QLabeledDoubleSlider, QLabeledSlider
 
-from napari_semiseg.app.accuracy import accuracy_words
 from napari_semiseg.app.comparison import Comparison
 from napari_semiseg.app.nuclei_review import NucleiReview
 from napari_semiseg.app.session import Session
@@ -41,6 +41,7 @@ _LARGEST_AREA = 1000
 _GAPS = "Parts of the image could not be read, and nuclei are missing there. Segmenting again tries them again."
 _LEGEND = {ONLY_THIS: "this run only", BOTH: "both", ONLY_OTHER: "the other only"}
 _BY_DOUBT = "Go through the nuclei, the most doubtful first: each word becomes a label"
+_COMPARE = "Segment this image with another run as well, and see where the two differ"
 _HELP = {
     "threshold": "Confidence above which a pixel counts as nucleus: higher finds less",
     "strength": "How readily touching nuclei are parted: 0 never, 1 always",
@@ -85,13 +86,13 @@ class ReviewPanel(QWidget):
         self.view = view
         self.comparison = Comparison(session)
         self.comparison_layers = ComparisonLayers(session, viewer, view, self.comparison)
-        self._onward: int | None = None
+        self._onward: tuple[int, Path | None] | None = None
         self._place = -1
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(5)
         self.segment = main_button("Segment", "")
-        self.segment.clicked.connect(self.model.request_predict)
+        self.segment.clicked.connect(lambda: self.model.request_predict())
         self.reason = QLabel()
         self.reason.setObjectName("semisegReason")
         self.reason.setTextFormat(Qt.TextFormat.PlainText)
@@ -106,7 +107,6 @@ class ReviewPanel(QWidget):
         self.nuclei.changed.connect(self._show_nuclei)
         self.region.changed.connect(self._show_region)
         self.comparison.changed.connect(self._show_comparison)
-        self.model.result_changed.connect(self.comparison.look)
         session.image_changed.connect(self._arrived)
         viewer.layers.events.inserted.connect(self._give_keys)
         self._show_split()
@@ -124,7 +124,6 @@ class ReviewPanel(QWidget):
         self.nuclei.end()
         self.mark.end()
         self.region.end()
-        self.model.result_changed.disconnect(self.comparison.look, missing_ok=True)
         self.session.image_changed.disconnect(self._arrived, missing_ok=True)
         self.comparison_layers.end()
         self.comparison.end()
@@ -260,13 +259,17 @@ class ReviewPanel(QWidget):
         self.compare = QToolButton()
         self.compare.setObjectName("semisegPen")
         self.compare.setText("Compare with ▾")
-        self.compare.setToolTip("Segment this image with another run as well, and see where the two differ")
         self.compare.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self.runs = QMenu(self)
         self.compare.setMenu(self.runs)
         self.flip = QPushButton("A/B")
         self.flip.setCheckable(True)
         self.flip.clicked.connect(self.comparison_layers.flip)
+        self.prefer = QPushButton("Use the other")
+        self.prefer.setToolTip("Segment this image with the other run instead, and go on with that one")
+        self.prefer.clicked.connect(self._prefer_other)
+        self.end_comparison = plain_button("✕", "Compare no longer")
+        self.end_comparison.clicked.connect(self.comparison.drop)
         self.onward = QPushButton("Use on the next image")
         self.onward.setToolTip("Go to the next image of the project, and segment it with this model")
         self.onward.clicked.connect(self._next_image)
@@ -274,9 +277,14 @@ class ReviewPanel(QWidget):
         self.difference.setTextFormat(Qt.TextFormat.PlainText)
         self.difference.setObjectName("semisegHint")
         self.difference.setWordWrap(True)
-        row = QHBoxLayout()
-        for widget in (self.compare, self.flip, self.onward):
-            row.addWidget(widget)
+        row, turns = QHBoxLayout(), QHBoxLayout()
+        row.addWidget(self.compare)
+        row.addWidget(self.onward, 1)
+        for widget, width in ((self.difference, 1), (self.end_comparison, 0)):
+            turns.addWidget(widget, width)
+        choice = QHBoxLayout()
+        for widget in (self.flip, self.prefer):
+            choice.addWidget(widget)
         whole = QWidget()
         column = QVBoxLayout(whole)
         column.setContentsMargins(0, 0, 0, 0)
@@ -285,8 +293,10 @@ class ReviewPanel(QWidget):
         self.legend = _legend()
         column.addWidget(self.accuracy)
         column.addLayout(row)
-        for widget in (self.difference, self.legend, self.scores):
-            column.addWidget(widget)
+        column.addLayout(turns)
+        column.addWidget(self.legend)
+        column.addLayout(choice)
+        column.addWidget(self.scores)
         return whole
 
     def _make_region(self) -> QHBoxLayout:
@@ -317,21 +327,36 @@ class ReviewPanel(QWidget):
         if index is None or index + 1 >= len(images):
             self.session.tell("There is no further image in this project: open one and press Start, then Segment.")
             return
-        self._onward = index + 1
+        self._onward = index + 1, self.model.run_path
         self.view.show_image(index + 1)
 
     def _arrived(self) -> None:
-        if self._onward is not None and self.session.image_index == self._onward:
-            self._onward = None
-            self.model.request_predict()
+        """Segment the image that somebody went on to, with the model that was used before; another one is looked at."""
+        onward, self._onward = self._onward, None
+        if onward is not None and self.session.image_index == onward[0]:
+            if self.model.why_not:
+                self.session.tell(self.model.why_not, "warning")
+            self.model.request_predict(onward[1])
+        elif self.session.image_index is None:  # the next one is still being opened
+            self._onward = onward
+
+    def _prefer_other(self) -> None:
+        """Segment with the run that is compared with, and compare no longer."""
+        compared = self.comparison.compared
+        if compared is not None:
+            self.comparison.drop()
+            self.model.request_predict(compared.path)
 
     def _show_comparison(self) -> None:
         found = self.comparison
         self.runs.clear()
         for run in found.runs:
             self.runs.addAction(run.words.replace("&", "&&"), partial(found.compare, run.path))
-        self.compare.setEnabled(bool(found.runs) and not found.waiting)
-        self.flip.setVisible(found.difference is not None)
+        self.compare.setEnabled(not found.why_not and not found.waiting)
+        self.compare.setToolTip(found.why_not or _COMPARE)
+        for widget in (self.flip, self.prefer):
+            widget.setVisible(found.difference is not None)
+        self.prefer.setEnabled(not self.model.why_not and not found.waiting)
         self.flip.setChecked(self.comparison_layers.showing_other)
         self.flip.setToolTip(
             f"Show the nuclei of the other run ({found.compared.words}), or again those of this one"
@@ -339,13 +364,16 @@ class ReviewPanel(QWidget):
             else ""
         )
         self.difference.setText(found.words)
-        self.difference.setVisible(bool(found.words))
+        for widget in (self.difference, self.end_comparison):
+            widget.setVisible(bool(found.words))
         for widget in (self.legend, self.scores):
             widget.setVisible(found.difference is not None)
         if found.difference is not None:
             self.scores.show_scores(found.scores)
-        record = self.session.training.record
-        self.accuracy.setText(accuracy_words(record.regions, record.threshold_dice.last))
+        self.accuracy.setText(found.accuracy)
+        self.accuracy.setToolTip(
+            f"Of the run {self.model.run}, with which this image was segmented" * bool(self.model.run)
+        )
 
     def _give_keys(self, event: Any) -> None:
         """Bind the keys of the nuclei of a result."""
