@@ -254,23 +254,38 @@ def test_the_papers_figures_are_those_that_are_printed():
     assert all(0 < value < 1 for row in ROWS for value in row.scores.values())
 
 
-def test_a_papers_row_fills_only_the_columns_that_it_defines():
-    row = {
-        "method": "supervised",
-        "labeled": "12",
-        "cells": 12,
+def finished(method="supervised", cells=12, score=0.5):
+    return {
+        "method": method,
+        "labeled": str(cells),
+        "cells": cells,
         "seconds_training": 60,
         "steps": 5,
         "device": "a processor",
         "commit": "abc",
         "versions": {"torch": "2"},
-        "scores": dict.fromkeys(COLUMNS, 0.5),
+        "scores": dict.fromkeys(COLUMNS, score),
     }
-    request = {
-        "dataset": "data/monuseg", "part": "test", "test": None, "split": "train", "minutes": 1, "steps": None,
-        "preset": "quick", "by": "cells",
-    }  # fmt: skip
-    table = table_of([row], request, 1, {}, "monuseg")
+
+
+ASKED = {
+    "dataset": "data/monuseg", "part": "test", "test": None, "split": "train", "minutes": 1, "steps": None,
+    "preset": "quick", "by": "cells", "splits": None,
+}  # fmt: skip
+
+
+def test_runs_with_labels_and_without_are_rows_of_their_own():
+    rows = [finished("stain_guided", cells, score) for cells, score in ((0, 0.7), (15, 0.8), (15, 0.82))]
+    asked = ASKED | {"splits": "home/of/whoever/organs.json"}
+    table = table_of(rows, asked, 3, {}, "monuseg")
+    found = [line.split("|")[2:4] for line in table.splitlines() if line.startswith("| `stain_guided`")]
+
+    assert found == [[" 0 ", " 0.700 "], [" 15 ", " 0.810 ± 0.014 "]]
+    assert table.startswith("# monuseg, scored on `test` of monuseg as `organs.json` parts it\n")
+
+
+def test_a_papers_row_fills_only_the_columns_that_it_defines():
+    table = table_of([finished()], ASKED, 1, {}, "monuseg")
     [line] = [line for line in table.splitlines() if line.startswith("| *CDCL (CDCL 2022)*")]
 
     assert [cell.strip() for cell in line.split("|")[3:-1]] == ["0.760", "", "0.618", *[""] * 9]

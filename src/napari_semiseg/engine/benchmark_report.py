@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 NONE = "0"
+USUAL_SPLITS = ("splits", "splits_grouped")
+"""Names of files that lie beside a data set, and need not be said."""
 
 COLUMNS = {
     "dice": "Dice per image",
@@ -84,6 +86,8 @@ def table_of(rows: Sequence[Record], request: Record, total: int, failed: Mappin
     """Return the results as a page of Markdown: a table for each amount of labels, the papers' rows below ours."""
     trained = Path(request["dataset"]).name
     scored = f"`{request['part']}` of {dataset}"
+    if request["splits"] and Path(request["splits"]).stem not in USUAL_SPLITS:
+        scored += f" as `{Path(request['splits']).name}` parts it"
     lines = [f"# {trained}, scored on {scored}", "", _conditions(rows, request)]
     if len(rows) < total:
         lines += ["", f"**Unfinished: {len(rows)} of {total} rows.**"]
@@ -117,8 +121,8 @@ def _section(amount: str, mine: Sequence[Record], unlabeled: Sequence[Record], p
         _line("method", "labels", *columns.values(), "minutes", "steps", "runs"),
         _line(*["---"] * (len(columns) + 5)),
     ]
-    for name in dict.fromkeys(row["method"] for row in shown):
-        own = [row for row in shown if row["method"] == name]
+    for name, labeled in dict.fromkeys((row["method"], row["labeled"]) for row in shown):
+        own = [row for row in shown if (row["method"], row["labeled"]) == (name, labeled)]
         scores = [mean_and_spread([row["scores"].get(column) for row in own]) for column in columns]
         minutes = np.mean([row["seconds_training"] for row in own]) / 60
         steps = f"{np.mean([row['steps'] for row in own]):.0f}"
@@ -194,7 +198,7 @@ def _methods(rows: Sequence[Record]) -> list[str]:
 
 
 def _over_labels(axes: Axes, rows: Sequence[Record]) -> None:
-    most = max((row["cells"] for row in rows), default=1) or 1
+    amounts = sorted({row["cells"] for row in rows})
     for number, name in enumerate(_methods(rows)):
         own = [row for row in rows if row["method"] == name]
         color = f"C{number}"
@@ -206,8 +210,9 @@ def _over_labels(axes: Axes, rows: Sequence[Record]) -> None:
         groups = [[row["scores"]["dice"] for row in own if row["cells"] == count] for count in counts]
         means, spreads = [np.mean(group) for group in groups], [np.std(group) for group in groups]
         axes.errorbar(counts, means, yerr=spreads, color=color, marker="o", capsize=3, label=name)
-    axes.set_xscale("log", base=2)
-    axes.set_xlim(right=1.2 * most)
+    axes.set_xscale("symlog", base=2, linthresh=1)  # none is an amount of labels too
+    axes.set_xlim(-0.5, 1.2 * (amounts[-1] or 1))
+    axes.set_xticks(amounts, [str(amount) for amount in amounts])
     axes.set_xlabel("labeled cells")
     axes.legend()
 
