@@ -1,7 +1,7 @@
 """Drive the whole of labeling in a real napari window with a mouse, take pictures, and say how long things took.
 
 Suggest a place, take the proposed nuclei, correct three of them by gestures, mark the tile complete while a training
-runs, see the training take it up, review its nuclei, and compare two runs.
+runs, see the training take it up, review its nuclei, compare two runs, and see how the nuclei came about.
 
 Usage: .ci/with-display python docs/scripts/labeling_flow.py OUT [--steps N] [--theme dark|light]
 
@@ -160,6 +160,18 @@ class Flow(Photographer):
         self.press(panel.flip)
         self.shoot("flow-7-other")
 
+    def history(self) -> None:
+        """See confidence and nuclei side by side at an earlier step."""
+        panel = self.dock.review_panel
+        self.press(panel.end_comparison)
+        self.press(panel.beside)
+        need(SLOW, lambda: panel.history.found is not None, "the nuclei of the newest map")
+        panel.player.slider.setValue(0)
+        need(SLOW, lambda: panel.history.found.preview == panel.history.history.current, "the nuclei of the first map")
+        need(SLOW, lambda: len(self.roles("beside")) == 2, "the tissue beside the map")
+        self.shoot("flow-8-history")
+        self.press(panel.beside)
+
     def press(self, button: object) -> None:
         """Click on a button of the dock."""
         assert button.isVisible(), f"{button.text()!r} cannot be seen"
@@ -222,11 +234,13 @@ def main() -> None:
     flow.stop_after(options.steps)
     flow.review("flow-5-review")
     flow.compare()
+    compared = [flow.dock.review_panel.difference.text(), *flow.dock.review_panel.scores.texts()]
+    flow.history()
     said = [
         f"nuclei: {gestures}",
         f"from the key to the training having read the tile: {seconds:.1f} s",
-        f"two runs: {flow.dock.review_panel.difference.text()}",
-        *flow.dock.review_panel.scores.texts(),
+        "two runs:",
+        *compared,
     ]
     (options.out / "flow.txt").write_text("\n".join(said) + "\n", encoding="utf-8")
     flow.viewer.close()

@@ -25,6 +25,7 @@ NAMES = {
     "flow-4-taken-up": "table",
     "flow-5-review": "doubt",
     "flow-6-compared": "compared",
+    "flow-8-history": "history",
 }
 WIDTH = 1200
 COLORS = 255

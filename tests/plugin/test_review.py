@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from napari.layers import Labels
 from qtpy.QtGui import QGuiApplication
 
 from napari_semiseg.app.nuclei_review import beside
@@ -18,7 +19,7 @@ from napari_semiseg.blocks import Box
 from napari_semiseg.engine.control import Control
 from napari_semiseg.engine.serve import VERBS
 from napari_semiseg.errors import InputError
-from napari_semiseg.events import Failed, Finished, Started, StepDone, Validated, encode
+from napari_semiseg.events import Failed, Finished, PreviewWritten, Started, StepDone, Validated, encode
 from napari_semiseg.io.result_writer import ResultWriter
 from napari_semiseg.plugin.layers import of_role
 from napari_semiseg.plugin.region_tool import figures
@@ -320,6 +321,11 @@ def make_run(folder: Path, dice: dict[str, float]) -> None:
     (folder / "run.json").write_text("{}")
     scores = {"dice": 0.8, "threshold_dice": 0.7} | {f"dice of {tile}": value for tile, value in dice.items()}
     said = [Started("train", str(folder), 10, {}), StepDone(9, {"sup": 1.0}), Validated(10, scores, True)]
+    (folder / "preview").mkdir()
+    for step in (5, 10):
+        path = folder / "preview" / f"image-0-step-{step:07d}.npy"
+        np.save(path, nuclei_and_confidence()[1][0] // (10 // step))
+        said.append(PreviewWritten(step, str(path), 0, (0, 0, SIDE, SIDE), 1))
     said.append(Finished("train", str(folder)))
     (folder / "events.jsonl").write_text("".join(f"{encode(event)}\n" for event in said))
 
@@ -428,3 +434,45 @@ def test_in_a_read_only_project_nothing_is_begun_that_would_write(compared, open
     for button in (panel.compare, panel.begin_nuclei):
         assert not button.isEnabled()
         assert "read-only" in button.toolTip()
+
+
+def test_confidence_and_nuclei_are_seen_side_by_side_over_the_history(compared):
+    """At the fifth step confidence is half of what it is at the tenth, and nothing reaches the threshold."""
+    hands, panel = compared, compared.dock.review_panel
+    hands.press(panel.end_comparison)
+    camera = tuple(hands.viewer.scene.camera.center), hands.viewer.scene.camera.zoom
+    hands.press(panel.beside)
+
+    def nuclei() -> int:
+        work(hands)
+        there = [layer for layer in of_role(hands.viewer, "beside") if isinstance(layer, Labels)]
+        return len(np.unique(there[0].data)) - 1 if there else -1
+
+    hands.wait(lambda: nuclei() == 4, "the nuclei of the last map")
+    assert panel.played.text() == "step 10 · 4 nuclei"
+    hands.wait(lambda: len(of_role(hands.viewer, "beside")) == 2, "the tissue beside")
+    tissue, labels = of_role(hands.viewer, "beside")
+    assert tissue.data.shape[:2] == labels.data.shape == (SIDE, SIDE)
+    np.testing.assert_allclose(tissue.translate, labels.translate)
+    assert labels.translate[1] > SIDE * 0.5  # to the right of an image of pixels of 0.5 µm
+    seen = {layer.name: layer.visible for layer in hands.viewer.layers}
+    assert (seen["Confidence"], seen["Nuclei"], seen["Confidence (result)"]) == (True, False, False)
+
+    panel.player.slider.setValue(0)
+    hands.wait(lambda: nuclei() == 0, "the nuclei of the first map")
+    assert panel.played.text() == "step 5 · 0 nuclei"
+    panel.threshold.setValue(0.3)
+    hands.wait(lambda: nuclei() == 4, "the nuclei of the first map with another threshold")
+
+    hands.press(panel.beside)
+    assert not of_role(hands.viewer, "beside")
+    assert hands.viewer.layers["Nuclei"].visible
+    assert (tuple(hands.viewer.scene.camera.center), hands.viewer.scene.camera.zoom) == camera
+    assert panel.history_box.isHidden()
+
+
+def test_without_a_map_the_history_says_so(reviewed):
+    button = reviewed.dock.review_panel.beside
+
+    assert not button.isEnabled()
+    assert button.toolTip() == "No map of this image was kept: train with this image in view."

@@ -49,6 +49,7 @@ class _Errand:
     verb: str
     args: Mapping[str, Any]
     listen: Callable[[Event], object]
+    purpose: str
 
 
 @dataclass
@@ -140,13 +141,13 @@ class Session:
 
     # ---- small jobs for the engine ----
 
-    def ask(self, verb: str, args: Mapping[str, Any], listen: Callable[[Event], object]) -> None:
+    def ask(self, verb: str, args: Mapping[str, Any], listen: Callable[[Event], object], *, purpose: str = "") -> None:
         """Have the engine do a small job as soon as it is free; `listen` gets every event of it.
 
-        A job of the same verb that still waits is replaced.
+        A job of the same verb and for the same purpose that still waits is replaced.
         """
-        self._errands = deque(errand for errand in self._errands if errand.verb != verb)
-        self._errands.append(_Errand(verb, dict(args), listen))
+        waiting = (errand for errand in self._errands if (errand.verb, errand.purpose) != (verb, purpose))
+        self._errands = deque([*waiting, _Errand(verb, dict(args), listen, purpose)])
         self.run_errands()
 
     def drop_errands(self, verb: str) -> None:

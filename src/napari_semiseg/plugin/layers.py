@@ -26,6 +26,7 @@ ORDER = (
     "proposal",
     "confidence",
     "look",
+    "beside",
     "difference",
     "nuclei",
     "other",

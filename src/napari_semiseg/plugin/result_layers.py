@@ -160,7 +160,7 @@ class ResultLayers(QObject):
             hide(self.viewer, "confidence", "proposal", but=self.confidence)
         if self._fits(self.nuclei, shown.nuclei):
             self._renew(self.nuclei, shown.nuclei)
-            self.nuclei.visible = True
+            self.nuclei.visible = self.nuclei.visible or self.live is not None
         else:
             self._remove("nuclei")
             self.nuclei = self._add_nuclei(shown.nuclei, "Nuclei", self.view.placement.at())

@@ -21,10 +21,13 @@ from qtpy.QtWidgets import (
 from superqt import QLabeledDoubleSlider, QLabeledSlider
 
 from napari_semiseg.app.comparison import Comparison
+from napari_semiseg.app.history_nuclei import HistoryNuclei
 from napari_semiseg.app.nuclei_review import NucleiReview
 from napari_semiseg.app.session import Session
 from napari_semiseg.app.words import count
 from napari_semiseg.plugin.comparison_layers import BOTH, ONLY_OTHER, ONLY_THIS, ComparisonLayers
+from napari_semiseg.plugin.history_layers import HistoryLayers
+from napari_semiseg.plugin.history_player import HistoryPlayer
 from napari_semiseg.plugin.keys import Keys
 from napari_semiseg.plugin.layers import role
 from napari_semiseg.plugin.nucleus_mark import NucleusMark
@@ -41,6 +44,9 @@ _LARGEST_AREA = 1000
 _GAPS = "Parts of the image could not be read, and nuclei are missing there. Segmenting again tries them again."
 _LEGEND = {ONLY_THIS: "this run only", BOTH: "both", ONLY_OTHER: "the other only"}
 _BY_DOUBT = "Go through the nuclei, the most doubtful first: each word becomes a label"
+_HISTORY = (
+    "Show the confidence at each kept step of the newest training, and beside it the nuclei that the sliders make of it"
+)
 _COMPARE = "Segment this image with another run as well, and see where the two differ"
 _HELP = {
     "threshold": "Confidence above which a pixel counts as nucleus: higher finds less",
@@ -86,6 +92,8 @@ class ReviewPanel(QWidget):
         self.view = view
         self.comparison = Comparison(session)
         self.comparison_layers = ComparisonLayers(session, viewer, view, self.comparison)
+        self.history = HistoryNuclei(session)
+        self.history_layers = HistoryLayers(session, viewer, view, self.history, self.layers)
         self._onward: tuple[int, Path | None] | None = None
         self._place = -1
         layout = QVBoxLayout(self)
@@ -107,6 +115,7 @@ class ReviewPanel(QWidget):
         self.nuclei.changed.connect(self._show_nuclei)
         self.region.changed.connect(self._show_region)
         self.comparison.changed.connect(self._show_comparison)
+        self.history.changed.connect(self._show_history)
         session.image_changed.connect(self._arrived)
         viewer.layers.events.inserted.connect(self._give_keys)
         self._show_split()
@@ -114,6 +123,7 @@ class ReviewPanel(QWidget):
         self._show_nuclei()
         self._show_region()
         self._show_comparison()
+        self._show_history()
 
     def end(self) -> None:
         """Let go of the viewer and of the model."""
@@ -127,6 +137,9 @@ class ReviewPanel(QWidget):
         self.session.image_changed.disconnect(self._arrived, missing_ok=True)
         self.comparison_layers.end()
         self.comparison.end()
+        self.history_layers.end()
+        self.history.end()
+        self.player.end()
         self.layers.end()
         self.peek.end()
 
@@ -212,13 +225,25 @@ class ReviewPanel(QWidget):
         self.look.pressed.connect(self.peek.begin)
         self.look.released.connect(self.peek.finish)
         first, second, both = QHBoxLayout(), QHBoxLayout(), QVBoxLayout()
-        for widget in (self.confidence, self.doubt):
+        self.beside = _toggle("History", "")
+        self.beside.clicked.connect(self.history.switch)
+        self.player = HistoryPlayer(self.session.training.history)
+        self.played = ElidedLabel()
+        self.played.setObjectName("semisegHint")
+        self.history_box = QWidget()
+        played = QVBoxLayout(self.history_box)
+        played.setContentsMargins(0, 0, 0, 0)
+        played.setSpacing(1)
+        played.addWidget(self.player)
+        played.addWidget(self.played)
+        for widget in (self.confidence, self.doubt, self.beside):
             first.addWidget(widget)
         first.addStretch(1)
         first.addWidget(self.look)
         second.addWidget(self.next, 1)
         both.setSpacing(3)
         both.addLayout(first)
+        both.addWidget(self.history_box)
         both.addLayout(second)
         return both
 
@@ -413,6 +438,13 @@ class ReviewPanel(QWidget):
         if self.layers.nuclei is not None and self.layers.nuclei in self.viewer.layers:
             self.viewer.layers.selection.active = self.layers.nuclei
         self.accept.setFocus()
+
+    def _show_history(self) -> None:
+        self.beside.setEnabled(not self.history.why_not)
+        self.beside.setToolTip(self.history.why_not or _HISTORY)
+        self.beside.setChecked(self.history.on)
+        self.history_box.setVisible(self.history.on)
+        self.played.setText(self.history.words)
 
     def _show_region(self) -> None:
         self.draw_region.setChecked(self.region.drawing)
