@@ -476,3 +476,14 @@ def test_without_a_map_the_history_says_so(reviewed):
 
     assert not button.isEnabled()
     assert button.toolTip() == "No map of this image was kept: train with this image in view."
+
+
+def test_a_nucleus_that_was_judged_is_not_asked_about_again(reviewed):
+    panel = begin(reviewed)
+    key(reviewed, "A")
+    key(reviewed, "D")
+    reviewed.saved()
+    panel.nuclei.forget()
+    begin(reviewed)
+
+    assert [nucleus.number for nucleus in panel.nuclei.nuclei] == [3, 4]

@@ -1,15 +1,16 @@
 """Nuclei of the result one after the other, the most doubtful first: each is accepted or rejected with one key.
 
-A word on a nucleus is a label: it goes into the tile that holds the nucleus, or into a new one around it. Tiles that a
-person has completed or excluded say everything already, so nuclei there are not asked about; and no new tile reaches
-into a complete one, since those that are set aside judge a training only as long as nothing of them is learned from.
+A word on a nucleus is a label: it goes into the tile that holds the nucleus, or into a new one around it. Where
+something is painted already, or a tile is complete or excluded, nothing is asked. And no new tile reaches into a
+complete one: those that are set aside judge a training only as long as nothing of them is learned from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import Event, Failed, Written
 from napari_semiseg.io.result import Result
+from napari_semiseg.project.annotations import IGNORE, training_labels
+from napari_semiseg.project.folder import ProjectFolder
 from napari_semiseg.project.schema import Tile
 
 MARGIN = 8
@@ -28,7 +31,7 @@ MARGIN = 8
 MOST = 200
 """Nuclei that are gone through before the next training would know better."""
 _FOUND = 4 * MOST
-"""… and those that are asked for, since some lie in tiles that are complete."""
+"""… and those that are asked for, since something is said of some already."""
 
 TakeBack = Callable[[], object]
 Paint = Callable[[str, Box, NDArray[np.bool_], bool], TakeBack | None]
@@ -220,42 +223,30 @@ class NucleiReview:
                 box = beside(box, tile.box, nucleus.box)
         return project.add_tile(image, box=box, select=False)
 
-    def _said_already(self, nucleus: DoubtfulNucleus) -> bool:
-        """Whether it reaches into a tile in which everything is said."""
-        return any(
-            tile.image == self.session.image_index
-            and tile.status in ("complete", "excluded")
-            and tile.box.intersect(nucleus.box).area > 0
-            for tile in self.session.project.tiles
-        )
-
     def _hear(self, asked: int, event: Event) -> None:
         if asked != self._round:
             return
+        folder = self.session.project.folder
         match event:
-            case Written("doubtful", path, _):
-                self.session.background.submit(
-                    lambda: np.load(path, allow_pickle=False), lambda table: self._take(asked, table), self._fail
-                )
+            case Written("doubtful", path, _) if folder is not None:
+                tiles = [tile for tile in self.session.project.tiles if tile.image == self.session.image_index]
+                read = partial(read_doubtful, Path(path), folder, tiles)
+                self.session.background.submit(read, lambda found: self._take(asked, *found), self._fail)
             case Failed(message, _, detail):
                 self.waiting = False
                 self.session.tell(message, "error", details=detail)
                 self.changed.emit()
 
-    def _take(self, asked: int, table: NDArray[Any]) -> None:
+    def _take(self, asked: int, nuclei: list[DoubtfulNucleus], every: int) -> None:
         if asked != self._round:
             return
         self.waiting = False
-        found = [
-            DoubtfulNucleus(int(row[0]), float(row[1]), (float(row[2]), float(row[3])), Box(*map(int, row[4:8])))
-            for row in table
-        ]
-        self.nuclei = [nucleus for nucleus in found if not self._said_already(nucleus)][:MOST]
+        self.nuclei = nuclei[:MOST]
         self.place = 0 if self.nuclei else -1
-        if not found:
+        if not every:
             self.session.tell("There is no nucleus in this result.")
         elif not self.nuclei:
-            self.session.tell("The nuclei most in doubt lie in tiles that are complete: everything is said there.")
+            self.session.tell("You have labeled the nuclei that are most in doubt already: train again, then segment.")
         self.changed.emit()
 
     def _fail(self, error: Exception) -> None:
@@ -264,6 +255,50 @@ class NucleiReview:
         self.waiting = False
         self.session.tell(f"The nuclei cannot be looked at ({error}): segment again.", "error")
         self.changed.emit()
+
+
+def read_doubtful(path: Path, folder: ProjectFolder, tiles: Sequence[Tile]) -> tuple[list[DoubtfulNucleus], int]:
+    """Read a table of nuclei, and leave out those of which everything is said. Not for the GUI thread.
+
+    Parameters
+    ----------
+    path : Path
+        What `engine.review.doubtful` has written.
+    folder : ProjectFolder
+    tiles : sequence of Tile
+        Those of the image.
+
+    Returns
+    -------
+    list of DoubtfulNucleus
+        Neither in a complete or an excluded tile, nor with paint in the middle.
+    int
+        How many the table holds.
+
+    Raises
+    ------
+    InputError, OSError, ValueError
+        If the table or an annotation cannot be read.
+    """
+    found = [
+        DoubtfulNucleus(int(row[0]), float(row[1]), (float(row[2]), float(row[3])), Box(*map(int, row[4:8])))
+        for row in np.load(path, allow_pickle=False)
+    ]
+    closed = [tile.box for tile in tiles if tile.status in ("complete", "excluded")]
+    painted = [
+        (tile.box, training_labels(tile, folder.annotation(tile.id)) != IGNORE)
+        for tile in tiles
+        if tile.status == "sparse"
+    ]
+
+    def open_to_words(nucleus: DoubtfulNucleus) -> bool:
+        y, x = (round(value) for value in nucleus.center)
+        middle = Box(y, x, y + 1, x + 1)
+        return not any(box.intersect(nucleus.box).area for box in closed) and not any(
+            box.contains(middle) and known[y - box.y0, x - box.x0] for box, known in painted
+        )
+
+    return [nucleus for nucleus in found if open_to_words(nucleus)], len(found)
 
 
 def _fills(mask: NDArray[np.bool_]) -> bool:

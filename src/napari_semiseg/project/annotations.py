@@ -22,7 +22,8 @@ from napari_semiseg.project.tiles import overlapping, validation_tiles
 
 __all__ = ["Annotated", "Conflict", "TileAnnotation", "conflicts", "digest", "load_annotation", "training_labels"]
 
-_IGNORE = 255  # as in tensors; `data` is above this layer
+IGNORE = 255
+"""A pixel of which nothing is known, as in tensors (`data` is above this layer)."""
 
 
 class Annotated(Protocol):
@@ -104,11 +105,11 @@ def training_labels(tile: Tile, annotation: TileAnnotation, *, classes: int | No
             f"Tile {tile.id} holds class {found}, which the project does not have: add the class or paint it over."
         )
     if not tile.used:
-        return np.full(tile.box.shape, _IGNORE, np.uint8)
-    unpainted = _IGNORE if tile.status == "sparse" else 0
+        return np.full(tile.box.shape, IGNORE, np.uint8)
+    unpainted = IGNORE if tile.status == "sparse" else 0
     of_class = np.arange(256, dtype=np.int16) - BACKGROUND
     of_class[UNPAINTED] = unpainted
-    of_class[PROPOSED] = _IGNORE
+    of_class[PROPOSED] = IGNORE
     labels = of_class.astype(np.uint8)[annotation.classes]
     labels[(annotation.classes == UNPAINTED) & (annotation.instance > 0)] = 1
     return labels
@@ -187,7 +188,7 @@ def conflicts(folder: Annotated) -> list[Conflict]:
 def _conflict(first: Tile, second: Tile, labels: dict[str, NDArray[np.uint8]]) -> Conflict | None:
     common = first.box.intersect(second.box)
     a, b = (_part(labels[tile.id], tile, common) for tile in (first, second))
-    differs = (a != b) & (a != _IGNORE) & (b != _IGNORE)
+    differs = (a != b) & (a != IGNORE) & (b != IGNORE)
     rows, columns = np.nonzero(differs)
     if rows.size == 0:
         return None
