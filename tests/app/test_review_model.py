@@ -137,6 +137,16 @@ def test_a_moved_slider_splits_what_is_in_view_at_once_and_the_rest_when_it_rest
     assert not review.pending
 
 
+def test_of_a_view_that_is_too_large_to_split_at_once_only_the_middle_follows_a_slider(segmented):
+    """A whole slide in view: its 40,000 x 30,000 pixels would take the engine's memory, and minutes."""
+    segmented.session.show_box(Box(0, 0, 40_000, 30_000))
+    segmented.session.review.set_split(threshold=0.7)
+    (view,) = asked(segmented, "split")
+    assert view.args["box"] == [18_976, 13_976, 21_024, 16_024]
+    segmented.say(Written("nuclei", view.args["out"], {"box": view.args["box"], "nuclei": 2}), Finished("split"))
+    assert segmented.session.review.count_words == "2 nuclei in the middle of the view"
+
+
 def test_only_the_newest_position_of_a_slider_waits(segmented):
     review = segmented.session.review
     for threshold in (0.6, 0.65, 0.7, 0.75):

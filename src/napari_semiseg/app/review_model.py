@@ -38,6 +38,8 @@ FOCUS_S = 0.3
 """Seconds that the view must rest before a running prediction is told to go on there."""
 REST_S = 0.8
 """Seconds that the sliders must rest before the whole result is split as they say."""
+LIVE_SIDE = 2048
+"""Side of the largest rectangle that is split while a slider moves, in pixels: of more, only the middle of the view."""
 _LIVE_FILES = 4
 _BUSY = {"train": "The training is still running: segment when it is over, or stop it and keep the best."}
 
@@ -333,7 +335,10 @@ class ReviewModel:
     def count_words(self) -> str:
         """How many nuclei there are: "1,240 nuclei", or "37 nuclei in view" while the sliders move."""
         if self.live is not None:
-            return f"{words.count(self.live.nuclei, 'nucleus', 'nuclei')} in view"
+            view = self.session.visible_box
+            whole = view is None or max(view.shape) <= LIVE_SIDE
+            where = "in view" if whole else "in the middle of the view"
+            return f"{words.count(self.live.nuclei, 'nucleus', 'nuclei')} {where}"
         if self.result is None:
             return ""
         return words.count(self.nuclei, "nucleus", "nuclei") + (", with gaps" if self.gaps else "")
@@ -432,6 +437,7 @@ class ReviewModel:
         folder, box = self.session.project.folder, self.session.visible_box
         if folder is None or self.result is None or box is None or not box.area:
             return
+        box = _middle(box)
         self._count += 1
         out = folder.predictions_dir / f".split-{self._count % _LIVE_FILES}.npy"
         args = {"source": str(self.result), "out": str(out), "box": [box.y0, box.x0, box.y1, box.x1]}
@@ -500,3 +506,10 @@ class ReviewModel:
     def _set(self, state: State) -> None:
         self.state = state
         self.changed.emit()
+
+
+def _middle(box: Box) -> Box:
+    """Return the middle of a rectangle, as large as may be split at once."""
+    height, width = (min(length, LIVE_SIDE) for length in box.shape)
+    y0, x0 = box.y0 + (box.height - height) // 2, box.x0 + (box.width - width) // 2
+    return Box(y0, x0, y0 + height, x0 + width)
