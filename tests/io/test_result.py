@@ -253,6 +253,32 @@ def test_a_complete_result_is_unfinished_while_its_nuclei_are_split_anew(
     yaozarrs.validate_zarr_store(path)
 
 
+@pytest.mark.parametrize("broken_off", [False, True])
+def test_a_gap_of_a_complete_result_is_written_alone_and_reaches_all_levels(
+    tmp_path: Path, confidence: np.ndarray, broken_off: bool
+) -> None:
+    path, gap = tmp_path / "a.ome.zarr", Box(256, 512, 512, 768)
+    beside = [cell for cell in cells(SHAPE, 256) if cell != gap]
+    with ResultWriter.create(path, SHAPE, ["nucleus"]) as writer:
+        write_all(writer, confidence, beside)
+        writer.finish()
+    with ResultWriter.open(path, [gap]) as writer:
+        if broken_off:
+            writer.close()
+            writer = ResultWriter.open(path)
+        assert [cell for cell in cells(SHAPE, 256) if not writer.is_written("confidence", cell)] == [gap]
+        assert not writer.is_written("confidence", Box(500, 700, 600, 800))
+        assert writer.is_written("confidence", Box(512, 700, 600, 800))
+        writer.write_confidence(gap, confidence[gap.slices])
+        assert writer.is_written("confidence", WHOLE)
+        found = writer.finish()
+
+    whole = written(tmp_path / "b.ome.zarr", confidence)
+    for level, shape in enumerate(whole.levels):
+        both = (result.confidence(Box.whole(shape), level) for result in (found, whole))
+        np.testing.assert_array_equal(*both, err_msg=f"level {level}")
+
+
 def test_a_torn_line_of_progress_is_passed_over(tmp_path: Path, confidence: np.ndarray) -> None:
     path = tmp_path / "a.ome.zarr"
     first, second = Box(0, 0, 256, 256), Box(0, 256, 256, 512)

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from napari_semiseg import atomic
-from napari_semiseg.blocks import Box, cells
+from napari_semiseg.blocks import Box
 from napari_semiseg.engine.infer import BlockwiseNetwork, at_image, weights_digest
 from napari_semiseg.engine.memory import out_of_memory
 from napari_semiseg.engine.objects import Nuclei, Objects, PixelClasses, forget_objects, note, split_facts
@@ -30,7 +30,7 @@ from napari_semiseg.io.images import Image
 from napari_semiseg.io.rescale import scale_of
 from napari_semiseg.io.result import Result
 from napari_semiseg.io.result_card import result_state
-from napari_semiseg.io.result_writer import SHARD, ResultWriter, discard_result
+from napari_semiseg.io.result_writer import ResultWriter, discard_result
 from napari_semiseg.postprocess.instances import smallest_area
 from napari_semiseg.postprocess.merge import SplitRule
 from napari_semiseg.postprocess.tissue import LARGE, OVERVIEW, TissueMask, find_tissue
@@ -61,9 +61,9 @@ class Wanted:
 Compute = Callable[[BlockwiseNetwork, Image, Iterable[Box]], Iterator[tuple[Box, NDArray[np.uint8] | InputError]]]
 """How blocks are predicted: `BlockwiseNetwork.predict` here, or `Cluster.predict` elsewhere."""
 
-Found = Literal["nothing", "unfinished", "complete", "other nuclei", "gaps", "replaced"]
-"""What lies at the result's place: nothing; a part of what is wanted; all of it; its confidence with nuclei split in
-another way; all but what could not be read, which is to be tried again; something that may be replaced."""
+Found = Literal["nothing", "unfinished", "complete", "other nuclei", "replaced"]
+"""What lies at the result's place: nothing; a part of what is wanted, or all but gaps that are to be tried again; all;
+its confidence with nuclei split in another way; something that may be replaced."""
 
 
 class ImagePrediction:
@@ -117,6 +117,7 @@ class ImagePrediction:
         self._network = BlockwiseNetwork(predictor.network, predictor.device, predictor.divisor, predictor.reach, scale)
         self._tissue = _tissue(image, wanted)
         self._key = self._confidence_key()
+        self._gaps: list[Box] = []
         self._found = self._look()
         self._began = False
         self._block = wanted.block
@@ -127,8 +128,7 @@ class ImagePrediction:
         """Predict, write, split and finish; end early where the job is asked to."""
         if self._found == "complete":
             self.nuclei = int(Result.open(self.path).card.facts.get("nuclei", 0))
-            gaps = Result.open(self.path).card.facts.get("gaps")
-            but = ", but for what could not be read: --overwrite tries that again" if gaps else ""
+            but = ", but for what could not be read: --overwrite tries that again" if self._gaps else ""
             yield Warned(f"'{self.path}' is complete already and was kept{but}.")
         else:
             yield from self._look_at_whole()
@@ -167,10 +167,9 @@ class ImagePrediction:
             raise InputError(
                 f"'{self.path}' holds the result of another run or another image: choose another --out, or remove it."
             )
-        if state == "unfinished":
+        self._gaps = [Box(*gap) for gap in card.facts.get("gaps", [])]
+        if state == "unfinished" or (self._gaps and self._wanted.overwrite):
             return "unfinished"
-        if card.facts.get("gaps") and self._wanted.overwrite:
-            return "gaps"
         return "complete" if card.facts.get("split") == self._split_facts() else "other nuclei"
 
     def _confidence_key(self) -> str:
@@ -199,16 +198,13 @@ class ImagePrediction:
     def _plan(self) -> dict[Box, None]:
         if self._found in ("complete", "other nuclei"):
             return {}
-        if self._found == "gaps":
-            gaps = (Box(*gap) for gap in Result.open(self.path).card.facts["gaps"])
-            return {box: None for gap in gaps for box in self._network.plan(gap, self._block)}
         whole = Box.whole(self.image.shape)
         blocks = self._network.plan(whole, self._block)
         return {box: None for box in blocks if self._tissue is None or self._tissue.any_in(box)}
 
     def _open(self) -> ResultWriter:
-        if self._found in ("unfinished", "other nuclei", "gaps"):
-            writer = ResultWriter.open(self.path)
+        if self._found in ("unfinished", "other nuclei"):
+            writer = ResultWriter.open(self.path, self._gaps)
             forget_objects(writer)  # they come of the whole confidence, and cost little beside it
             return writer
         if self._found == "replaced":
@@ -242,8 +238,7 @@ class ImagePrediction:
                 f"Parts of '{self.image.name}' cannot be read, the first in rows {y0} to {y1} "
                 f"and columns {x0} to {x1}: what the whole image tells is taken from the others."
             )
-        begun = self._found in ("unfinished", "gaps")
-        if begun and Result.open(self.path).card.facts.get("unread", []) != self._unread():
+        if self._found == "unfinished" and Result.open(self.path).card.facts.get("unread", []) != self._unread():
             self._begin_anew()
             yield Warned(
                 f"Other parts of '{self.image.name}' can be read than when '{self.path}' was begun: it is predicted "
@@ -251,7 +246,7 @@ class ImagePrediction:
             )
 
     def _begin_anew(self) -> None:
-        self._found, before = "replaced", self.blocks
+        self._found, self._gaps, before = "replaced", [], self.blocks
         self._left = self._plan()
         self.blocks = len(self._left)
         self._progress.total += self.blocks - before
@@ -262,18 +257,16 @@ class ImagePrediction:
     def _predict(self, writer: ResultWriter, objects: Objects) -> Iterator[Event]:
         if not self._left and self._found != "other nuclei":
             writer.mark_written("confidence", Box.whole(self.image.shape))  # nothing but glass
-        if self._found != "gaps":
-            yield from self._skip_written(writer)
+        yield from self._skip_written(writer)
         objects.expect(self._left)
-        tried = list(self._left)
         failed, gone = (yield from self._predict_left(writer, objects)), False
         if failed and not self._progress.ends():
             yield Warned(f"{len(failed)} blocks of '{self.image.name}' could not be read and are tried again at last.")
             failed, gone = yield from self._try_again(writer, objects)
         if failed and not self._progress.ends():
-            yield from self._leave_gaps(failed, gone, writer, objects)
-        if self._found == "gaps" and not self._progress.ends():
-            self._fill(tried, failed, writer)
+            yield from self._leave_gaps(failed, gone, objects)
+        if self._found != "other nuclei":
+            note(writer, {"gaps": [list(box) for box in sorted(failed)]})
 
     def _try_again(
         self, writer: ResultWriter, objects: Objects
@@ -283,7 +276,7 @@ class ImagePrediction:
         Returns what still cannot be read, and whether the image itself seems to be gone.
         """
         size = self._block
-        patience = math.inf if self._found == "gaps" else GONE  # those are known to be damaged
+        patience = math.inf if self._gaps else GONE  # those are known to be damaged
         while True:
             left = len(self._left)
             failed = yield from self._predict_left(writer, objects, patience)
@@ -294,13 +287,11 @@ class ImagePrediction:
             self._cut(size, writer)
             objects.expect(self._left)
 
-    def _leave_gaps(
-        self, failed: Mapping[Box, InputError], gone: bool, writer: ResultWriter, objects: Objects
-    ) -> Iterator[Event]:
+    def _leave_gaps(self, failed: Mapping[Box, InputError], gone: bool, objects: Objects) -> Iterator[Event]:
         """Complete the result without what cannot be read, if that was asked for; otherwise say what is missing."""
         reason = next(iter(failed.values()))
         which = f"{len(failed)} of {self.blocks} blocks of '{self.image.name}' could not be read"
-        if gone or not (self._wanted.gaps or self._found == "gaps"):
+        if gone or not (self._wanted.gaps or self._gaps):
             hint = "" if gone else ", or with --gaps to complete it without them"
             self.unread.append(
                 f"{which}, and all others are in '{self.path}': predict it again to go on{hint}. {reason}"
@@ -309,15 +300,7 @@ class ImagePrediction:
         for box in failed:  # not marked as written: a prediction that breaks off now tries them again
             del self._left[box]
             objects.arrived(box)
-        note(writer, {"gaps": [list(box) for box in sorted(failed)]})
         yield Warned(f"{which}: nuclei are missing there. Segmenting once more tries them again. {reason}")
-
-    def _fill(self, tried: Iterable[Box], failed: Iterable[Box], writer: ResultWriter) -> None:
-        """Take note of what was read at last of a result that was complete but for its gaps."""
-        note(writer, {"gaps": [list(box) for box in sorted(failed)]})
-        for cell in cells(self.image.shape, SHARD):
-            if any(cell.intersect(box).area for box in tried):
-                writer.renew_levels("confidence", cell)
 
     def _skip_written(self, writer: ResultWriter) -> Iterator[Event]:
         for box in [box for box in self._left if writer.is_written("confidence", box)]:
@@ -407,8 +390,7 @@ class ImagePrediction:
     def _cut(self, size: int, writer: ResultWriter) -> None:
         """Cut the blocks that are left into smaller ones, of which some may be there from an earlier time."""
         parts = (part for box in self._left for part in self._network.plan(box, size))
-        gaps = self._found == "gaps"  # in a result that is noted as written as a whole
-        smaller = {part: None for part in parts if gaps or not writer.is_written("confidence", part)}
+        smaller = {part: None for part in parts if not writer.is_written("confidence", part)}
         more = len(smaller) - len(self._left)
         self.blocks += more
         self._progress.total += more

@@ -131,8 +131,14 @@ class ResultWriter:
             raise
 
     @classmethod
-    def open(cls, path: str | Path) -> Self:
+    def open(cls, path: str | Path, gaps: Sequence[Box] = ()) -> Self:
         """Go on with an unfinished result, or change a complete one, which is unfinished from then on until `finish`.
+
+        Parameters
+        ----------
+        path : str or Path
+        gaps : sequence of Box
+            Where a complete result has no confidence: there it counts as not written.
 
         Raises
         ------
@@ -148,7 +154,7 @@ class ResultWriter:
                     left.unlink()  # half a chunk of a killed writer
             writer = cls(path, card, claim)
             if card.complete:
-                writer._reopen()
+                writer._reopen(gaps)
             return writer
         except BaseException:
             claim.release()
@@ -223,10 +229,6 @@ class ResultWriter:
         if not self._has_levels(kind, cell):
             self._write_coarser(kind, cell, values)
 
-    def renew_levels(self, kind: Kind, cell: Box) -> None:
-        """Write the coarser levels of a cell again, after something was written into one that had them."""
-        self._write_coarser(kind, cell, self.read(kind, cell))
-
     def mark_written(self, kind: Kind, box: Box) -> None:
         """Note that a rectangle is done though nothing was written: it stays 0. For background that was skipped."""
         self._levels(kind)
@@ -234,7 +236,7 @@ class ResultWriter:
 
     def is_written(self, kind: Kind, box: Box) -> bool:
         """Whether exactly this rectangle, or the whole image at once, was written before."""
-        return self._progress.has(kind, Box(*box)) or self._progress.has(kind, Box.whole(self.shape))
+        return self._progress.has_of(kind, Box(*box), Box.whole(self.shape))
 
     def forget(self, kind: Kind) -> None:
         """Remove everything of a kind, to write it anew."""
@@ -283,7 +285,7 @@ class ResultWriter:
             if not self._has_levels(kind, cell)
         ]
         for done, (kind, cell) in enumerate(parts, start=1):
-            self.renew_levels(kind, cell)
+            self._write_coarser(kind, cell, self.read(kind, cell))
             yield done, len(parts)
         self.flush()
         with _saying(self.path):
@@ -325,7 +327,7 @@ class ResultWriter:
         return _files_of(self.path / KINDS[kind] / str(level), box, array)
 
     def _has_levels(self, kind: Kind, cell: Box) -> bool:
-        return any(self._progress.has(_levels_of(kind), box) for box in (cell, Box.whole(self.shape)))
+        return self._progress.has_of(_levels_of(kind), cell, Box.whole(self.shape))
 
     def _write_coarser(self, kind: Kind, cell: Box, values: NDArray[Any]) -> None:
         """Write all levels of a cell but the finest."""
@@ -391,7 +393,7 @@ class ResultWriter:
         self._write_card(self.card, described)
         self._progress.remove()  # last: without it everything would be written again
 
-    def _reopen(self) -> None:
+    def _reopen(self, gaps: Sequence[Box]) -> None:
         """Take the completeness back before anything is changed."""
         card = self.card.model_copy(update={"complete": False})
         whole = Box.whole(card.shape)
@@ -399,6 +401,9 @@ class ResultWriter:
             if self._exists(kind):
                 self._progress.add(kind, whole, [])
                 self._progress.add(_levels_of(kind), whole, [])
+        for gap in gaps:
+            self._progress.take_out("confidence", gap)
+            self._progress.take_out(_levels_of("confidence"), gap)
         self.flush()
         self._write_card(card)
         for kind in ("nuclei", "classes"):
