@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -43,7 +44,8 @@ GROW_S = 2.0
 """Seconds between two looks at a result that is being written."""
 STILL_S = 0.4
 """Seconds that the view must rest before such a look: while it moves, each takes as long as two pictures."""
-_LOOK_MS = 60
+_LOOK_MS = 10
+"""Milliseconds between two looks for what was read, while something is: a slider waits for that, too."""
 
 Picture = Literal["", "confidence", "doubt"]
 
@@ -95,8 +97,7 @@ class ResultLayers(QObject):
         view.changed.connect(self._place)
         viewer.layers.events.removed.connect(self._on_removed)
         self._timer = QTimer(self)
-        self._timer.timeout.connect(self._loader.deliver)
-        self._timer.start(_LOOK_MS)
+        self._timer.timeout.connect(self._deliver)
         self._on_result()
 
     def show_picture(self, picture: Picture) -> None:
@@ -143,7 +144,7 @@ class ResultLayers(QObject):
             self.clear()
             return
         image = self.session.image_index
-        self._loader.submit(lambda: read_result(path), lambda shown: self._show(shown, image), self._fail)
+        self._read(lambda: read_result(path), lambda shown: self._show(shown, image), self._fail)
 
     def _show(self, shown: Shown, image: int | None) -> None:
         if shown.path != self.session.review.result or image != self.session.image_index or not self.view.placement:
@@ -203,7 +204,7 @@ class ResultLayers(QObject):
     def _on_live(self) -> None:
         live = self.session.review.live
         if live is not None:
-            self._loader.submit(lambda: (live, np.load(live.path, allow_pickle=False)), self._show_live, self._fail)
+            self._read(lambda: (live, np.load(live.path, allow_pickle=False)), self._show_live, self._fail)
 
     def _show_live(self, read: tuple[LiveNuclei, NDArray[np.uint32]]) -> None:
         live, labels = read
@@ -242,9 +243,7 @@ class ResultLayers(QObject):
         if self.growing is not None:
             self.growing.refresh(thumbnail=False, highlight=False, extent=False)
         else:
-            self._loader.submit(
-                lambda: growing_levels(path), lambda levels: self._show_growing(path, levels), self._fail
-            )
+            self._read(lambda: growing_levels(path), lambda levels: self._show_growing(path, levels), self._fail)
 
     def _note_view(self) -> None:
         self._moved_at = time.monotonic()
@@ -262,7 +261,7 @@ class ResultLayers(QObject):
     def _on_table(self) -> None:
         path = self.session.review.table
         if path is not None:
-            self._loader.submit(lambda: read_features(path), partial(self._show_features, path), self._fail)
+            self._read(lambda: read_features(path), partial(self._show_features, path), self._fail)
         elif self.nuclei is not None:
             self.nuclei.features = pd.DataFrame()
 
@@ -276,6 +275,19 @@ class ResultLayers(QObject):
             self.session.tell(f"{len(rows):,} nuclei are measured; that many are a table for other programs: {path}")
 
     # ---- inner ----
+
+    def _read(
+        self, work: Callable[[], Any], done: Callable[[Any], object], failed: Callable[[Exception], object]
+    ) -> None:
+        self._loader.submit(work, done, failed)
+        if not self._timer.isActive():  # else it would begin anew, and never end where much is asked for
+            self._timer.start(_LOOK_MS)
+
+    def _deliver(self) -> None:
+        nothing_left = not self._loader.pending  # asked first: what comes after that is for the next look
+        self._loader.deliver()
+        if nothing_left and not self._loader.pending:
+            self._timer.stop()
 
     def _tag(self, role: str) -> dict[str, Any]:
         return {KEY: {"role": role, "project": str(self.session.project.path), "image": self.session.image_index}}
