@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from napari.layers import Labels
 from qtpy.QtGui import QGuiApplication
+from qtpy.QtWidgets import QLabel
 
 from napari_semiseg.app.nuclei_review import beside
 from napari_semiseg.app.painting import BACKGROUND_ID
@@ -377,6 +378,8 @@ def test_two_runs_are_compared_again_when_a_slider_has_moved(compared):
     compared.wait(lambda: difference_at(compared) == [0, 0, 0, 3], "the other difference", 5)
     assert panel.difference.text() == "On this image: 0 % both, 0 % this run only, 100 % the other only"
     assert panel.scores.texts()[3:6] == ["Pixels (Dice)", "1.00", "1.00"]  # neither finds any in the tile, and none is
+    seen = [label for label in panel.scores.findChildren(QLabel) if label.isVisible()]
+    assert len(seen) == len(panel.scores.texts())  # none of the scores before shines through
 
 
 def test_a_comparison_is_ended_by_hand(compared):

@@ -27,7 +27,9 @@ class ScoreTable(QWidget):
     def show_scores(self, scores: Sequence[Scores]) -> None:
         """Show these, or say that there is nothing to judge by."""
         while self._grid.count():
-            self._grid.takeAt(0).widget().deleteLater()
+            old = self._grid.takeAt(0).widget()
+            old.hide()  # it is deleted some time later, and would lie below the new one until then
+            old.deleteLater()
         if not scores:
             self._grid.addWidget(_label(_NO_TILE, dim=True), 0, 0, 1, 3)
             return
