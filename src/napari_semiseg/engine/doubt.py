@@ -45,11 +45,14 @@ class Doubt(NamedTuple):
         The part of it that no opinion doubts by itself, in [0, entropy]; 0 where there is one opinion.
     opinions : int
         How many were asked.
+    nuclei : float
+        Share of the pixels that are nucleus, in their mean opinion, in [0, 1].
     """
 
     entropy: float
     disagreement: float = 0.0
     opinions: int = 1
+    nuclei: float = 0.0
 
 
 DoubtOf = Callable[[int, Box], Doubt]
@@ -83,8 +86,9 @@ class Witness:
 def mean_doubt(witnesses: Sequence[Witness], image: Image, box: Box) -> Doubt:
     """Return the mean doubt of some networks about a rectangle of an image; every opinion counts the same."""
     each = np.concatenate([witness.probabilities(image, box) for witness in witnesses])
-    entropy, alone = float(_entropy(each.mean(axis=0)).mean()), float(_entropy(each).mean())
-    return Doubt(entropy, max(0.0, entropy - alone), len(each))
+    mean = each.mean(axis=0)
+    entropy, alone = float(_entropy(mean).mean()), float(_entropy(each).mean())
+    return Doubt(entropy, max(0.0, entropy - alone), len(each), float(mean.mean()))
 
 
 def _entropy(probability: NDArray[np.float64]) -> NDArray[np.float64]:

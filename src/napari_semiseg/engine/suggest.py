@@ -1,11 +1,12 @@
-"""Tiles worth painting next: spread over the tissue, unlike those that are there.
+"""Tiles worth painting next: typical of what there is to segment, and of what no tile shows yet.
 
-Greedy k-centers over places and looks: every suggestion is the candidate that is farthest from all tiles and from the
-suggestions before it, as in O. Sener, S. Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set
-Approach", ICLR 2018, Algorithm 1. Their features come from a network; ours are the place and the mean color, so that
-there is something to suggest before anything was trained. Where there are networks, they look at the places that are
-most unlike what is labeled, which are ranked by that unlikeness times their doubt: only those few are read at full
-size, so that a slide may have any size. `engine.doubt` says what their doubt is.
+Each suggestion is the place by which the tissue comes nearest to its tiles on the whole (greedy facility location).
+With few labels, typical places teach more than odd ones: G. Hacohen, A. Dekel, D. Weinshall, "Active Learning on a
+Budget: Opposite Strategies Suit High and Low Budgets", ICML 2022, who take the densest place of each cluster. Their
+features come from a network; ours are the place and the mean color, so that there is something to suggest before
+anything was trained. Tissue counts twice as much where it is stained most. Where there are networks, they look at the
+first places, which are ranked by how much is new in them times their doubt: only those few are read at full size, so
+that a slide may have any size. `engine.doubt` says what their doubt is.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 from scipy.ndimage import uniform_filter
+from scipy.spatial.distance import cdist
 
 from napari_semiseg.blocks import Box
 from napari_semiseg.config import Config
@@ -47,7 +49,16 @@ SHORTLIST = 24
 """Places that a network looks at, at least."""
 
 FARTHEST = 2.0
-"""Distance of features that counts as the largest."""
+"""Distance of features that counts as the largest: that between two images."""
+
+CALM = 0.1
+"""Added to the share of nuclei that doubt is divided by: of places almost without nuclei, little is to be learned."""
+
+_MOST_PLACES = 10_000
+"""Places of all images together that are compared, evenly spread where there are more."""
+
+_REFERENCES = 500
+"""Places of tissue, of all images together, that suggestions are to be typical of."""
 
 _MOST_CANDIDATES = 40_000
 
@@ -139,7 +150,10 @@ def _doubt(project: ProjectFolder, request: SuggestRequest) -> DoubtOf | None:
 
 
 def ranked(project: ProjectFolder, found: Sequence[Candidates], n: int, doubt: DoubtOf | None) -> list[dict[str, Any]]:
-    """Choose tiles by how unlike they are to what is labeled and, with a network, by how much it doubts there.
+    """Choose tiles by how much they show that no tile shows and, with a network, by how much it doubts there.
+
+    A network doubts the rims of nuclei everywhere, and most where there are many. So the doubt is taken by nuclei, lest
+    all tiles lie where they crowd.
 
     Parameters
     ----------
@@ -161,7 +175,7 @@ def ranked(project: ProjectFolder, found: Sequence[Candidates], n: int, doubt: D
     for place in places:
         place |= doubt(place["image"], Box(*place["box"]))._asdict()
         place["doubt"] = place.pop("entropy")
-    places.sort(key=lambda place: -place["unlike"] * place["doubt"])
+    places.sort(key=lambda place: -place["new"] * place["doubt"] / (place.pop("nuclei") + CALM))
     largest = max((place["doubt"] for place in places), default=0.0)
     for place in places:
         place["reason"] = f"{_doubt_words(place, largest)}; {place['reason']}"
@@ -202,7 +216,7 @@ def candidates(image: Image, index: int, side: int) -> Candidates:
 def choose(
     found: Sequence[Candidates], tiles: Sequence[tuple[int, Box]], n: int, mpp: dict[int, float | None]
 ) -> list[dict[str, Any]]:
-    """Choose the places that are farthest from all tiles and from each other.
+    """Choose the places by which the tissue comes nearest to all tiles, one after the other.
 
     Parameters
     ----------
@@ -216,35 +230,39 @@ def choose(
     Returns
     -------
     list of dict
-        Best first, each with `image`, `box` (y0, x0, y1, x1), `reason`, and how `unlike` it is to all tiles and to the
-        suggestions before it (a distance of features; `FARTHEST` where there is nothing to be unlike to).
+        Best first, each with `image`, `box` (y0, x0, y1, x1), `reason`, and how much is `new` in it beside the tiles
+        that are there: by how much the tissue would come nearer to them on average, as a distance of features, 0 to
+        `FARTHEST`.
     """
-    images = np.concatenate([np.full(len(one.boxes), one.image) for one in found])
-    boxes = np.concatenate([one.boxes for one in found])
-    features = np.concatenate([one.features for one in found])
-    tissue = np.concatenate([one.tissue for one in found])
-    stain = np.concatenate([one.stain for one in found])
+    some = _spread(sum(len(one.boxes) for one in found), _MOST_PLACES)
+    images = np.concatenate([np.full(len(one.boxes), one.image) for one in found])[some]
+    boxes = np.concatenate([one.boxes for one in found])[some]
+    features = np.concatenate([one.features for one in found])[some]
+    tissue = np.concatenate([one.tissue for one in found])[some]
+    stain = np.concatenate([one.stain for one in found])[some]
     free = tissue >= min(LEAST_TISSUE, float(tissue.max(initial=0)) * 0.9)
+    seen = np.flatnonzero(free)
+    seen = seen[_spread(len(seen), _REFERENCES)]
+    apart = cdist(features, features[seen]).astype(np.float32)
+    counts = (tissue[seen] * (1 + stain[seen])).astype(np.float32)
     taken = [(image, np.array(box)) for image, box in tiles if image in set(images.tolist())]
-    distance = np.full(len(boxes), np.inf)
+    gap = np.full(len(seen), FARTHEST, np.float32)
     for image, box in taken:
         free &= ~_overlaps(images, boxes, image, box)
-        distance = np.minimum(
-            distance, np.linalg.norm(features - _nearest(features, images, boxes, image, box), axis=1)
-        )
+        gap = np.minimum(gap, apart[_nearest(images, boxes, image, box)])
 
-    chosen: list[dict[str, Any]] = []
+    def nearer() -> NDArray[np.float32]:
+        return np.asarray(np.maximum(gap - apart, 0) @ counts / counts.sum())
+
+    new, chosen = nearer(), list[dict[str, Any]]()
     while free.any() and len(chosen) < n:
-        # The first of all is no corner, but the place with most of what there is to paint.
-        worth = np.where(np.isinf(distance), stain + tissue, distance * (0.75 + 0.25 * stain))
-        best = int(np.argmax(np.where(free, worth, -np.inf)))
+        best = int(np.argmax(np.where(free, nearer(), -np.inf)))
         image, box = int(images[best]), boxes[best]
         reason = _reason(box, image, taken, float(tissue[best]), float(stain[best]), mpp.get(image))
-        unlike = float(min(distance[best], FARTHEST))
-        chosen.append({"image": image, "box": [int(side) for side in box], "reason": reason, "unlike": unlike})
+        chosen.append({"image": image, "box": [int(side) for side in box], "reason": reason, "new": float(new[best])})
         taken.append((image, box))
         free &= ~_overlaps(images, boxes, image, box)
-        distance = np.minimum(distance, np.linalg.norm(features - features[best], axis=1))
+        gap = np.minimum(gap, apart[best])
     return chosen
 
 
@@ -266,7 +284,7 @@ def _reason(
 ) -> str:
     others = [other for where, other in taken if where == image]
     if not taken:
-        first = "the place with most nuclei and tissue, to begin with"
+        first = "a typical place, to begin with"
     elif not others:
         first = "this image has no tile yet"
     else:
@@ -291,6 +309,11 @@ def _starts(length: int, side: int) -> NDArray[np.int64]:
     return np.unique(np.rint(np.linspace(0, last, count)).astype(np.int64))
 
 
+def _spread(length: int, most: int) -> NDArray[np.int64]:
+    """Return at most so many indices of a sequence, evenly spread."""
+    return np.linspace(0, length - 1, min(length, most)).astype(np.int64)
+
+
 def _ranked(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the rank of each value: 0 the least, 1 the most."""
     ranks = np.empty(values.size)
@@ -304,14 +327,11 @@ def _overlaps(images: NDArray[Any], boxes: NDArray[Any], image: int, box: NDArra
     return overlapping
 
 
-def _nearest(
-    features: NDArray[np.float64], images: NDArray[Any], boxes: NDArray[Any], image: int, box: NDArray[Any]
-) -> NDArray[np.float64]:
-    """Return the features of the candidate that lies nearest to a tile."""
+def _nearest(images: NDArray[Any], boxes: NDArray[Any], image: int, box: NDArray[Any]) -> int:
+    """Return which candidate lies nearest to a tile."""
     gap = np.abs((boxes[:, :2] + boxes[:, 2:]) - (box[:2] + box[2:])).sum(axis=1).astype(np.float64)
     gap[images != image] = np.inf
-    nearest: NDArray[np.float64] = features[int(np.argmin(gap))]
-    return nearest
+    return int(np.argmin(gap))
 
 
 def _project_of(path: Path) -> Path:
