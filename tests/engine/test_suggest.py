@@ -129,6 +129,15 @@ def test_an_image_smaller_than_a_tile_is_suggested_whole(tmp_path):
     assert found["box"] == [0, 0, 31, 17]
 
 
+def test_a_slide_on_which_no_tissue_is_found_has_suggestions_too(tmp_path):
+    first, second = suggested(slide(tmp_path), n=2)
+
+    assert min(first["box"][:2]) > 200  # its middle, not the first corner
+    assert max(first["box"][2:]) < 600
+    assert not inside(first["box"], second["box"])
+    assert np.isfinite([first["new"], second["new"]]).all()
+
+
 def test_nothing_is_suggested_where_there_is_no_room(tmp_path):
     assert suggested(slide(tmp_path, (0, 0, 150, 150), shape=(150, 150), tiles=[(25, 25, 125, 125)])) == []
 

@@ -57,6 +57,8 @@ CALM = 0.1
 _MOST_PLACES = 10_000
 """Places of all images together that are compared, evenly spread where there are more."""
 
+_HARDLY = 1e-6  # of a tile: where no place shows any tissue, all count the same
+
 _REFERENCES = 500
 """Places of tissue, of all images together, that suggestions are to be typical of."""
 
@@ -244,7 +246,7 @@ def choose(
     seen = np.flatnonzero(free)
     seen = seen[_spread(len(seen), _REFERENCES)]
     apart = cdist(features, features[seen]).astype(np.float32)
-    counts = (tissue[seen] * (1 + stain[seen])).astype(np.float32)
+    counts = ((tissue[seen] + _HARDLY) * (1 + stain[seen])).astype(np.float32)
     taken = [(image, np.array(box)) for image, box in tiles if image in set(images.tolist())]
     gap = np.full(len(seen), FARTHEST, np.float32)
     for image, box in taken:
