@@ -57,6 +57,26 @@ def test_complete_tiles_have_background_sparse_ones_do_not_and_empty_ones_teach_
     assert complete.nuclei > 1
 
 
+def test_nothing_is_learned_from_what_lies_on_a_tile_that_judges_and_that_is_said(project: ProjectFolder) -> None:
+    judge = painted(project, Box(0, 32, 64, 96), np.ones((64, 64), np.uint32))
+    before = read_project(project.path)
+    project.set_role(judge, "validation")
+    after = read_project(project.path)
+
+    complete, sparse = after.labeled
+    assert (complete.label[:, 32:] == IGNORE).all()
+    assert (sparse.label[:, :32] == IGNORE).all()
+    np.testing.assert_array_equal(complete.label[:, :32], before.labeled[0].label[:, :32])
+    assert [region.name for region in after.validation] == [judge]
+    assert set(np.unique(after.validation[0].label)) == {1}
+    on_judge = [note for note in after.notes if "which is kept for validation" in note]
+    assert on_judge == [
+        f"Tile {tile} lies in part on tile {judge}, which is kept for validation: what is painted there is not "
+        "learned from."
+        for tile in ("t0001", "t0002")
+    ]
+
+
 def test_what_is_painted_while_a_run_goes_on_reaches_it(project: ProjectFolder, tmp_path: Path) -> None:
     control = Control()
     request = TrainRequest(

@@ -76,6 +76,10 @@ class Hands:
         """Click on a pixel of the image in view."""
         self.stroke([(y, x)])
 
+    def hover(self, y: float, x: float) -> None:
+        """Move the mouse to a pixel of the image in view, without a button."""
+        mouse_move_callbacks(getattr(self.viewer, "__wrapped__", self.viewer), self._event("mouse_move", (y, x), 0))
+
     def stroke(self, points: list[tuple[float, float]], button: int = 1) -> None:
         """Draw through pixels of the image in view."""
         kinds = [(mouse_press_callbacks, "mouse_press", points[0])]
@@ -101,7 +105,7 @@ class Hands:
             view_direction=None,
             dims_displayed=[0, 1],
             dims_point=np.array(world),
-            is_dragging=kind == "mouse_move",
+            is_dragging=kind == "mouse_move" and button > 0,
             handled=False,
         )
         return ReadOnlyWrapper(event, exceptions=("handled",))  # as the canvas does

@@ -330,6 +330,26 @@ def test_a_drag_in_add_mode_moves_the_view_and_adds_nothing(started):
     assert not started.dock.tiles_panel.tool.on
 
 
+def test_on_a_tile_kept_for_validation_the_rectangle_turns_red_and_no_tile_is_added(started):
+    kept = add_tile(started, 130, 130)
+    started.project.set_status(kept, "complete")
+    started.project.set_role(kept, "validation")
+    started.press(started.dock.tiles_panel.add)
+    colors = []
+    for x in (400, 300):
+        started.hover(300, x)
+        (rectangle,) = of_role(started.viewer, "suggestion")
+        colors.append([round(255 * float(part)) for part in rectangle.edge_color[0][:3]])
+    started.click(300, 300)
+
+    assert colors == [[255, 255, 255], [213, 94, 0]]
+    assert len(started.project.tiles) == 1
+    assert f"would lie on tile {kept}, which is kept for validation" in started.dock.session.notice.sentence
+    assert started.dock.tiles_panel.tool.on
+    started.click(300, 400)
+    assert len(started.project.tiles) == 2
+
+
 def test_choosing_a_tile_touches_no_layer_but_the_two_and_strokes_need_no_new_colors(started):
     """With many tiles napari would draw each of them anew, and with many nuclei every stroke would wait."""
     ids = [add_tile(started, y, x) for y, x in ((130, 130), (130, 380), (380, 130), (380, 380))]

@@ -19,6 +19,7 @@ from napari_semiseg.errors import InputError
 from napari_semiseg.project.folder import ProjectFolder
 from napari_semiseg.project.schema import ClassSpec
 from napari_semiseg.project.stored_array import array_bytes
+from napari_semiseg.project.tiles import validation_tiles
 
 
 def reopened(project):
@@ -214,6 +215,53 @@ def test_ids_are_never_used_again(project):
     project.remove_tile(third.id)
     with reopened(project) as again:
         assert again.add_tile(0, (0, 0, 5, 5)).id == "t0004"
+
+
+def four_complete_tiles(project):
+    """Make tiles side by side, the last of which the rule sets aside; return their ids."""
+    tiles = [project.add_tile(0, (0, n * 20, 20, n * 20 + 20)) for n in range(4)]
+    return [project.set_status(tile.id, "complete").id for tile in tiles]
+
+
+def test_no_new_tile_is_laid_on_one_that_is_kept_for_validation(project):
+    four_complete_tiles(project)
+    with pytest.raises(InputError, match="would lie on tile t0004, which is kept for validation: place it beside"):
+        project.add_tile(0, (10, 70, 30, 90))
+    assert len(project.tiles) == 4
+    project.add_tile(0, (20, 60, 40, 80))
+    project.set_role("t0004", "training")
+    assert project.add_tile(0, (10, 70, 30, 90)).id == "t0006"
+
+
+def test_a_tile_kept_for_validation_stays_so_when_one_that_lay_on_it_is_painted(project):
+    under = project.add_tile(0, (10, 70, 30, 90))
+    four_complete_tiles(project)
+    assert [tile.id for tile in validation_tiles(project.tiles)] == ["t0005"]
+    project.set_status(under.id, "sparse")
+    with reopened(project) as again:
+        assert [tile.id for tile in validation_tiles(again.tiles)] == ["t0005"]
+
+
+def test_a_project_of_before_keeps_the_validation_tiles_that_it_had(project):
+    under = project.add_tile(0, (10, 70, 30, 90))
+    four_complete_tiles(project)
+    project.close()
+    path = project.path / "project.json"
+    values = json.loads(path.read_text())
+    for tile in values["tiles"]:
+        del tile["judges"]
+    path.write_text(json.dumps(values))
+    with ProjectFolder.open(project.path) as again:
+        again.set_status(under.id, "sparse")
+        assert [tile.id for tile in validation_tiles(again.tiles)] == ["t0005"]
+
+
+def test_a_mark_that_is_taken_back_and_given_again_leaves_validation_as_it_was(project):
+    *_, last = four_complete_tiles(project)
+    project.set_status(last, "sparse")
+    assert validation_tiles(project.tiles) == []
+    project.set_status(last, "complete")
+    assert [tile.id for tile in validation_tiles(project.tiles)] == [last]
 
 
 def test_a_removed_tile_keeps_its_annotation_and_comes_back_with_it(project, tile_box, painted):

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from napari_semiseg.blocks import Box
 from napari_semiseg.project.schema import Tile
-from napari_semiseg.project.tiles import validation_tiles
+from napari_semiseg.project.tiles import judge_at, settled, validation_tiles
 
 
-def tile(number, status="complete", role="auto", box=None, image=0):
+def tile(number, status="complete", role="auto", box=None, image=0, *, judges=False):
     box = box or Box(number * 10, 0, number * 10 + 10, 10)
-    return Tile(id=f"t{number:04d}", image=image, box=box, status=status, role=role)
+    return Tile(id=f"t{number:04d}", image=image, box=box, status=status, role=role, judges=judges)
 
 
 def chosen(tiles):
@@ -77,3 +77,46 @@ def test_a_tile_whose_pixels_would_be_learned_from_is_passed_over_for_the_next(s
 def test_a_tile_that_overlaps_an_excluded_or_empty_one_may_judge():
     for status in ("excluded", "empty"):
         assert chosen([*(tile(n) for n in range(4)), tile(90, status, box=Box(35, 5, 45, 15))]) == ["t0003"]
+
+
+# ---- what was chosen stays ----
+
+
+def test_a_chosen_tile_stays_chosen_whatever_is_labeled_over_it():
+    tiles = settled([tile(n) for n in range(8)])
+    over = tile(90, "sparse", box=Box(35, 5, 45, 15))
+    assert chosen(tiles) == chosen([*tiles, over]) == ["t0003", "t0007"]
+
+
+def test_a_chosen_tile_stays_chosen_when_an_earlier_one_is_completed_or_removed():
+    later = settled([tile(n) for n in range(1, 5)])
+    assert chosen(later) == chosen([tile(0), *later]) == ["t0004"]
+    eight = settled([tile(n) for n in range(8)])
+    assert chosen(eight[1:]) == ["t0003", "t0007"]
+
+
+def test_the_user_has_the_last_word_on_what_was_chosen():
+    assert chosen([tile(n, role="training" if n == 3 else "auto", judges=n == 3) for n in range(4)]) == []
+
+
+def test_a_chosen_tile_that_is_completed_again_is_chosen_again():
+    tiles = settled([tile(n) for n in range(8)])
+    undone = settled([tile(3, "sparse", judges=True) if one.id == "t0003" else one for one in tiles])
+    assert chosen(undone) == ["t0007"]
+    again = [one.model_copy(update={"status": "complete"}) for one in undone]
+    assert chosen(again) == ["t0003", "t0007"]
+
+
+def test_a_chosen_tile_that_is_no_longer_complete_gives_its_place_to_the_next():
+    tiles = [*(tile(n) for n in range(3)), tile(3, "sparse", judges=True), tile(4)]
+    after = settled(tiles)
+    assert chosen(after) == ["t0004"]
+    assert chosen([one.model_copy(update={"status": "complete"}) for one in after]) == ["t0004"]
+
+
+def test_what_lies_on_a_tile_that_is_set_aside_is_found():
+    tiles = [tile(n) for n in range(4)]
+    assert judge_at(tiles, 0, Box(39, 9, 60, 60)).id == "t0003"
+    assert judge_at(tiles, 0, Box(40, 0, 60, 10)) is None
+    assert judge_at(tiles, 0, Box(0, 0, 20, 10)) is None
+    assert judge_at(tiles, 1, Box(39, 9, 60, 60)) is None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_semiseg import atomic
 from napari_semiseg.data.batch import IGNORE
@@ -22,7 +23,8 @@ from napari_semiseg.io.rescale import scale_of
 from napari_semiseg.io.source import DecodedCache
 from napari_semiseg.project.annotations import conflicts, training_labels
 from napari_semiseg.project.folder import ProjectFolder
-from napari_semiseg.project.tiles import validation_tiles
+from napari_semiseg.project.schema import Tile
+from napari_semiseg.project.tiles import overlapping, validation_tiles
 
 LABEL_SUFFIXES = (".tif", ".tiff", ".png", ".ome.zarr", ".zarr")
 
@@ -71,7 +73,7 @@ def read_project(path: str | Path, mpp: float | None = None) -> TrainingData:
     ]
     if not images:
         raise InputError(f"{path} holds no image yet: add one to the project.")
-    judges = {tile.id for tile in validation_tiles(project.tiles)}
+    judges = validation_tiles(project.tiles)
     data = _at_one_size(images, ("background", *(spec.name for spec in project.classes)), mpp)
     data.notes += [str(conflict) for conflict in conflicts(project)]
     for tile in project.tiles:
@@ -80,11 +82,29 @@ def read_project(path: str | Path, mpp: float | None = None) -> TrainingData:
         elif tile.used:
             annotation = project.annotation(tile.id)
             label = training_labels(tile, annotation, classes=len(project.classes))
+            judging = tile in judges
+            if not judging:
+                data.notes += _spare(label, tile, judges)
             if bool((label == IGNORE).all()):
                 continue
             region = LabeledRegion(tile.id, tile.image, tile.box, label, annotation.nuclei)
-            (data.validation if tile.id in judges else data.labeled).append(region)
+            (data.validation if judging else data.labeled).append(region)
     return data
+
+
+def _spare(label: NDArray[np.uint8], tile: Tile, judges: Sequence[Tile]) -> list[str]:
+    """Leave out of the labels of a tile, in place, what lies on tiles that judge; say so where there was something."""
+    notes: list[str] = []
+    for judge in judges:
+        if overlapping(tile, judge):
+            part = label[tile.box.intersect(judge.box).shifted(-tile.box.y0, -tile.box.x0).slices]
+            if bool((part != IGNORE).any()):
+                notes.append(
+                    f"Tile {tile.id} lies in part on tile {judge.id}, which is kept for validation: what is painted "
+                    "there is not learned from."
+                )
+            part[...] = IGNORE
+    return notes
 
 
 def _open_all(paths: Sequence[Path]) -> list[Image]:

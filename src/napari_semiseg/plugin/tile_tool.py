@@ -14,8 +14,10 @@ from napari_semiseg.app.session import Session
 from napari_semiseg.errors import InputError
 from napari_semiseg.plugin.layers import KEY, insert
 from napari_semiseg.plugin.slide_view import SlideView
+from napari_semiseg.project.tiles import judge_at
 
 _STILL = 4  # canvas pixels that a click may move and still be one
+_FREE, _TAKEN = "#ffffff", "#d55e00"  # of a tile that can lie there, and of one that cannot: see `judge_at`
 
 
 class TileTool:
@@ -97,12 +99,13 @@ class TileTool:
             return
         y0, x0, y1, x1 = (value - 0.5 for value in box)
         corners = np.array([[y0, x0], [y0, x1], [y1, x1], [y1, x0]])
+        color = _FREE if judge_at(self.session.project.tiles, self.session.image_index, box) is None else _TAKEN
         if self._ghost is None:
             self._ghost = Shapes(
                 [corners],
                 name="New tile",
-                edge_color="white",
-                face_color="#ffffff22",
+                edge_color=color,
+                face_color=f"{color}22",
                 edge_width=2,
                 metadata={KEY: {"role": "suggestion", "project": str(self.session.project.path)}},
                 **self.view.placement.at(),
@@ -110,6 +113,7 @@ class TileTool:
             insert(self.viewer, self._ghost)
         else:
             self._ghost.data = [corners]
+            self._ghost.edge_color, self._ghost.face_color = color, f"{color}22"
 
     def end(self) -> None:
         """Let go of the viewer."""

@@ -37,6 +37,7 @@ from napari_semiseg.project.schema import (
 from napari_semiseg.project.stored_array import write_array
 from napari_semiseg.project.tile_annotation import BACKGROUND, MAX_TILE_PIXELS, PROPOSED, TileAnnotation
 from napari_semiseg.project.tile_files import kept_aside, set_aside
+from napari_semiseg.project.tiles import judge_at, settled
 
 
 class OpenedImage(Protocol):
@@ -452,7 +453,8 @@ class ProjectFolder:
         Raises
         ------
         InputError
-            If nothing of it lies in the image, or it is larger than 2**24 pixels.
+            If nothing of it lies in the image, it is larger than 2**24 pixels, or it would lie on a tile that is set
+            aside for validation.
         """
         with self._mutex:
             self._require_owned()
@@ -469,6 +471,11 @@ class ProjectFolder:
                 raise InputError(
                     f"A tile of {inside.height} x {inside.width} pixels is too large "
                     "to be labeled: draw one of at most 4096 x 4096."
+                )
+            if judge := judge_at(self.tiles, image, inside):
+                raise InputError(
+                    f"A tile there would lie on tile {judge.id}, which is kept for validation: place it beside that "
+                    "one, or give that one to training first."
                 )
             number = opening.next_tile_number(self.path, self._project)
             tile = Tile(id=f"t{number:04d}", image=image, box=inside, set_by=_user())
@@ -512,7 +519,7 @@ class ProjectFolder:
         InputError
             If there is no such tile or role, or it cannot be written.
         """
-        return self._change_tile(tile_id, {"role": role})
+        return self._change_tile(tile_id, {"role": role, "judges": False})
 
     def remove_tile(self, tile_id: str) -> None:
         """Remove a tile. Its annotation is kept in ``annotations/removed/``, and `restore_tile` brings it back.
@@ -724,10 +731,13 @@ class ProjectFolder:
             self._project = project
 
     def _change_tile(self, tile_id: str, changes: Mapping[str, Any]) -> Tile:
+        """Change a tile. The others stay set aside for validation, or not: what was chosen is written down before."""
         with self._mutex:
-            changed = Tile.checked({**dict(self.tile(tile_id)), **changes}, f"tile {tile_id}")
-            self._replace(tiles=tuple(changed if tile.id == tile_id else tile for tile in self.tiles))
-            return changed
+            before = settled(self.tiles)
+            known = next((tile for tile in before if tile.id == tile_id), None) or self.tile(tile_id)
+            changed = Tile.checked({**dict(known), **changes}, f"tile {tile_id}")
+            self._replace(tiles=settled([changed if tile.id == tile_id else tile for tile in before]))
+            return self.tile(tile_id)
 
     def _let_go(self, tile_id: str) -> None:
         """Save a tile and close its files."""

@@ -79,6 +79,9 @@ class Tile(Config):
     box: Box
     status: Status = "empty"
     role: Role = "auto"
+    judges: bool = Field(
+        False, description="Whether the rule has set it aside for validation: where the role is auto, it stays so."
+    )
     set_by: Annotated[str, Field(max_length=200)] = ""
     set_at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
 
