@@ -15,6 +15,7 @@ from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QLabel
 
 from napari_semiseg.app.nuclei_review import beside
+from napari_semiseg.app.onward import without_result
 from napari_semiseg.app.painting import BACKGROUND_ID
 from napari_semiseg.blocks import Box
 from napari_semiseg.engine.control import Control
@@ -405,11 +406,70 @@ def test_the_better_run_is_taken_and_goes_with_her_to_the_next_image(compared):
     assert not of_role(compared.viewer, "difference")
 
     compared.dock.session.review.run = "run-1"  # had she kept the other one
-    compared.press(panel.onward)
+    compared.press(panel.go_on)
     compared.wait(lambda: review.active, "the segmentation of the next image")
     sent = compared.dock.session.engine.job
     assert Path(sent.args["run"]).name == "run-1"
     assert Path(sent.args["out"]).name == "next field.ome.zarr"
+
+
+@pytest.fixture
+def many_images(open_dock, tissue, tmp_path) -> Any:
+    """A dock whose project has four images: the second is in view, and only it and the third have results of run-1."""
+    with ProjectFolder.create(tmp_path / "case") as folder:
+        for number in range(4):
+            folder.add_array(np.roll(tissue, 64 * number, 0), f"field {number}", 0.5)
+        folder.add_tile(1, (80, 80, 200, 200))
+        for run in ("run-1", "run-2"):
+            make_run(folder.runs_dir / run, {})
+        for number, run in ((1, "run-1"), (2, "run-1"), (3, "run-2")):
+            predict(None, {"out": folder.prediction_path(number), "run": folder.runs_dir / run})
+    hands = open_dock()
+    hands.dock.view.open_project(tmp_path / "case.semiseg")
+    hands.dock.view.show_image(1)
+    review = hands.dock.session.review
+    hands.wait(lambda: hands.dock.session.image_index == 1 and review.result is not None, "the second image")
+    for step in hands.dock.steps:
+        step.set_open(True)
+    hands.wait(lambda: hands.dock.review_panel.go_on.isEnabled(), "what is needed to segment")
+    return hands
+
+
+def test_the_model_goes_to_the_next_image_that_it_has_not_segmented_until_there_is_none(many_images):
+    panel, session = many_images.dock.review_panel, many_images.dock.session
+    visited = []
+    for _ in range(2):
+        many_images.press(panel.go_on)
+        many_images.wait(lambda: session.review.active, "the segmentation of another image")
+        work(many_images)
+        many_images.wait(lambda: session.review.run == "run-1", "its result")
+        visited.append(session.image_index)
+    assert visited == [3, 0]
+
+    many_images.press(panel.go_on)
+    many_images.wait(lambda: session.notice is not None, "a word")
+    assert session.notice.sentence == "This model has segmented every image of the project."
+    assert session.image_index == 0
+    assert not session.review.active
+    ((words, show),) = session.notice.actions
+    assert words == "Show the next one"
+    show()
+    many_images.wait(lambda: session.image_index == 1, "the next image")
+    assert not session.review.active
+
+
+def test_an_image_that_is_gone_is_gone_on_to_last(many_images):
+    folder = many_images.project.folder
+    Path(folder.source_path(3)).unlink()
+    assert without_result(folder, 1, folder.prediction_path(1)) == [0, 3]
+
+
+def test_a_model_that_may_not_segment_is_taken_nowhere(many_images, open_dock):
+    other = open_dock()
+    other.dock.view.open_project(many_images.project.path)
+    button = other.dock.review_panel.go_on
+    other.wait(lambda: "read-only" in button.toolTip(), "the reason")
+    assert not button.isEnabled()
 
 
 def test_a_run_that_was_deleted_is_said_and_nothing_stays_behind(compared):

@@ -431,10 +431,10 @@ def test_the_accuracy_is_said_with_what_it_is_worth(segmented):
 
 def test_the_model_is_used_on_the_next_image(segmented, tmp_path):
     panel = segmented.dock.review_panel
-    segmented.press(panel.onward)
+    segmented.press(panel.go_on)
     assert "no further image" in segmented.dock.session.notice.sentence
     segmented.project.folder.add_array(np.full((64, 64, 3), 200, np.uint8), "next", None)
-    segmented.press(panel.onward)
+    segmented.press(panel.go_on)
     segmented.wait(lambda: segmented.dock.session.image_index == 1, "the next image")
     engine, path = segmented.dock.session.engine, segmented.project.folder.source_path(1)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import Qt, Signal
@@ -23,6 +22,7 @@ from superqt import QLabeledDoubleSlider, QLabeledSlider
 from napari_semiseg.app.comparison import Comparison
 from napari_semiseg.app.history_nuclei import HistoryNuclei
 from napari_semiseg.app.nuclei_review import NucleiReview
+from napari_semiseg.app.onward import Onward
 from napari_semiseg.app.session import Session
 from napari_semiseg.app.words import count
 from napari_semiseg.plugin.comparison_layers import BOTH, ONLY_OTHER, ONLY_THIS, ComparisonLayers
@@ -48,6 +48,7 @@ _HISTORY = (
     "Show the confidence at each kept step of the newest training, and beside it the nuclei that the sliders make of it"
 )
 _COMPARE = "Segment this image with another run as well, and see where the two differ"
+_ONWARD = "Go to the next image that this model has not segmented yet, and segment it"
 _HELP = {
     "threshold": "Confidence above which a pixel counts as nucleus: higher finds less",
     "strength": "How readily touching nuclei are parted: 0 never, 1 always",
@@ -94,7 +95,7 @@ class ReviewPanel(QWidget):
         self.comparison_layers = ComparisonLayers(session, viewer, view, self.comparison)
         self.history = HistoryNuclei(session)
         self.history_layers = HistoryLayers(session, viewer, view, self.history, self.layers)
-        self._onward: tuple[int, Path | None] | None = None
+        self.onward = Onward(session, view.show_image)
         self._place = -1
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -116,7 +117,6 @@ class ReviewPanel(QWidget):
         self.region.changed.connect(self._show_region)
         self.comparison.changed.connect(self._show_comparison)
         self.history.changed.connect(self._show_history)
-        session.image_changed.connect(self._arrived)
         viewer.layers.events.inserted.connect(self._give_keys)
         self._show_split()
         self._show()
@@ -134,7 +134,7 @@ class ReviewPanel(QWidget):
         self.nuclei.end()
         self.mark.end()
         self.region.end()
-        self.session.image_changed.disconnect(self._arrived, missing_ok=True)
+        self.onward.end()
         self.comparison_layers.end()
         self.comparison.end()
         self.history_layers.end()
@@ -295,16 +295,15 @@ class ReviewPanel(QWidget):
         self.prefer.clicked.connect(self._prefer_other)
         self.end_comparison = plain_button("✕", "Compare no longer")
         self.end_comparison.clicked.connect(self.comparison.drop)
-        self.onward = QPushButton("Use on the next image")
-        self.onward.setToolTip("Go to the next image of the project, and segment it with this model")
-        self.onward.clicked.connect(self._next_image)
+        self.go_on = QPushButton("Use on the next image")
+        self.go_on.clicked.connect(self.onward.go)
         self.difference = QLabel()
         self.difference.setTextFormat(Qt.TextFormat.PlainText)
         self.difference.setObjectName("semisegHint")
         self.difference.setWordWrap(True)
         row, turns = QHBoxLayout(), QHBoxLayout()
         row.addWidget(self.compare)
-        row.addWidget(self.onward, 1)
+        row.addWidget(self.go_on, 1)
         for widget, width in ((self.difference, 1), (self.end_comparison, 0)):
             turns.addWidget(widget, width)
         choice = QHBoxLayout()
@@ -345,25 +344,6 @@ class ReviewPanel(QWidget):
 
     def _decide(self, accepted: bool, *_: object) -> None:
         self.nuclei.decide(accepted, self.tiles.decide)
-
-    def _next_image(self) -> None:
-        """Take the model to the next image of the project."""
-        images, index = self.session.project.images, self.session.image_index
-        if index is None or index + 1 >= len(images):
-            self.session.tell("There is no further image in this project: open one and press Start, then Segment.")
-            return
-        self._onward = index + 1, self.model.run_path
-        self.view.show_image(index + 1)
-
-    def _arrived(self) -> None:
-        """Segment the image that somebody went on to, with the model that was used before; another one is looked at."""
-        onward, self._onward = self._onward, None
-        if onward is not None and self.session.image_index == onward[0]:
-            if self.model.why_not:
-                self.session.tell(self.model.why_not, "warning")
-            self.model.request_predict(onward[1])
-        elif self.session.image_index is None:  # the next one is still being opened
-            self._onward = onward
 
     def _prefer_other(self) -> None:
         """Segment with the run that is compared with, and compare no longer."""
@@ -492,6 +472,8 @@ class ReviewPanel(QWidget):
         self.count.setText(f"{model.count_words}{busy}")
         if model.gaps:
             self.count.setToolTip(_GAPS)
+        self.go_on.setEnabled(not self.onward.why_not)
+        self.go_on.setToolTip(self.onward.why_not or _ONWARD)
         self._show_places()
         summary = model.time_words if model.active else model.count_words
         shown = summary, model.result is not None and not model.active
