@@ -30,13 +30,15 @@ from napari_semiseg.losses.patch_contrast import (
     MIXED,
     PatchCells,
     cross_patch_contrast,
-    join,
 )
 
 TEMPERATURE, WIDTH, PATCH, DISAGREEMENT = 0.1, 128, 25, 0.1
 MIXES = {"15 % / 55 %": (0.15, 0.55), "50 % / 50 %": (0.5, 0.5)}
 FULL, SMALL = 8 * 1600, 2 * 1600
 """Anchors: 8 or 2 images of 40 x 40 cells. Keys are four times as many: student and teacher, two batches."""
+
+Keys = list[PatchCells]
+"""Student, teacher, and what is remembered."""
 
 
 def cells(count: int, mix: tuple[float, float], *, grad: bool = False) -> PatchCells:
@@ -59,36 +61,36 @@ def cells(count: int, mix: tuple[float, float], *, grad: bool = False) -> PatchC
     )
 
 
-def problem(count: int, mix: tuple[float, float]) -> tuple[PatchCells, Tensor, PatchCells]:
+def problem(count: int, mix: tuple[float, float]) -> tuple[PatchCells, Tensor, Keys]:
     torch.manual_seed(0)
     student, teacher = cells(count, mix, grad=True), cells(count, mix)
     history = cells(2 * count, mix).as_history()
-    return student, teacher.features, join(student.as_history(), teacher, history)
+    return student, teacher.features, [student.as_history(), teacher, history]
 
 
-def mask_of(anchors: PatchCells, keys: PatchCells) -> Tensor:
+def mask_of(anchors: PatchCells, keys: Keys) -> Tensor:
     """Pairs of opposite category and label, in one comparison: 5 - code is the opposite code of 1, 2, 3, 4."""
     q, k = (
-        torch.where(cells.category == MIXED, -side, 2 * cells.category - 1 + cells.labels).to(torch.int8)
-        for side, cells in ((9, anchors), (0, keys))
+        torch.cat([torch.where(one.category == MIXED, -side, 2 * one.category - 1 + one.labels) for one in parts])
+        for side, parts in ((9, [anchors]), (0, keys))
     )
-    return (5 - q)[:, None] == k[None]
+    return (5 - q.to(torch.int8))[:, None] == k.to(torch.int8)[None]
 
 
-def masked_rows(features: Tensor, positives: Tensor, anchors: PatchCells, keys: PatchCells) -> Tensor:
-    logits = features @ keys.features.T / TEMPERATURE
+def masked_rows(features: Tensor, positives: Tensor, anchors: PatchCells, keys: Keys) -> Tensor:
+    logits = features @ torch.cat([part.features for part in keys]).T / TEMPERATURE
     log_sums = logits.masked_fill(~mask_of(anchors, keys), -1e4).logsumexp(1)
     return F.softplus(log_sums - (features * positives).sum(1) / TEMPERATURE)
 
 
-def dense(anchors: PatchCells, positives: Tensor, keys: PatchCells) -> Tensor:
+def dense(anchors: PatchCells, positives: Tensor, keys: Keys) -> Tensor:
     """Every valid anchor against every key, one matrix and one mask."""
     rows = (anchors.category != MIXED).nonzero().squeeze(1)
     anchors = anchors.select(rows)
     return masked_rows(anchors.features, positives[rows], anchors, keys).mean()
 
 
-def dense_in_chunks(anchors: PatchCells, positives: Tensor, keys: PatchCells) -> Tensor:
+def dense_in_chunks(anchors: PatchCells, positives: Tensor, keys: Keys) -> Tensor:
     """The same, 1024 anchors at a time, each chunk computed again in the backward pass."""
     total = 0.0
     valid = (anchors.category != MIXED).nonzero().squeeze(1)
@@ -98,12 +100,13 @@ def dense_in_chunks(anchors: PatchCells, positives: Tensor, keys: PatchCells) ->
     return total / len(valid)
 
 
-def rectangles(anchors: PatchCells, positives: Tensor, keys: PatchCells) -> Tensor:
+def rectangles(anchors: PatchCells, positives: Tensor, keys: Keys) -> Tensor:
     return cross_patch_contrast(anchors, positives, keys, temperature=TEMPERATURE).loss
 
 
-def rectangles_for_keys(anchors: PatchCells, positives: Tensor, keys: PatchCells) -> Tensor:
-    return rectangles(anchors, positives, replace(keys, features=keys.features.detach().requires_grad_()))
+def rectangles_for_keys(anchors: PatchCells, positives: Tensor, keys: Keys) -> Tensor:
+    wanting = [replace(part, features=part.features.detach().requires_grad_()) for part in keys]
+    return rectangles(anchors, positives, wanting)
 
 
 FORMS = {
@@ -114,7 +117,7 @@ FORMS = {
 }
 
 
-def run(form: Callable[..., Tensor], anchors: PatchCells, positives: Tensor, keys: PatchCells) -> tuple[float, float]:
+def run(form: Callable[..., Tensor], anchors: PatchCells, positives: Tensor, keys: Keys) -> tuple[float, float]:
     """Seconds of one forward and backward pass, and the loss."""
     anchors.features.grad = None
     start = time.perf_counter()

@@ -13,7 +13,6 @@ from napari_semiseg.losses.patch_contrast import (
     PatchCells,
     cross_patch_contrast,
     foreground_scores,
-    join,
     patch_categories,
 )
 
@@ -86,8 +85,8 @@ def loop(rule, student, teacher, history):
 def test_it_is_the_mean_over_patches_of_the_mean_over_their_cells_of_equation_7(agree, sources, rule):
     features, student, teacher, history = sources
     labels = [cells.labels.reshape(2, 4, 6) for cells in (student, teacher, history)]
-    keys = join(student, teacher, PatchCells.from_maps(features[2], labels[2], PATCH))
-    keys.position[2 * len(student) :] = -1
+    keys = [student, teacher, PatchCells.from_maps(features[2], labels[2], PATCH)]
+    keys[2].position[:] = -1
     term = cross_patch_contrast(student, teacher.features, keys, temperature=TEMPERATURE, rule=rule, chunk=5)
     expected, negatives = loop(rule, *zip(features, labels, strict=True))
     agree(term.loss, expected, *features)
@@ -96,7 +95,7 @@ def test_it_is_the_mean_over_patches_of_the_mean_over_their_cells_of_equation_7(
 
 def test_without_keys_that_want_a_gradient_it_reaches_the_anchors_alone(agree, sources):
     features, student, teacher, history = sources
-    keys = join(student, teacher, history).as_history()
+    keys = [part.as_history() for part in (student, teacher, history)]
     term = cross_patch_contrast(student, teacher.features.detach(), keys, temperature=TEMPERATURE)
     term.loss.backward()
     assert features[0].grad.abs().max() > 0
@@ -106,8 +105,9 @@ def test_without_keys_that_want_a_gradient_it_reaches_the_anchors_alone(agree, s
 
 def test_detached_and_attached_keys_give_the_same_loss_but_not_the_same_gradient(sources):
     features, student, teacher, history = sources
-    attached = cross_patch_contrast(student, teacher.features, join(student, teacher, history)).loss
-    detached = cross_patch_contrast(student, teacher.features, join(student, teacher, history).as_history()).loss
+    keys = [student, teacher, history]
+    attached = cross_patch_contrast(student, teacher.features, keys).loss
+    detached = cross_patch_contrast(student, teacher.features, [part.detached() for part in keys]).loss
     assert attached.item() == detached.item()
     of_attached, of_detached = (torch.autograd.grad(loss, features[0])[0] for loss in (attached, detached))
     assert (of_attached - of_detached).abs().max() > 1e-3
@@ -117,7 +117,7 @@ def test_detached_and_attached_keys_give_the_same_loss_but_not_the_same_gradient
 @pytest.mark.parametrize("epsilon", [0.0, 1e-8])
 def test_the_chunk_changes_nothing(agree, sources, rule, epsilon):
     features, student, teacher, history = sources
-    keys = join(student, teacher, history.as_history())
+    keys = [student, teacher, history.as_history()]
     one, many = (
         cross_patch_contrast(student, teacher.features, keys, rule=rule, chunk=chunk, epsilon=epsilon).loss
         for chunk in (1, 2048)
@@ -125,13 +125,15 @@ def test_the_chunk_changes_nothing(agree, sources, rule, epsilon):
     agree(one, many, *features[:2])
 
 
-def released_form(student, positives, keys, epsilon):
+def released_form(student, positives, parts, epsilon):
     """The dense form of the released code: masks, one maximum over all keys, and epsilon twice."""
+    fields = ("features", "labels", "foreground")
+    features, labels, foreground = (torch.cat([getattr(part, name) for part in parts]) for name in fields)
     pos = (student.features * positives).sum(1, keepdim=True) / TEMPERATURE
-    neg = torch.cat([pos, student.features @ keys.features.T / TEMPERATURE], 1)
-    score, score_all = student.foreground / student.size, keys.foreground / keys.size
+    neg = torch.cat([pos, student.features @ features.T / TEMPERATURE], 1)
+    score, score_all = student.foreground / student.size, foreground / student.size
     mask = (score[:, None] + score_all[None]).double() <= 0.3 + 0.7
-    mask &= student.labels[:, None] != keys.labels[None]
+    mask &= student.labels[:, None] != labels[None]
     mask = torch.cat([torch.ones_like(mask[:, :1]), mask], 1)
     top = neg.max(1, keepdim=True)[0]
     summed = (torch.exp(neg - top) * mask).sum(1)
@@ -142,7 +144,7 @@ def released_form(student, positives, keys, epsilon):
 @pytest.mark.parametrize("epsilon", [1e-8, 1e-3])
 def test_with_epsilon_it_is_the_released_code(agree, sources, epsilon):
     features, student, teacher, history = sources
-    keys = join(student, teacher, history)
+    keys = [student, teacher, history]
     term = cross_patch_contrast(
         student, teacher.features, keys, temperature=TEMPERATURE, rule="sum", epsilon=epsilon, chunk=3
     )
@@ -154,7 +156,7 @@ def test_with_epsilon_no_anchor_costs_more_than_its_logarithm():
     anchor = one_cell(q, label=1, category=FOREGROUND)
     key = one_cell(q, label=0, category=BACKGROUND)
     exact, capped = (
-        cross_patch_contrast(anchor, -q, key, temperature=0.05, epsilon=epsilon).loss.item() for epsilon in (0, 1e-8)
+        cross_patch_contrast(anchor, -q, [key], temperature=0.05, epsilon=epsilon).loss.item() for epsilon in (0, 1e-8)
     )
     assert exact == pytest.approx(40.0)
     assert capped == pytest.approx(-math.log(1e-8), rel=1e-6)
@@ -179,7 +181,7 @@ def test_the_rules_of_paper_and_code_differ_where_the_anchor_is_background():
         labels[0, : count // 10, 10 * patch : 10 * patch + 10] = 1
     cells = PatchCells.from_maps(features, labels, 10)
     anchors = cells.select((cells.category == BACKGROUND) & (cells.foreground == 30) & (cells.labels == 0))
-    paper, code = (cross_patch_contrast(anchors, anchors.features, cells, rule=rule) for rule in ("paper", "sum"))
+    paper, code = (cross_patch_contrast(anchors, anchors.features, [cells], rule=rule) for rule in ("paper", "sum"))
     assert paper.mean_negatives == 80
     assert code.mean_negatives == 30 + 50 + 20  # every patch up to 0.7, itself too, but not the foreground one
 
@@ -219,7 +221,7 @@ def test_cells_behind_the_last_whole_patch_and_patches_with_invalid_cells_are_le
     assert foreground[0, 4].tolist() == [0, 0, 0, 0]
     features = torch.nn.functional.normalize(torch.randn(1, 3, 5, 4), dim=1)
     cells = PatchCells.from_maps(features, labels, 2, valid=valid)
-    term = cross_patch_contrast(cells, cells.features, cells)
+    term = cross_patch_contrast(cells, cells.features, [cells])
     assert term.foreground_anchors == term.foreground_keys == 12
 
 
@@ -240,7 +242,7 @@ def assert_zero(term, features):
 def test_a_batch_of_one_class_has_no_negatives_and_costs_nothing(rule, epsilon, label):
     features = torch.nn.functional.normalize(torch.randn(1, 3, 4, 4), dim=1).requires_grad_()
     cells = PatchCells.from_maps(features, torch.full((1, 4, 4), label), PATCH)
-    term = cross_patch_contrast(cells, cells.features.detach(), cells, rule=rule, epsilon=epsilon)
+    term = cross_patch_contrast(cells, cells.features.detach(), [cells], rule=rule, epsilon=epsilon)
     assert_zero(term, features)
     assert (term.foreground_anchors, term.background_anchors) == (16 * label, 16 - 16 * label)
     assert term.without_negatives == 16
@@ -253,7 +255,7 @@ def test_a_batch_of_mixed_patches_has_no_anchors_and_costs_nothing(rule, epsilon
     features = torch.nn.functional.normalize(torch.randn(1, 3, 4, 4), dim=1).requires_grad_()
     labels = torch.tensor([0, 1]).repeat(8).reshape(1, 4, 4)
     cells = PatchCells.from_maps(features, labels, PATCH)
-    term = cross_patch_contrast(cells, cells.features, cells, rule=rule, epsilon=epsilon)
+    term = cross_patch_contrast(cells, cells.features, [cells], rule=rule, epsilon=epsilon)
     (gradient,) = torch.autograd.grad(term.loss, features)
     assert term.loss.item() == 0.0
     assert torch.equal(gradient, torch.zeros_like(features))
@@ -265,14 +267,14 @@ def test_a_batch_of_mixed_patches_has_no_anchors_and_costs_nothing(rule, epsilon
 def test_empty_banks_cost_nothing(sources, rule, epsilon):
     features, student, teacher, _ = sources
     nothing = teacher.select(torch.zeros(0, dtype=torch.int64))
-    term = cross_patch_contrast(student, teacher.features.detach(), nothing, rule=rule, epsilon=epsilon)
+    term = cross_patch_contrast(student, teacher.features.detach(), [nothing], rule=rule, epsilon=epsilon)
     assert_zero(term, features[0])
     assert term.without_negatives == term.foreground_anchors + term.background_anchors > 0
 
 
 def test_selected_anchors_cost_what_they_cost_among_all(sources):
     _, student, teacher, history = sources
-    keys = join(student, teacher, history.as_history())
+    keys = [student, teacher, history.as_history()]
     for rule in ("paper", "sum", "pixel", "random"):
         total = cross_patch_contrast(student, teacher.features, keys, rule=rule)
         parts = [torch.arange(0, len(student), 3), torch.arange(1, len(student), 3), torch.arange(2, len(student), 3)]
@@ -290,17 +292,17 @@ def test_half_precision_features_are_contrasted_in_single_precision(sources):
         )
         for cells in (student, teacher)
     ]
-    term = cross_patch_contrast(half[0], half[1].features, join(*half))
-    exact = cross_patch_contrast(student, teacher.features, join(student, teacher))
+    term = cross_patch_contrast(half[0], half[1].features, half)
+    exact = cross_patch_contrast(student, teacher.features, [student, teacher])
     assert term.loss.dtype == torch.float32
     assert term.loss.item() == pytest.approx(exact.loss.item(), rel=0.02)
 
 
-def test_patches_of_different_sizes_cannot_be_joined(sources):
+def test_patches_of_different_sizes_cannot_be_compared(sources):
     _, student, teacher, _ = sources
     other = PatchCells.from_maps(torch.ones(1, WIDTH, 3, 3).double(), torch.ones(1, 3, 3, dtype=torch.long), 3)
     with pytest.raises(ValueError, match="different sizes"):
-        join(student, teacher, other)
+        cross_patch_contrast(student, teacher.features, [student, other])
 
 
 MEASURE = """
@@ -321,7 +323,7 @@ def cells(count, grad):
 for anchors, keys in ((500, 1000), (5000, 40000)):
     q, k = cells(anchors, True), cells(keys, True)
     before = peak_mb()
-    cross_patch_contrast(q, torch.roll(q.features.detach(), 2, 0), k).loss.backward()
+    cross_patch_contrast(q, torch.roll(q.features.detach(), 2, 0), [k]).loss.backward()
     assert q.features.grad.abs().max() > 0 and k.features.grad.abs().max() > 0
 print(peak_mb() - before)
 """

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from napari_semiseg.losses._reduce import in_full_precision, mean_where
+from napari_semiseg.losses._reduce import in_full_precision, mean_where, most_likely
 
 
 def softmax_mse(
@@ -150,7 +150,7 @@ def pseudo_label_cross_entropy(
     Wu et al. (CDCL), CVPR 2022, Eqs. 13 and 14, which have no threshold; Sohn et al. (FixMatch), NeurIPS 2020, Eq. 4.
     """
     target = in_full_precision(teacher.detach())
-    values = F.cross_entropy(in_full_precision(student), target.argmax(1), reduction="none")
+    values = F.cross_entropy(in_full_precision(student), most_likely(target), reduction="none")
     if threshold is None:
         return mean_where(values, valid)
     certainty = target.softmax(1).amax(1)

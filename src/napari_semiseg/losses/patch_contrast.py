@@ -22,7 +22,7 @@ over the keys of q's rectangle.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil, floor
@@ -115,24 +115,13 @@ class PatchCells:
             position=self.position[rows],
         )
 
+    def detached(self) -> Self:
+        """Return the cells without gradient."""
+        return replace(self, features=self.features.detach())
+
     def as_history(self) -> Self:
         """Return the cells as a later batch sees them: without gradient and without a place in it."""
-        return replace(self, features=self.features.detach(), position=torch.full_like(self.position, -1))
-
-
-def join(*parts: PatchCells) -> PatchCells:
-    """Return the cells of all parts, in order. Their patches must have the same size."""
-    if len({part.size for part in parts}) != 1:
-        message = f"cells of patches of different sizes cannot be joined: {[part.size for part in parts]}"
-        raise ValueError(message)
-    return PatchCells(
-        features=torch.cat([part.features for part in parts]),
-        labels=torch.cat([part.labels for part in parts]),
-        category=torch.cat([part.category for part in parts]),
-        foreground=torch.cat([part.foreground for part in parts]),
-        size=parts[0].size,
-        position=torch.cat([part.position for part in parts]),
-    )
+        return replace(self.detached(), position=torch.full_like(self.position, -1))
 
 
 def foreground_scores(labels: Tensor, patch: int) -> Tensor:
@@ -224,7 +213,7 @@ class ContrastTerm:
 def cross_patch_contrast(
     anchors: PatchCells,
     positives: Tensor,
-    keys: PatchCells,
+    keys: Sequence[PatchCells],
     *,
     temperature: float = 0.1,
     rule: Rule = "paper",
@@ -243,9 +232,8 @@ def cross_patch_contrast(
         Student cells. Those of mixed patches are left out.
     positives : Tensor, (N, D)
         Unit vectors: for each anchor the teacher's feature of the same cell.
-    keys : PatchCells
-        Cells of student and teacher, of this batch and the one before (`join`). Gradients reach those that require
-        them.
+    keys : sequence of PatchCells, at least one
+        Cells of student and teacher, of this batch and the one before. Gradients reach those that require them.
     temperature : float, > 0
         τ. Unstated in the paper, 0.1 in the released code.
     rule : {"paper", "sum", "pixel", "random"}
@@ -267,55 +255,83 @@ def cross_patch_contrast(
         Its loss is a zero on the graph, with zero gradient, where no anchor lies in a foreground or background
         patch. An anchor without negatives costs nothing (with `epsilon`, almost nothing) but counts in the mean.
 
+    Raises
+    ------
+    ValueError
+        Patches of anchors and keys differ in size: their scores are not of the same grain.
+
     References
     ----------
     Wu et al. (CDCL), CVPR 2022, Eqs. 7 to 12. All patches have the same size, so the mean over patches of means over
     their cells is the mean over cells.
     """
-    rows, log_sums, pairs = _log_sums(anchors, keys, temperature, rule, score_limit, chunk)
+    rectangles = _rectangles(anchors, keys, rule, score_limit)
     valid = _in_bank(anchors)
-    count, contrasted = int(valid.sum()), len(rows)
-    if epsilon > 0:  # there, no negatives does not mean no cost
-        rows = torch.cat([rows, _rows(valid.index_fill(0, rows, False))])
-        log_sums = F.pad(log_sums, (0, len(rows) - contrasted), value=-torch.inf)
+    contrasted = torch.cat([anchors.labels.new_empty(0, dtype=torch.int64), *(one.rows for one in rectangles)])
+    alone = _rows(valid.index_fill(0, contrasted, False))
+    # All anchors at once: the gradient of each selection is as large as all features.
+    rows = torch.cat([contrasted, alone])
     features = in_full_precision(anchors.features.index_select(0, rows))
     alike = (features * in_full_precision(positives.index_select(0, rows))).sum(1) / temperature
+    *parts, left = torch.split(features, [*(len(one.rows) for one in rectangles), len(alone)])
+    log_sums = torch.cat(
+        [
+            *(one.log_sums(part, keys, temperature, chunk) for part, one in zip(parts, rectangles, strict=True)),
+            left.new_full((len(left),), -torch.inf),
+        ]
+    )
     if epsilon > 0:
         costs = _costs_with(epsilon, alike, log_sums, _largest(alike, features, keys, temperature, chunk))
     else:
         costs = F.softplus(log_sums - alike, threshold=40.0)
     return ContrastTerm(
-        loss=costs.sum() / max(count, 1),
-        foreground_anchors=_count(anchors, FOREGROUND),
-        background_anchors=_count(anchors, BACKGROUND),
+        loss=costs.sum() / max(len(rows), 1),
+        foreground_anchors=_count([anchors], FOREGROUND),
+        background_anchors=_count([anchors], BACKGROUND),
         foreground_keys=_count(keys, FOREGROUND),
         background_keys=_count(keys, BACKGROUND),
-        mean_negatives=pairs / max(count, 1),
-        without_negatives=count - contrasted,
+        mean_negatives=sum(one.pairs for one in rectangles) / max(len(rows), 1),
+        without_negatives=len(alone),
     )
 
 
-def _log_sums(
-    anchors: PatchCells, keys: PatchCells, temperature: float, rule: Rule, score_limit: float, chunk: int
-) -> tuple[Tensor, Tensor, int]:
-    """Return the anchors that have negatives, the log-sum over those of each, and the number of pairs."""
-    rows, log_sums, pairs = [], [], 0
-    for q, k in _rectangles(anchors, keys, rule, score_limit):
-        if not len(q) or not len(k):
-            continue
-        skip = _same_cell(anchors, q, keys, k) if rule == "random" else None
-        of_q, of_k = anchors.features.index_select(0, q), keys.features.index_select(0, k)
-        rows.append(q)
-        log_sums.append(log_sum_exp_similarity(of_q, of_k, temperature, chunk=chunk, skip=skip))
-        pairs += len(q) * len(k) - (0 if skip is None else int((skip >= 0).sum()))
-    if not rows:
-        return anchors.labels.new_empty(0, dtype=torch.int64), anchors.features.new_empty(0), 0
-    return torch.cat(rows), torch.cat(log_sums), pairs
+@dataclass(frozen=True)
+class _Rectangle:
+    """Rows of anchors that have the same negatives, those in each part of the keys, and which pairs are left out."""
+
+    rows: Tensor
+    columns: Sequence[Tensor]
+    skip: Tensor | None
+
+    @property
+    def pairs(self) -> int:
+        left_out = 0 if self.skip is None else int((self.skip >= 0).sum())
+        return len(self.rows) * sum(map(len, self.columns)) - left_out
+
+    def log_sums(self, features: Tensor, keys: Sequence[PatchCells], temperature: float, chunk: int) -> Tensor:
+        """Return the log-sum over its negatives for each anchor; `features` are those of the anchors."""
+        others = [part.features.index_select(0, at) for part, at in zip(keys, self.columns, strict=True)]
+        return log_sum_exp_similarity(features, torch.cat(others), temperature, chunk=chunk, skip=self.skip)
 
 
-def _largest(alike: Tensor, features: Tensor, keys: PatchCells, temperature: float, chunk: int) -> Tensor:
+def _rectangles(anchors: PatchCells, keys: Sequence[PatchCells], rule: Rule, score_limit: float) -> list[_Rectangle]:
+    """Return the rectangles of pairs that hold any. No anchor comes twice."""
+    if len({part.size for part in (anchors, *keys)}) > 1:
+        message = f"cells of patches of different sizes cannot be compared: {[part.size for part in (anchors, *keys)]}"
+        raise ValueError(message)
+    found = []
+    for of_parts in zip(*(_pairs(anchors, part, rule, score_limit) for part in keys), strict=True):
+        rows, columns = of_parts[0][0], [columns for _, columns in of_parts]
+        if len(rows) and any(map(len, columns)):
+            skip = _same_cell(anchors, rows, keys, columns) if rule == "random" else None
+            found.append(_Rectangle(rows, columns, skip))
+    return found
+
+
+def _largest(alike: Tensor, features: Tensor, keys: Sequence[PatchCells], temperature: float, chunk: int) -> Tensor:
     """Return the largest similarity of each row to its positive or to any key, negative or not."""
-    every = in_full_precision(keys.features.index_select(0, _rows(keys.category != OUTSIDE)))
+    shown = [part.features.index_select(0, _rows(part.category != OUTSIDE)) for part in keys]
+    every = in_full_precision(torch.cat(shown))
     if not len(every):
         return alike
     nearest = every.index_select(0, most_similar(features, every, chunk=chunk))
@@ -327,10 +343,8 @@ def _costs_with(epsilon: float, alike: Tensor, log_sums: Tensor, largest: Tensor
     return -torch.log(share / (share + torch.exp(log_sums - largest) + epsilon) + epsilon)
 
 
-def _rectangles(
-    anchors: PatchCells, keys: PatchCells, rule: Rule, score_limit: float
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield rows of anchors with the rows of keys that are negatives of all of them. No anchor comes twice."""
+def _pairs(anchors: PatchCells, keys: PatchCells, rule: Rule, score_limit: float) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield rows of anchors with the rows of keys that are negatives of all of them, in an order set by the anchors."""
     q, k = _in_bank(anchors), _in_bank(keys)
     if rule == "random":
         yield _rows(q), _rows(k)
@@ -359,9 +373,10 @@ def _by_score(
         yield _rows(q & (anchors.foreground == count)), columns[:admitted]
 
 
-def _same_cell(anchors: PatchCells, rows: Tensor, keys: PatchCells, columns: Tensor) -> Tensor:
+def _same_cell(anchors: PatchCells, rows: Tensor, keys: Sequence[PatchCells], columns: Sequence[Tensor]) -> Tensor:
     """Return for each key the place in `rows` of the anchor at the same position, or -1."""
-    q, k = anchors.position[rows], keys.position[columns]
+    q = anchors.position[rows]
+    k = torch.cat([part.position[at] for part, at in zip(keys, columns, strict=True)])
     place = torch.full((int(torch.cat([q, k]).max()) + 1,), -1, dtype=torch.int64, device=q.device)
     place[q] = torch.arange(len(q), device=q.device)
     return torch.where(k >= 0, place[k.clamp_min(0)], -1)
@@ -375,8 +390,8 @@ def _rows(chosen: Tensor) -> Tensor:
     return chosen.nonzero().squeeze(1)
 
 
-def _count(cells: PatchCells, category: int) -> int:
-    return int((cells.category == category).sum())
+def _count(parts: Sequence[PatchCells], category: int) -> int:
+    return sum(int((part.category == category).sum()) for part in parts)
 
 
 def _whole_patches(cells: Tensor, patch: int) -> Tensor:

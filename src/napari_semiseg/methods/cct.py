@@ -40,6 +40,7 @@ from torch import Tensor, nn
 
 from napari_semiseg.blocks import Box
 from napari_semiseg.data.batch import Batch, Views
+from napari_semiseg.losses._reduce import most_likely
 from napari_semiseg.losses.consistency import softmax_mse
 from napari_semiseg.losses.cross_entropy import cross_entropy
 from napari_semiseg.losses.ramps import sigmoid_rampup
@@ -166,7 +167,7 @@ class CCT(Method):
         """Return the mean over all auxiliary decoders of their distance to the classifier."""
         features = self.net.features(image)
         target = self.net.classify(features).detach()
-        label = target.argmax(1)
+        label = most_likely(target)
         sure = (target.float().softmax(1).amax(1) > self.config.threshold) & valid
         self._counters = {"confident": share_of(sure, valid), "pseudo-labeled nuclei": share_of(label > 0, valid)}
         seen = _Seen(features, label, large_objects(label, self.config.cutout_least) if self.config.cutout else [])

@@ -27,9 +27,8 @@ After `collapse_patience` steps with one class only in unlabeled crops these cou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
-from dataclasses import replace
 from typing import ClassVar, Literal
 
 import torch
@@ -39,6 +38,7 @@ from torch import Tensor, nn
 
 from napari_semiseg.data.batch import Batch, Views
 from napari_semiseg.io.diagnostics import Amount, Categories, Diagnostic, Meaning
+from napari_semiseg.losses._reduce import most_likely
 from napari_semiseg.losses.cells import whole_cells
 from napari_semiseg.losses.consistency import pseudo_label_cross_entropy
 from napari_semiseg.losses.cross_entropy import cross_entropy
@@ -50,7 +50,6 @@ from napari_semiseg.losses.patch_contrast import (
     PatchCells,
     cross_patch_contrast,
     foreground_scores,
-    join,
     patch_categories,
 )
 from napari_semiseg.losses.ramps import sigmoid_rampup
@@ -142,7 +141,7 @@ class CDCL(Method):
             },
         )
         self.guard = CollapseGuard(config.collapse_patience)
-        self._seen: PatchCells | None = None
+        self._seen: list[PatchCells] = []
         self._counters: dict[str, float] = {}
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor] | None:
@@ -182,14 +181,16 @@ class CDCL(Method):
         anchors = self._cells(self.student.projector(features_s), logits_s, valid)
         with torch.no_grad():
             positives = self._cells(self.teacher.projector(features_t), logits_t, valid)
-        keys = join(replace(anchors, features=anchors.features.detach()) if c.detach == "all" else anchors, positives)
-        self._seen = keys.as_history()
+        keys = [anchors.detached() if c.detach == "all" else anchors, positives]
+        self._seen = [part.as_history() for part in keys]
         if c.history and len(self.bank):
-            keys = join(keys, self._remembered(keys.size))
-        rows = self._choose(anchors)
+            keys.extend(self._remembered(anchors.size))
+        if c.max_anchors:
+            rows = self._choose(anchors)
+            anchors, positives = anchors.select(rows), positives.select(rows)
         term = cross_patch_contrast(
-            anchors.select(rows),
-            positives.features[rows],
+            anchors,
+            positives.features,
             keys,
             temperature=c.temperature,
             rule=c.rule,
@@ -206,7 +207,7 @@ class CDCL(Method):
         """Sort the patches of an image by the teacher's pseudo-labels, as a step does; patches are those of a crop."""
         c, net = self.config, self.teacher.net
         probs = net.logits_on_grid(net.features(image)).float().softmax(1)
-        labels = (F.avg_pool2d(probs, c.pool) if c.pool > 1 else probs).argmax(1)
+        labels = most_likely(F.avg_pool2d(probs, c.pool) if c.pool > 1 else probs)
         cell = image.shape[-1] // labels.shape[-1]
         patch = max(1, self.task.crop // cell // PATCHES_PER_SIDE)
         category, _ = patch_categories(labels, patch, low=c.low, high=c.high)
@@ -225,19 +226,19 @@ class CDCL(Method):
         """Return the cells of every patch, with pseudo-labels on the grid of the projections."""
         c = self.config
         probs = logits.detach().float().softmax(1)
-        labels = (F.avg_pool2d(probs, c.pool) if c.pool > 1 else probs).argmax(1)
+        labels = most_likely(F.avg_pool2d(probs, c.pool) if c.pool > 1 else probs)
         patch = max(1, labels.shape[-1] // PATCHES_PER_SIDE)
         shown = None if valid is None else whole_cells(valid, labels.shape[-2:])
         return PatchCells.from_maps(projected, labels, patch, low=c.low, high=c.high, valid=shown)
 
-    def _remembered(self, size: int) -> PatchCells:
-        rows = self.bank.rows()
-        return PatchCells(**rows, size=size, position=torch.full_like(rows["labels"], -1))
+    def _remembered(self, size: int) -> Iterator[PatchCells]:
+        for rows in self.bank.by_batch():
+            yield PatchCells(**rows, size=size, position=torch.full_like(rows["labels"], -1))
 
     def _choose(self, anchors: PatchCells) -> Tensor:
-        """Return the rows of the anchors to contrast: the cells of FDPs and BDPs, or a random part of them."""
+        """Return the rows of the anchors to contrast: a random part of the cells of FDPs and BDPs."""
         rows = ((anchors.category == FOREGROUND) | (anchors.category == BACKGROUND)).nonzero().flatten()
-        if not self.config.max_anchors or len(rows) <= self.config.max_anchors:
+        if len(rows) <= self.config.max_anchors:
             return rows
         return rows[torch.randperm(len(rows), device=rows.device)[: self.config.max_anchors]]
 
@@ -245,12 +246,10 @@ class CDCL(Method):
         """Move the teacher, and remember the keys of this step."""
         self.guard.watch(self._counters.get("pseudo-labeled nuclei"))
         ema_update(self.teacher, self.student, ema_decay(step, self.config.ema_decay))
-        if self._seen is not None and self.config.history:
-            seen = self._seen
-            self.bank.push(
-                features=seen.features, labels=seen.labels, category=seen.category, foreground=seen.foreground
-            )
-        self._seen = None
+        if self._seen and self.config.history:
+            fields = ("features", "labels", "category", "foreground")
+            self.bank.push(**{name: torch.cat([getattr(part, name) for part in self._seen]) for name in fields})
+        self._seen = []
 
     def predictor(self) -> nn.Module:
         """Return the teacher's network."""

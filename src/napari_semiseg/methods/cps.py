@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from napari_semiseg.data.batch import IGNORE, Batch, Views
 from napari_semiseg.data.cutmix import boxes_of_area, mixed
+from napari_semiseg.losses._reduce import most_likely
 from napari_semiseg.losses.consistency import pseudo_label_cross_entropy
 from napari_semiseg.losses.cross_entropy import cross_entropy
 from napari_semiseg.methods._base import (
@@ -120,7 +121,7 @@ class CPS(Method):
         """Return Eq. 4: each network's logits against the classes that the other one found."""
         self._counters = {
             **pseudo_label_counters(found[0], valid),
-            "agreement": share_of(found[0].argmax(1) == found[1].argmax(1), valid),
+            "agreement": share_of(most_likely(found[0]) == most_likely(found[1]), valid),
         }
         one, other = said
         return pseudo_label_cross_entropy(one, found[1], valid=valid) + pseudo_label_cross_entropy(

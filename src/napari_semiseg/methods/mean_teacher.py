@@ -36,6 +36,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from napari_semiseg.data.batch import IGNORE, Batch, Views
+from napari_semiseg.losses._reduce import most_likely
 from napari_semiseg.losses.consistency import logit_mse, softmax_mse
 from napari_semiseg.losses.cross_entropy import cross_entropy
 from napari_semiseg.losses.dice import soft_dice
@@ -164,7 +165,7 @@ class MeanTeacher(Method):
             self.teacher.train(self._gathers)
             teacher = self.teacher(self._with_noise(image))
         student = student[-len(image) :]
-        same = student.argmax(1) == teacher.argmax(1)
+        same = most_likely(student) == most_likely(teacher)
         self._counters = {**pseudo_label_counters(teacher, valid), "agreement": share_of(same, valid)}
         distance = softmax_mse if self.config.distance == "probs" else logit_mse
         return distance(student, teacher, valid=valid, over_classes=self.config.over_classes)

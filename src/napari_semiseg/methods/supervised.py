@@ -20,6 +20,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from napari_semiseg.data.batch import Batch, Views
+from napari_semiseg.losses._reduce import most_likely
 from napari_semiseg.losses.cross_entropy import IGNORE, cross_entropy
 from napari_semiseg.losses.dice import soft_dice
 from napari_semiseg.methods._base import Method, MethodConfig, Task, share_of
@@ -77,7 +78,7 @@ class Supervised(Method):
         logits = self.net(batch.image_l)
         known = batch.label_l != IGNORE
         if is_mixed(share_of(batch.label_l > 0, known)):
-            self._found = share_of(logits.detach().argmax(1) > 0, known)
+            self._found = share_of(most_likely(logits.detach()) > 0, known)
         losses = {"sup": cross_entropy(logits, batch.label_l)}
         if self.config.weight_dice:
             losses["dice"] = self.config.weight_dice * soft_dice(logits, batch.label_l)

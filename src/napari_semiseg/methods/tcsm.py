@@ -35,6 +35,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from napari_semiseg.data.batch import IGNORE, Batch, Views
+from napari_semiseg.losses._reduce import most_likely
 from napari_semiseg.losses.consistency import probability_mse
 from napari_semiseg.losses.cross_entropy import cross_entropy
 from napari_semiseg.losses.ramps import sigmoid_rampup
@@ -123,7 +124,7 @@ class TCSM(Method):
         shown = turns.apply_mask(valid)
         self._counters = {
             **pseudo_label_counters(teacher, shown),
-            "agreement": share_of(probs.argmax(1) == teacher.argmax(1), shown),
+            "agreement": share_of(most_likely(probs) == most_likely(teacher), shown),
         }
         return probability_mse(probs, teacher.softmax(1), valid=shown)
 

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_semiseg.io.diagnostics import Boxes, Categories, Diagnostic, Meaning
+from napari_semiseg.losses._reduce import most_likely
 from napari_semiseg.losses.cells import whole_cells
 from napari_semiseg.losses.directional_contrast import Side, SureCells, chosen_anchors, directional_contrast
 from napari_semiseg.nn.memory_bank import MemoryBank
@@ -199,7 +200,7 @@ class ContextContrast(nn.Module):
         probs = self._classified(net, features.detach()).float().softmax(1)
         return SureCells(
             features=self.projector(features).movedim(1, -1).flatten(0, -2),
-            labels=probs.argmax(1).flatten(),
+            labels=most_likely(probs).flatten(),
             confidence=probs.amax(1).flatten(),
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import cast
 
 import torch
@@ -71,9 +71,15 @@ class MemoryBank(nn.Module):
 
     def rows(self) -> dict[str, Tensor]:
         """Return every row held, field by field: (N, *shape), the newest batch first. The tensors are copies."""
+        held = list(self.by_batch())
+        return {name: torch.cat([rows[name] for rows in held]) for name in self.fields}
+
+    def by_batch(self) -> Iterator[dict[str, Tensor]]:
+        """Yield the rows of each batch, the newest first: views, which the next `push` may overwrite."""
         counts, newest = self.counts.tolist(), int(self.newest)
-        slots = [(newest - age) % self.batches for age in range(self.batches)]
-        return {name: torch.cat([self._stored(name)[slot, : counts[slot]] for slot in slots]) for name in self.fields}
+        for age in range(self.batches):
+            slot = (newest - age) % self.batches
+            yield {name: self._stored(name)[slot, : counts[slot]] for name in self.fields}
 
     def clear(self) -> None:
         """Forget everything."""
