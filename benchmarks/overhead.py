@@ -5,7 +5,7 @@ networks were asked in that step is asked of them again, alone: the same functio
 where there was one. What the step takes beyond that is the method's own: drawing and augmenting crops, losses, memory,
 the teacher's average, the optimizer. On a CPU time is that of the processor, and the least of a few steps counts, so
 that other work on the machine, which can only lengthen them, counts little. Methods that were measured before keep
-their row (`results/overhead.json`).
+their row (`results/overhead.json`), and what is written below the command in `results/overhead.md` stays.
 
     python benchmarks/overhead.py DATA/monuseg --methods cdcl supervised
 """
@@ -37,6 +37,7 @@ from napari_semiseg.nn.network import Network
 RESULTS = Path(__file__).parent / "results" / "overhead.md"
 ASKED = ("features", "logits_on_grid", "upsampled")
 """What a network is asked for: `forward` and `classify` are made of these."""
+COMMAND = "    python benchmarks/overhead.py DATA/monuseg --methods cdcl supervised …\n"
 PARTS = ("crops", "average and memory", "optimizer")
 
 
@@ -204,7 +205,7 @@ def _by_step(seconds: list[float], steps: int) -> list[float]:
     return [sum(seconds[at : at + each]) for at in range(0, each * steps, each)] if each else [0.0]
 
 
-def table(rows: list[dict[str, Any]], words: str) -> str:
+def table(rows: list[dict[str, Any]], words: str, remarks: str) -> str:
     """Return the page."""
     head = ["method", "network", "step, ms", "bare, ms", "steps", "**overhead**", "by medians", "crops", "terms"]
     head += ["average and memory", "optimizer"]
@@ -226,8 +227,7 @@ projectors and the encoder of `scale_pretext` count as terms.
 
 {chr(10).join(lines)}
 
-    python benchmarks/overhead.py DATA/monuseg --methods cdcl supervised …
-"""
+{COMMAND}{remarks}"""
 
 
 def main() -> None:
@@ -267,7 +267,8 @@ def keep(found: dict[str, Any], words: str) -> None:
     known[found["method"]] = found
     rows = [known[name] for name in METHODS if name in known]
     file.write_text(json.dumps(rows, indent=1) + "\n")
-    RESULTS.write_text(table(rows, words))
+    remarks = RESULTS.read_text().partition(COMMAND)[2] if RESULTS.exists() else ""
+    RESULTS.write_text(table(rows, words, remarks))
 
 
 def _circumstances(args: argparse.Namespace, device: torch.device) -> str:

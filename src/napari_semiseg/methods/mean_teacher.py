@@ -53,6 +53,7 @@ from napari_semiseg.methods._base import (
 from napari_semiseg.nn.collapse import CollapseGuard
 from napari_semiseg.nn.ema import ema_decay, ema_update
 from napari_semiseg.nn.network import Network
+from napari_semiseg.nn.noise import gaussian_noise
 
 SOURCES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
@@ -174,7 +175,7 @@ class MeanTeacher(Method):
         deviation = self.config.noise
         if not deviation:
             return image
-        return image + (deviation * torch.randn_like(image)).clamp(-2 * deviation, 2 * deviation)
+        return image + (deviation * gaussian_noise(image)).clamp(-2 * deviation, 2 * deviation)
 
     def after_step(self, step: int) -> None:
         """Move the teacher."""

@@ -51,6 +51,7 @@ from napari_semiseg.methods._base import (
 from napari_semiseg.nn.collapse import CollapseGuard
 from napari_semiseg.nn.ema import ema_decay, ema_update
 from napari_semiseg.nn.network import Network
+from napari_semiseg.nn.noise import gaussian_noise
 from napari_semiseg.nn.turns import Turns
 
 
@@ -129,7 +130,7 @@ class TCSM(Method):
         return probability_mse(probs, teacher.softmax(1), valid=shown)
 
     def _with_noise(self, image: Tensor) -> Tensor:
-        return image + self.config.noise * torch.randn_like(image) if self.config.noise else image
+        return image + self.config.noise * gaussian_noise(image) if self.config.noise else image
 
     def after_step(self, step: int) -> None:
         """Move the teacher."""
