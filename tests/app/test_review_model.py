@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,12 @@ def asked(bench, verb: str) -> list[Run]:
     return [command for command in bench.sent if isinstance(command, Run) and command.verb == verb]
 
 
-def write_result(path: Path, nuclei: int = 3, threshold: float = 0.5) -> None:
+def write_result(path: Path, nuclei: int = 3, threshold: float = 0.5, mpp: float | None = None) -> None:
     whole = Box(0, 0, 200, 200)
     facts = {"nuclei": nuclei, "split": {"threshold": threshold, "strength": 0.5, "min_area": 40}}
     path.parent.mkdir(exist_ok=True)
-    with ResultWriter.create(path, (200, 200), ["nucleus"], facts=facts) as writer:
+    shutil.rmtree(path, ignore_errors=True)
+    with ResultWriter.create(path, (200, 200), ["nucleus"], mpp=mpp, facts=facts) as writer:
         writer.write_confidence(whole, np.zeros((1, 200, 200), np.uint8))
         writer.write_nuclei(whole, np.zeros((200, 200), np.uint32))
         writer.finish()
@@ -115,6 +117,29 @@ def test_a_finished_result_is_found_with_its_nuclei_and_sliders(segmented):
     assert review.count_words == "3 nuclei"
     assert review.split.min_area == 40
     assert not review.active
+
+
+def test_the_smallest_nucleus_is_in_um2_where_the_pixel_size_is_known_and_holds_on_other_images(segmented):
+    review, folder = segmented.session.review, segmented.session.project.folder
+    write_result(folder.prediction_path(0), mpp=0.5)
+    review.look()
+    segmented.settle()
+    assert (review.mpp, review.smallest, review.split.min_area) == (0.5, 10.0, None)
+
+    review.set_smallest(6.5)
+    view = asked(segmented, "split")[-1]
+    assert view.args["min_area_um2"] == 6.5
+    assert "min_area" not in view.args
+    assert review.split.args(0.25) == {"threshold": 0.5, "strength": 0.5, "min_area_um2": 6.5}
+    assert review.split.args(None) == {"threshold": 0.5, "strength": 0.5}  # of pixels nobody said anything
+
+
+def test_the_smallest_nucleus_is_in_pixels_where_their_size_is_not_known(segmented):
+    review = segmented.session.review
+    assert (review.mpp, review.smallest) == (None, 40)
+    review.set_smallest(31.0)
+    assert asked(segmented, "split")[-1].args["min_area"] == 31
+    assert review.split.args(0.25) == {"threshold": 0.5, "strength": 0.5}
 
 
 def test_a_moved_slider_splits_what_is_in_view_at_once_and_the_rest_when_it_rests(segmented):

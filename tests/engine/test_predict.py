@@ -174,6 +174,19 @@ def test_the_block_size_changes_nothing(darkness, field, tmp_path):
         assert compare(results[0]["nuclei"], other["nuclei"]).pq > 0.99
 
 
+def test_the_smallest_nucleus_in_um2_is_as_many_pixels_as_the_image_needs(darkness, field, tmp_path):
+    darkness()
+    path, _ = field
+    least = {}
+    for mpp in (0.25, 0.5):
+        out = tmp_path / f"{mpp}.ome.zarr"
+        list(predict(request(path, out, mpp=mpp, min_area_um2=8.0)))
+        least[mpp] = Result.open(out).card.facts["split"]["min_area"]
+    assert least == {0.25: 128, 0.5: 32}
+    with pytest.raises(InputError, match="pixel size of the image is not known"):
+        list(predict(request(path, tmp_path / "unknown.ome.zarr", min_area_um2=8.0)))
+
+
 def test_one_image_may_name_its_result(darkness, field, tmp_path):
     darkness()
     events = list(predict(request(field[0], tmp_path / "mine.ome.zarr")))

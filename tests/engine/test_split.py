@@ -58,6 +58,15 @@ def test_the_rectangle_in_view_is_split_as_the_whole_image_would_be(result, tmp_
     assert compare(labels, expected).pq == 1
 
 
+def test_the_smallest_nucleus_may_be_given_in_um2_and_the_result_keeps_it_in_its_pixels(result):
+    path, confidence = result
+    list(split(SplitRequest(source=str(path), min_area_um2=10.0, apply=True)))
+    after = Result.open(path)
+    labels = after.nuclei(Box.whole(confidence.shape))
+    np.testing.assert_array_equal(labels, split_nuclei(confidence, min_area=160, mpp=0.25))
+    assert after.card.facts["split"]["min_area"] == 160
+
+
 def test_a_preview_map_is_split_in_the_images_own_pixels(tmp_path):
     confidence = blobs((120, 130))
     np.save(tmp_path / "map.npy", confidence)

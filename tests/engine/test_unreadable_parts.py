@@ -203,6 +203,7 @@ def test_a_result_with_gaps_is_exported_as_any_other(otsu, stained, tmp_path, to
             assert (imread(file)[DAMAGED.slices] == 255).mean() > 0.9  # outlines of nuclei beside it reach in
         case "report":
             assert "which could not be read" in file.read_text()
+            assert "50 pixels" in file.read_text()  # the smallest nucleus of an image of unknown pixel size
 
 
 def test_gaps_that_can_be_read_at_last_are_all_that_is_predicted(stained, tmp_path, flaky_disk, network_of_pixels):

@@ -42,12 +42,12 @@ def nuclei_and_confidence() -> tuple[np.ndarray, np.ndarray]:
     return labels, np.where(labels, 140 + 20 * labels, 0).astype(np.uint8)[None]
 
 
-def write_result(path: Any, labels: np.ndarray, confidence: np.ndarray, **facts: Any) -> None:
+def write_result(path: Any, labels: np.ndarray, confidence: np.ndarray, mpp: float | None = 0.5, **facts: Any) -> None:
     split = {"threshold": 0.5, "strength": 0.5, "min_area": 40}
     whole = Box.whole(labels.shape)
     path.parent.mkdir(parents=True, exist_ok=True)
     with ResultWriter.create(
-        path, labels.shape, ["nucleus"], mpp=0.5, facts={"nuclei": int(labels.max()), "split": split, **facts}
+        path, labels.shape, ["nucleus"], mpp=mpp, facts={"nuclei": int(labels.max()), "split": split, **facts}
     ) as writer:
         writer.write_confidence(whole, confidence)
         writer.write_nuclei(whole, labels)
@@ -381,6 +381,22 @@ def test_two_runs_are_compared_again_when_a_slider_has_moved(compared):
     assert panel.scores.texts()[3:6] == ["Pixels (Dice)", "1.00", "1.00"]  # neither finds any in the tile, and none is
     seen = [label for label in panel.scores.findChildren(QLabel) if label.isVisible()]
     assert len(seen) == len(panel.scores.texts())  # none of the scores before shines through
+
+
+def test_the_smallest_nucleus_is_shown_in_um2_of_an_image_of_known_pixel_size_else_in_pixels(reviewed):
+    panel, review = reviewed.dock.review_panel, reviewed.dock.session.review
+    assert (panel.names["min_area"].text(), panel.min_area.value()) == ("Smallest, µm²", 10.0)  # 40 pixels of 0.5 µm
+    panel.min_area.setValue(12.5)
+    assert review.split.min_area_um2 == 12.5
+
+    path = reviewed.project.folder.prediction_path(0)
+    shutil.rmtree(path)
+    write_result(path, *nuclei_and_confidence(), mpp=None)
+    review.look()
+    reviewed.wait(lambda: review.mpp is None, "the other result")
+    assert (panel.names["min_area"].text(), panel.min_area.value()) == ("Smallest, px", 40)
+    panel.min_area.setValue(700)
+    assert review.split.min_area == 700
 
 
 def test_a_comparison_is_ended_by_hand(compared):

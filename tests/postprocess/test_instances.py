@@ -8,6 +8,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage as ndi
 from skimage.segmentation import watershed
 
+from napari_semiseg.errors import InputError
 from napari_semiseg.metrics import compare
 from napari_semiseg.postprocess.instances import (
     MIN_AREA,
@@ -147,3 +148,12 @@ def test_the_smallest_nucleus_follows_the_pixel_size():
     assert smallest_area(0.25) == 48
     assert smallest_area(0.5) == 12
     assert smallest_area(5.0) == 1
+
+
+def test_a_smallest_nucleus_that_is_asked_for_is_the_same_at_every_pixel_size():
+    assert [smallest_area(mpp, um2=8.0) for mpp in (0.25, 0.5, 1.0, 5.0)] == [128, 32, 8, 1]
+    assert [smallest_area(mpp, pixels=7) for mpp in (0.25, None)] == [7, 7]
+    with pytest.raises(InputError, match="the pixel size of the image is not known"):
+        smallest_area(None, um2=8.0)
+    with pytest.raises(InputError, match="in pixels and in µm²: give one"):
+        smallest_area(0.25, 7, 8.0)

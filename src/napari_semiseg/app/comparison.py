@@ -183,7 +183,7 @@ class Comparison:
         args: dict[str, Any] = {"run": str(run), "images": [folder.source_path(index)], "out": str(out)}
         mpp = self.session.project.images[index].mpp
         self._split = self.session.review.split
-        args |= {**self._split.args(), "overwrite": True} | ({"mpp": mpp} if mpp else {})
+        args |= {**self._split.args(mpp), "overwrite": True} | ({"mpp": mpp} if mpp else {})
         self.waiting = "Segmenting with the other run…"
         self.compared = next((known for known in self._every if known.path == run), None)
         self.session.ask("predict", args, partial(self._hear_result, self._asked, out))
@@ -267,7 +267,7 @@ class Comparison:
             self._find_difference()
             return
         self.waiting = "Splitting the nuclei of the other run…"
-        args = {"source": str(self.other), "apply": True, **split.args()}
+        args = {"source": str(self.other), "apply": True, **split.args(self.session.review.mpp)}
         self.session.ask("split", args, partial(self._hear_split, self._asked, split))
         self.changed.emit()
 

@@ -123,11 +123,12 @@ class HistoryNuclei:
         preview, split = wanted
         self._asked = wanted
         self._count += 1
-        args: dict[str, Any] = {"source": str(preview.path), **split.args()}
+        mpp = self.session.project.images[index].mpp
+        args: dict[str, Any] = {"source": str(preview.path), **split.args(mpp)}
         args["out"] = str(folder.predictions_dir / f".history-{self._count % 4}.npy")
-        if split.min_area is not None:  # in pixels of the image
-            args["min_area"] = max(1, round(split.min_area / preview.downsample**2))
-        if mpp := self.session.project.images[index].mpp:
+        if "min_area" in args:  # in pixels of the image
+            args["min_area"] = max(1, round(args["min_area"] / preview.downsample**2))
+        if mpp:
             args["mpp"] = mpp * preview.downsample
         self.session.ask("split", args, partial(self._hear, wanted), purpose="history")
 

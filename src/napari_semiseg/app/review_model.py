@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from psygnal import Signal
 
@@ -55,16 +55,28 @@ class Split:
     strength : float
         How readily touching nuclei are parted: 0 never, 1 always.
     min_area : int or None
-        Smallest nucleus, in pixels; None for what the pixel size suggests.
+        Smallest nucleus, in pixels, for images whose pixel size is not known; None for what is usual.
+    min_area_um2 : float or None
+        The same in µm², for all other images.
     """
 
     threshold: float = 0.5
     strength: float = 0.5
     min_area: int | None = None
+    min_area_um2: float | None = None
 
-    def args(self) -> dict[str, Any]:
-        """Return the options of a request."""
-        return {name: value for name, value in vars(self).items() if value is not None}
+    @classmethod
+    def of_result(cls, facts: Mapping[str, Any], mpp: float | None) -> Self:
+        """Return how a result was split; it keeps the smallest nucleus in its own pixels, which are of `mpp` µm."""
+        known = {name: facts[name] for name in ("threshold", "strength", "min_area") if name in facts}
+        if mpp and "min_area" in known:
+            known["min_area_um2"] = known.pop("min_area") * mpp**2
+        return cls(**known)
+
+    def args(self, mpp: float | None) -> dict[str, Any]:
+        """Return the options of a request for an image whose pixels are of `mpp` µm; None where that is not known."""
+        names = ("threshold", "strength", "min_area_um2" if mpp else "min_area")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
 @dataclass(frozen=True)
@@ -93,6 +105,8 @@ class ReviewModel:
         Of the prediction.
     result : Path or None
         The result of the image in view.
+    mpp : float or None
+        Size of its pixels, in µm; None where that is not known.
     run : str
         Name of the run that it was made with; "" where that is not known.
     nuclei : int
@@ -126,6 +140,7 @@ class ReviewModel:
         self.split = Split()
         self.state: State = "idle"
         self.result: Path | None = None
+        self.mpp: float | None = None
         self.run = ""
         self.nuclei = 0
         self.gaps = False
@@ -191,9 +206,8 @@ class ReviewModel:
         try:
             out = folder.prediction_path(index)
             args: dict[str, Any] = {"run": str(run), "images": [folder.source_path(index)], "out": str(out)}
-            args |= {**self.split.args(), "overwrite": True, "gaps": True}
-            if project.images[index].mpp:
-                args["mpp"] = project.images[index].mpp
+            mpp = project.images[index].mpp
+            args |= {**self.split.args(mpp), "overwrite": True, "gaps": True} | ({"mpp": mpp} if mpp else {})
             if (device := self.session.training.setup.device) != "auto":
                 args["device"] = device
             self._job = self.session.engine.run("predict", args, when_busy="wait")
@@ -206,8 +220,20 @@ class ReviewModel:
         self._out = out
         self._set("waiting")
 
+    @property
+    def smallest(self) -> float | None:
+        """Smallest nucleus of the result, in µm² where its pixel size is known, else in pixels; None where unknown."""
+        return self.split.min_area_um2 if self.mpp else self.split.min_area
+
+    def set_smallest(self, area: float) -> None:
+        """Move the slider of the smallest nucleus: in µm² where the pixel size is known, else in pixels."""
+        if self.mpp:
+            self.set_split(min_area_um2=area)
+        else:
+            self.set_split(min_area=round(area))
+
     def set_split(self, **values: float | int | None) -> None:
-        """Move a slider: `threshold`, `strength` or `min_area`. What is in view is split again at once."""
+        """Move a slider: a field of `Split`. What is in view is split again at once."""
         split = Split(**{**vars(self.split), **values})
         if split == self.split:
             return
@@ -262,16 +288,16 @@ class ReviewModel:
         self._moved_at = None
         folder, index = self.session.project.folder, self.session.image_index
         if folder is None or index is None:
-            self._take(None, {})
+            self._take(None)
             return
         path = folder.prediction_path(index)
 
-        def work() -> Mapping[str, Any] | None:
-            return Result.open(path).card.facts if result_state(path) == "complete" else None
+        def work() -> Result | None:
+            return Result.open(path) if result_state(path) == "complete" else None
 
-        def done(facts: Mapping[str, Any] | None) -> None:
+        def done(found: Result | None) -> None:
             if (self.session.project.folder, self.session.image_index) == (folder, index):
-                self._take(None if facts is None else path, facts or {})
+                self._take(found)
 
         self.session.background.submit(work, done, self._fail)
 
@@ -285,7 +311,7 @@ class ReviewModel:
         if not rests or self.result is None or self.session.engine.job is not None:
             return
         self._moved_at = None
-        args = {"source": str(self.result), "apply": True, **self.split.args()}
+        args = {"source": str(self.result), "apply": True, **self.split.args(self.mpp)}
         try:
             self._split_job = self.session.engine.run("split", args)
         except InputError as error:
@@ -442,7 +468,7 @@ class ReviewModel:
         out = folder.predictions_dir / f".split-{self._count % _LIVE_FILES}.npy"
         args = {"source": str(self.result), "out": str(out), "box": [box.y0, box.x0, box.y1, box.x1]}
         try:
-            job = self.session.engine.run("split", {**args, **self.split.args()}, when_busy="wait")
+            job = self.session.engine.run("split", {**args, **self.split.args(self.mpp)}, when_busy="wait")
         except InputError as error:
             self.session.tell(str(error), "error")
             return
@@ -450,14 +476,14 @@ class ReviewModel:
         self._sources = {known: path for known, path in self._sources.items() if running and known == running.id}
         self._sources[job] = self.result
 
-    def _take(self, result: Path | None, facts: Mapping[str, Any]) -> None:
-        self.result, self.run = result, Path(str(facts.get("run", ""))).name
+    def _take(self, found: Result | None) -> None:
+        facts: Mapping[str, Any] = found.card.facts if found else {}
+        self.result, self.mpp = (found.path, found.mpp) if found else (None, None)
+        self.run = Path(str(facts.get("run", ""))).name
         self._drop_table()
         self.nuclei, self.gaps = int(facts.get("nuclei", 0)), bool(facts.get("gaps"))
-        split = facts.get("split", {})
-        known = {name: split[name] for name in ("threshold", "strength", "min_area") if name in split}
-        if known:
-            self.split = Split(**known)
+        if found is not None:
+            self.split = Split.of_result(facts["split"], self.mpp) if facts.get("split") else self.split
             self.split_changed.emit()
         self.result_changed.emit()
         self.changed.emit()
@@ -475,7 +501,7 @@ class ReviewModel:
         self.state = "idle"
         self._grow_no_more()
         self._drop_live()
-        self._take(None, {})
+        self._take(None)
 
     def _note_lost(self) -> None:
         lost = self.session.engine.lost_job
@@ -497,7 +523,7 @@ class ReviewModel:
     def _fail(self, error: Exception) -> None:
         if not isinstance(error, InputError):
             raise error
-        self._take(None, {})
+        self._take(None)
         self.session.tell(str(error), "error")
 
     def _on_engine(self) -> None:

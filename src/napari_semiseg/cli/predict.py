@@ -30,6 +30,10 @@ def predict(
         int | None,
         typer.Option("--min-area", metavar="PX", help="Smallest nucleus, in pixels, instead of 3 µm² (50 pixels)."),
     ] = None,
+    min_area_um2: Annotated[
+        float | None,
+        typer.Option("--min-area-um2", metavar="UM2", help="Smallest nucleus, in µm², where the pixel size is known."),
+    ] = None,
     semantic: Annotated[
         bool, typer.Option("--semantic", help="Confidence and classes only: do not split nuclei.")
     ] = False,
@@ -86,6 +90,7 @@ def predict(
         "threshold": threshold,
         "strength": strength,
         "min_area": min_area,
+        "min_area_um2": min_area_um2,
         "semantic": semantic,
         "block": block,
         "mpp": mpp,

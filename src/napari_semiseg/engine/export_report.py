@@ -77,7 +77,10 @@ def _page(job: Job, summary: Summary, overview: NDArray[np.uint8]) -> Page:
     ]
     facts = {"image": card.image, "result": str(job.result.path), "run": str(card.facts.get("run", ""))}
     split = card.facts.get("split", {})
-    facts |= {name: str(split[name]) for name in ("threshold", "strength", "min_area") if name in split}
+    facts |= {name: str(split[name]) for name in ("threshold", "strength") if name in split}
+    if (least := split.get("min_area")) is not None:
+        known = "" if card.mpp is None else f"{least * card.mpp**2:.3g} µm², "
+        facts["smallest nucleus"] = f"{known}{least} pixels"
     if gaps := card.facts.get("gaps"):
         facts["left out"] = f"{len(gaps)} parts of the image, which could not be read"
     return Page(card.name, lead, pictures, [Table("What the nuclei come to", heads, cells, note)], facts)

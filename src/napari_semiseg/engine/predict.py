@@ -40,6 +40,9 @@ class PredictRequest(Config):
     min_area: int | None = Field(
         None, ge=1, le=1_000_000, description="Smallest nucleus, in pixels, instead of 3 µm² (50 pixels)."
     )
+    min_area_um2: float | None = Field(
+        None, gt=0, le=1e6, description="Smallest nucleus, in µm², where the pixel size is known."
+    )
     semantic: bool = Field(False, description="Confidence and classes only: do not split nuclei.")
     block: int | None = Field(None, ge=64, le=8192, description="Side of a block of prediction, in pixels.")
     mpp: float | None = Field(
@@ -156,6 +159,7 @@ def _wanted(request: PredictRequest, predictor: Predictor) -> Wanted:
         threshold=predictor.threshold if request.threshold is None else request.threshold,
         strength=request.strength,
         min_area=request.min_area,
+        min_area_um2=request.min_area_um2,
         semantic=request.semantic,
         block=request.block or BLOCK.get(predictor.device.type, 1024),
         glass=request.glass,

@@ -51,6 +51,7 @@ class Wanted:
     threshold: float
     strength: float = 0.5
     min_area: int | None = None
+    min_area_um2: float | None = None
     semantic: bool = False
     block: int = 1024
     glass: bool = False
@@ -193,7 +194,8 @@ class ImagePrediction:
     def _rule(self) -> SplitRule:
         wanted = self._wanted
         mpp = self.image.mpp or self._predictor.mpp
-        return SplitRule(wanted.threshold, wanted.strength, wanted.min_area or smallest_area(mpp), mpp)
+        least = smallest_area(mpp, wanted.min_area, wanted.min_area_um2)
+        return SplitRule(wanted.threshold, wanted.strength, least, mpp)
 
     def _plan(self) -> dict[Box, None]:
         if self._found in ("complete", "other nuclei"):

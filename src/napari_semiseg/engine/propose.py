@@ -80,7 +80,7 @@ def propose(request: ProposeRequest) -> Iterator[Event]:
     yield Started("propose")
     image = open_image(request.image, mpp=request.mpp)
     box = _rectangle(image, request.box)
-    rule = SplitRule(0.5, request.strength, request.min_area or smallest_area(image.mpp), image.mpp)
+    rule = SplitRule(0.5, request.strength, smallest_area(image.mpp, request.min_area), image.mpp)
     out = Path(request.out)
     out.mkdir(parents=True, exist_ok=True)
     if request.run:

@@ -39,6 +39,9 @@ class SplitRequest(Config):
     min_area: int | None = Field(
         None, ge=1, le=1_000_000, description="Smallest nucleus, in pixels, instead of 3 µm² (50 pixels)."
     )
+    min_area_um2: float | None = Field(
+        None, gt=0, le=1e6, description="Smallest nucleus, in µm², where the pixel size is known."
+    )
     apply: bool = Field(False, description="Also split the whole image and write the nuclei into the result.")
 
 
@@ -132,7 +135,8 @@ def _applied(request: SplitRequest, control: Control) -> Iterator[Event]:
 
 
 def _rule(request: SplitRequest, mpp: float | None) -> SplitRule:
-    return SplitRule(request.threshold, request.strength, request.min_area or smallest_area(mpp), mpp)
+    least = smallest_area(mpp, request.min_area, request.min_area_um2)
+    return SplitRule(request.threshold, request.strength, least, mpp)
 
 
 def _from_one(labels: NDArray[np.uint32]) -> NDArray[np.uint32]:

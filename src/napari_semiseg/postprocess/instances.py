@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from napari_semiseg.blocks import Box
+from napari_semiseg.errors import InputError
 from napari_semiseg.postprocess.distance import distance_to_background
 from napari_semiseg.postprocess.smoothing import reach, smoothed
 
@@ -92,9 +93,34 @@ def split_nuclei(
     return labels
 
 
-def smallest_area(mpp: float | None) -> int:
-    """Return the area of the smallest nucleus, in pixels of `mpp` µm: `MIN_AREA` where that is unknown, at least 1."""
-    return MIN_AREA if mpp is None else max(1, round(MIN_AREA_UM2 / mpp**2))
+def smallest_area(mpp: float | None, pixels: int | None = None, um2: float | None = None) -> int:
+    """Return the area of the smallest nucleus, in pixels, at least 1.
+
+    Parameters
+    ----------
+    mpp : float or None
+        Size of a pixel, in µm; None where it is not known.
+    pixels, um2 : optional
+        The area that is asked for, in pixels or in µm². Without either it is `MIN_AREA_UM2`, or `MIN_AREA` where the
+        size of a pixel is not known.
+
+    Raises
+    ------
+    InputError
+        If both are given, or µm² without the size of a pixel.
+    """
+    if pixels is not None:
+        if um2 is not None:
+            raise InputError("The smallest nucleus is given in pixels and in µm²: give one of them.")
+        return pixels
+    if mpp is None:
+        if um2 is not None:
+            raise InputError(
+                "The smallest nucleus is given in µm², and the pixel size of the image is not known: give that too "
+                "(mpp), or the smallest nucleus in pixels (min_area)."
+            )
+        return MIN_AREA
+    return max(1, round((MIN_AREA_UM2 if um2 is None else um2) / mpp**2))
 
 
 def _above(confidence: NDArray[Any], threshold: float) -> NDArray[np.bool_]:

@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QLabeledDoubleSlider, QLabeledSlider
+from superqt import QLabeledDoubleSlider
 
 from napari_semiseg.app.comparison import Comparison
 from napari_semiseg.app.history_nuclei import HistoryNuclei
@@ -40,7 +40,8 @@ from napari_semiseg.plugin.widgets.look import main_button, plain_button
 from napari_semiseg.plugin.widgets.score_table import ScoreTable
 from napari_semiseg.plugin.widgets.step import ElidedLabel
 
-_LARGEST_AREA = 1000
+_AREAS = {"µm²": (0.5, 60.0, 0.5, 1), "px": (1, 1000, 1, 0)}
+"""Least and largest area of the smallest nucleus that the slider gives, its step, and how many decimals it shows."""
 _GAPS = "Parts of the image could not be read, and nuclei are missing there. Segmenting again tries them again."
 _LEGEND = {ONLY_THIS: "this run only", BOTH: "both", ONLY_OTHER: "the other only"}
 _BY_DOUBT = "Go through the nuclei, the most doubtful first: each word becomes a label"
@@ -52,7 +53,7 @@ _ONWARD = "Go to the next image that this model has not segmented yet, and segme
 _HELP = {
     "threshold": "Confidence above which a pixel counts as nucleus: higher finds less",
     "strength": "How readily touching nuclei are parted: 0 never, 1 always",
-    "min_area": "Nuclei smaller than this are left out, in pixels",
+    "min_area": "Nuclei smaller than this are left out",
 }
 
 
@@ -173,10 +174,11 @@ class ReviewPanel(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(5)
         self.threshold, self.strength = QLabeledDoubleSlider(), QLabeledDoubleSlider()
-        self.min_area = QLabeledSlider()
+        self.min_area = QLabeledDoubleSlider()
         grid = QGridLayout()
         grid.setVerticalSpacing(2)
         grid.setColumnStretch(1, 1)
+        self.names: dict[str, QLabel] = {}
         rows = (("threshold", self.threshold), ("strength", self.strength), ("min_area", self.min_area))
         words = {"threshold": "Threshold", "strength": "Split", "min_area": "Smallest"}
         for number, (name, slider) in enumerate(rows):
@@ -184,16 +186,17 @@ class ReviewPanel(QWidget):
             slider.setToolTip(_HELP[name])
             label = QLabel(words[name])
             label.setToolTip(_HELP[name])
+            self.names[name] = label
             grid.addWidget(label, number, 0)
             grid.addWidget(slider, number, 1)
         for slider in (self.threshold, self.strength):
             slider.setRange(0.0, 1.0)
             slider.setSingleStep(0.01)
             slider.setDecimals(2)
-        self.min_area.setRange(1, _LARGEST_AREA)
+        self._show_unit()
         self.threshold.valueChanged.connect(lambda value: self.model.set_split(threshold=round(float(value), 3)))
         self.strength.valueChanged.connect(lambda value: self.model.set_split(strength=round(float(value), 3)))
-        self.min_area.valueChanged.connect(lambda value: self.model.set_split(min_area=int(value)))
+        self.min_area.valueChanged.connect(lambda value: self.model.set_smallest(round(float(value), 3)))
         self.count = ElidedLabel()
         self.measure = plain_button("Measure", "")
         self.measure.setObjectName("semisegPen")
@@ -492,12 +495,24 @@ class ReviewPanel(QWidget):
             self.next.setText(f"{self._place + 1} of {len(places)} in doubt  ▸")
 
     def _show_split(self) -> None:
-        split = self.model.split
-        values = ((self.threshold, split.threshold), (self.strength, split.strength), (self.min_area, split.min_area))
+        split, smallest = self.model.split, self.model.smallest
+        values = ((self.threshold, split.threshold), (self.strength, split.strength), (self.min_area, smallest))
         for slider, value in values:
             slider.blockSignals(True)
-            slider.setValue(50 if value is None else value)
+            if slider is self.min_area:
+                self._show_unit()
+            if value is not None:
+                slider.setValue(value)
             slider.blockSignals(False)
+
+    def _show_unit(self) -> None:
+        """Let the slider of the smallest nucleus speak of µm² where the size of a pixel is known, else of pixels."""
+        unit = "µm²" if self.model.mpp else "px"
+        least, largest, step, decimals = _AREAS[unit]
+        self.names["min_area"].setText(f"Smallest, {unit}")
+        self.min_area.setDecimals(decimals)
+        self.min_area.setRange(least, largest)
+        self.min_area.setSingleStep(step)
 
 
 def _toggle(text: str, tooltip: str) -> QToolButton:
