@@ -37,6 +37,18 @@ def test_it_is_the_squared_difference_times_the_share_or_the_mask_of_sure_pixels
 
 
 @pytest.mark.parametrize("weigh", ["batch", "pixels"])
+def test_a_pixel_exactly_at_the_threshold_is_sure(agree, weigh):
+    student = torch.tensor([[0.3, -0.2], [-1.0, 0.9]], dtype=torch.float64).reshape(1, 2, 1, 2).requires_grad_()
+    teacher = torch.tensor([[0.0, 3.0], [0.0, -3.0]], dtype=torch.float64).reshape(1, 2, 1, 2)
+    every = sum(
+        (z.exp()[c] / z.exp().sum() - t.exp()[c] / t.exp().sum()) ** 2
+        for z, t in ((student[0, :, 0, x], teacher[0, :, 0, x]) for x in (0, 1))
+        for c in (0, 1)
+    )
+    agree(confident_mse(student, teacher, threshold=0.5, weigh=weigh), every / 2, student)
+
+
+@pytest.mark.parametrize("weigh", ["batch", "pixels"])
 @pytest.mark.parametrize("empty", [{"valid": torch.zeros(2, 2, 2, dtype=torch.bool)}, {"threshold": 1.0}])
 def test_with_nothing_valid_or_nothing_sure_it_is_a_zero_that_sends_back_zeros(logits, weigh, empty):
     student, teacher = logits

@@ -92,6 +92,31 @@ def test_a_threshold_keeps_one_side_and_the_mean_is_over_the_pixels_asked_for(ag
     agree(loss, pseudo_label_loop(student, teacher, kept, mean_over), student)
 
 
+def at_one_half():
+    """A student, and a teacher that is exactly half sure of one of two pixels and quite sure of the other."""
+    student = torch.tensor([[0.3, -0.2], [-1.0, 0.9]], dtype=torch.float64).reshape(1, 2, 1, 2).requires_grad_()
+    return student, torch.tensor([[0.0, 3.0], [0.0, -3.0]], dtype=torch.float64).reshape(1, 2, 1, 2)
+
+
+def test_a_pixel_exactly_at_the_threshold_is_kept_on_either_side(agree):
+    student, teacher = at_one_half()
+    p = probabilities(student)
+    costs = [-torch.log(p[0, 0, x][0]) for x in (0, 1)]
+    confident, unconfident = (
+        pseudo_label_cross_entropy(student, teacher, threshold=0.5, keep=keep) for keep in ("confident", "unconfident")
+    )
+    agree(confident, (costs[0] + costs[1]) / 2, student)
+    agree(unconfident, costs[0], student)
+
+
+def test_a_pixel_exactly_at_the_threshold_is_not_kept_consistent(agree):
+    student, teacher = at_one_half()
+    p, t = probabilities(student)[0, 0, 1], probabilities(teacher)[0, 0, 1]
+    agree(
+        softmax_mse(student, teacher, threshold=0.5), sum((a - b) ** 2 for a, b in zip(p, t, strict=True)) / 2, student
+    )
+
+
 def test_equal_teacher_logits_give_the_lowest_class():
     student = torch.tensor([2.0, -1.0]).reshape(1, 2, 1, 1)
     loss = pseudo_label_cross_entropy(student, torch.zeros(1, 2, 1, 1))
