@@ -17,6 +17,7 @@ from napari_semiseg.engine.papers import ROWS, paper_rows
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import Finished, Stop, Warned
 from napari_semiseg.metrics import confusion, dice
+from napari_semiseg.postprocess.opened_closed import opened_and_closed
 from napari_semiseg.postprocess.threshold import propose
 
 
@@ -83,6 +84,7 @@ def test_the_threshold_has_the_score_of_the_proposal(ask, small_dataset):
     assert row["scores"]["dice"] == pytest.approx(dice(confusion(mask, truth)))
     cells = [np.s_[y : y + 64, x : x + 64] for y in (0, 64) for x in (0, 64)]
     assert row["scores"]["dice_cells"] == pytest.approx(np.mean([dice(confusion(mask[c], truth[c])) for c in cells]))
+    assert row["scores"]["dice_opened"] == pytest.approx(dice(confusion(opened_and_closed(mask), truth)))
 
 
 def test_a_finished_row_is_never_computed_again(ask, monkeypatch):

@@ -38,7 +38,11 @@ CLASS_COLUMNS = {
     "miou": "mIoU, all classes",
     "accuracy_classes": "accuracy, all classes",
 }
-WORDS = {**DEFINITIONS, "dice_cells": "foreground Dice of each sub-image, mean over sub-images"}
+WORDS = {
+    **DEFINITIONS,
+    "dice_cells": "foreground Dice of each sub-image, mean over sub-images",
+    "dice_opened": "foreground Dice of each image after opening and closing with disks of 3 and of 1, mean over images",
+}
 
 Record = Mapping[str, Any]
 

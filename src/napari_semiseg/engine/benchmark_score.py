@@ -27,6 +27,7 @@ from napari_semiseg.io.locate import stem
 from napari_semiseg.io.rescale import scale_of
 from napari_semiseg.postprocess.classes import any_nucleus, pixel_classes
 from napari_semiseg.postprocess.instances import smallest_area, split_nuclei
+from napari_semiseg.postprocess.opened_closed import opened_and_closed
 
 THRESHOLD = 127.5 / 255
 """Confidence above which a pixel is nucleus: a byte of 128 and more."""
@@ -94,6 +95,7 @@ def score_run(
         raise InputError(f"{dataset} has other classes than {run} has learned: {', '.join(names) or 'none'}.")
     pairs: list[Pair] = []
     of_cells = _CellDice(subimage, [])
+    opened: list[float] = []
     for number, name in enumerate(stems):
         if should_stop():
             return None
@@ -103,10 +105,12 @@ def score_run(
         pair = _compared(model, paths[name], dataset, classes=classes, learned=learned)
         assert pair.mask is not None
         of_cells.add(pair.mask, pair.truth, pair.valid)
+        opened.append(metrics.dice(metrics.confusion(opened_and_closed(pair.mask), pair.truth > 0, valid=pair.valid)))
         pairs.append(pair)
     yield Progressed("scoring", len(stems), len(stems))
     scores = score(pairs, names).as_dict()
-    return Scored({**scores["scores"], "dice_cells": float(np.mean(of_cells.found))}, scores["images"])
+    others = {"dice_cells": float(np.mean(of_cells.found)), "dice_opened": float(np.mean(opened))}
+    return Scored({**scores["scores"], **others}, scores["images"])
 
 
 def _compared(model: Predictor, path: Path, dataset: Path, *, classes: bool, learned: bool) -> Pair:

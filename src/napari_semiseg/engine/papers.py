@@ -119,5 +119,6 @@ ROWS: tuple[PaperRow, ...] = tuple(_rows())
 DEFINITIONS = {
     "CDCL 2022": "foreground Dice and Jaccard per image, as its figures imply; it does not say whether of sub-images",
     "CRCFP 2024": "mean over all classes with background, all pixels together; mean of three draws",
-    "CSL 2023": "foreground Dice per image; trained on all 37 images, channel and epoch chosen with their labels",
+    "CSL 2023": "foreground Dice per image; trained on all 37 images, channel and epoch chosen with their labels; its "
+    "own maps opened and closed before scoring",
 }
