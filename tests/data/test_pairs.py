@@ -171,6 +171,17 @@ def test_of_an_image_larger_than_the_field_the_part_around_the_pair_is_shown() -
         assert int(columns.min()) <= middle[1] <= int(columns.max())
 
 
+def test_a_whole_image_is_colored_by_itself_and_its_pair_is_the_same_without_it() -> None:
+    config = STILL.model_copy(update={"color_strong": "paper", "field": 0.0})
+    still = config.model_copy(update={"color_strong": "none"})
+    plain, colored = (sampler(coordinates(), one, WHOLE).batch(0) for one in (still, config))
+    alone = sampler(coordinates(), config).batch(0)
+
+    assert torch.equal(plain.pair_u.offset, colored.pair_u.offset)
+    assert not any(map(torch.equal, plain.whole_u, colored.whole_u))
+    assert all(map(torch.equal, alone.pair_u.images, colored.pair_u.images))
+
+
 def test_a_field_of_zero_shows_all_of_an_image_whatever_its_size() -> None:
     config = STILL.model_copy(update={"field": 0.0})
     batch = sampler(coordinates(), config, WHOLE).batch(0)

@@ -164,7 +164,8 @@ class Batch:
     pair_u : Pair
         Pairs of overlapping unlabeled crops. None also where there is nothing unlabeled.
     whole_u : Tensor, (B, 3, H, W), in [0, 1]
-        The images that the pairs were cut from, each squashed to the size of a crop (`SamplerConfig.field`).
+        The images that the pairs were cut from, each squashed to the size of a crop (`SamplerConfig.field`) and colored
+        by itself.
     whole_valid_u : Tensor, (B, H, W), bool
         Pixels of `whole_u` that count: an excluded region does not.
     """

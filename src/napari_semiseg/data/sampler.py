@@ -221,7 +221,10 @@ class Sampler:
             offsets.append(window.offset)
             flips.append(flipped)
             if self.views.whole:
-                wholes.append(self._field(window))
+                whole, shown = self._field(window)
+                if self.views.augment:
+                    whole = self._recolored(whole, COLORS[self.config.color_strong], rng)
+                wholes.append((whole, shown))
         images, valid = zip(_stacked(firsts), _stacked(seconds), strict=True)
         pair = Pair(images, valid, torch.tensor(offsets), torch.from_numpy(np.stack(flips)))
         return (pair, *_stacked(wholes)) if wholes else (pair, None, None)

@@ -7,7 +7,7 @@ perturbations for semi-supervised semantic segmentation of histology images", Me
 
 paper               here
 xᵤ₁, xᵤ₂            the crops of `batch.pair_u`: one image, two surroundings, each flipped and colored by itself
-xᵤ                  `batch.whole_u`: the image of the pair, squashed to the size of a crop
+xᵤ                  `batch.whole_u`: the image of the pair, squashed to the size of a crop and colored by itself
 f, C_f, φ           features and classifier of `self.net`; the projector of `self.contrast`
 L_cont              `directional_contrast` in both directions (Eqs. 3 to 8), negatives from `self.contrast.bank`
 p_k, C_f^k          `self.perturbations` and, K for each of them, `self.auxiliaries`
