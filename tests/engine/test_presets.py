@@ -48,6 +48,56 @@ def test_the_whole_of_crcfp_is_its_third_scheme_with_1200_negatives_and_four_hea
     assert {**PAPER["crcfp"].options, "auxiliaries": defaults.auxiliaries} == rows["table 6, 4"].options
 
 
+@pytest.mark.parametrize(
+    ("method", "low", "high"),
+    [("unimatch", 0.5, 2.0), ("fixmatch", 0.5, 2.0), ("cps", 0.5, 2.0), ("cac", 0.8, 2.0), ("crcfp", 0.8, 2.0)],
+)
+def test_crops_are_magnified_within_the_ratio_of_the_paper_and_not_rotated(
+    method: str, low: float, high: float
+) -> None:
+    options = PAPER[method].options
+    assert (1 + options["scale"]) / (1 - options["scale"]) == pytest.approx(high / low, rel=0.01)
+    assert options["degrees"] == 0.0
+
+
+@pytest.mark.parametrize("method", ["unimatch", "fixmatch", "cps", "cutmix_seg", "cac", "cct"])
+def test_labeled_crops_keep_their_colors_where_the_paper_changes_none(method: str) -> None:
+    assert PAPER[method].options["color_labeled"] == "none"
+
+
 def test_there_is_a_row_for_each_of_the_papers_tables_3_to_6() -> None:
     counts = [sum(name.startswith(f"table {number}") for name in ABLATIONS["crcfp"]) for number in (3, 4, 5, 6)]
     assert counts == [1, 4, 6, 6]
+
+
+def test_there_is_a_row_for_each_of_cdcl_s_table_2_and_of_its_supplement() -> None:
+    rows = ABLATIONS["cdcl"]
+    assert [sum(name.startswith(table) for name in rows) for table in ("table 2", "supplement, table 1")] == [7, 6]
+    assert [sum(name.startswith(f"supplement, table {number}") for name in rows) for number in (2, 3)] == [4, 1]
+    assert len(ABLATIONS["supervised"]) == 2  # SupOnly of either network
+
+
+def test_the_whole_of_cdcl_is_what_the_paper_chose_from_its_tables() -> None:
+    rows, defaults = ABLATIONS["cdcl"], METHODS["cdcl"].Config()
+    assert rows["table 2, ours"] == PAPER["cdcl"]
+    for name in ("table 2, ours", "supplement, table 1, 0.1", "supplement, table 2, h/8"):
+        own = {key: value for key, value in rows[name].options.items() if key in type(defaults).model_fields}
+        assert METHODS["cdcl"].Config(**own) == defaults
+
+
+def test_the_schemes_of_cdcl_are_told_by_their_terms_and_by_where_negatives_come_from() -> None:
+    config = METHODS["cdcl"].Config
+    schemes = {}
+    for name, row in ABLATIONS["cdcl"].items():
+        if name.startswith("table 2"):
+            own = config(**{key: value for key, value in row.options.items() if key in config.model_fields})
+            schemes[name.split(", ")[1]] = own.rule, own.weight_contr > 0, own.weight_cons > 0, own.weight_ent > 0
+    assert schemes == {
+        "scheme 1": ("random", True, False, False),
+        "scheme 2": ("pixel", True, False, False),
+        "scheme 3": ("paper", True, False, False),
+        "scheme 4": ("paper", True, True, False),
+        "scheme 5": ("paper", True, False, True),
+        "scheme 6": ("paper", False, True, True),
+        "ours": ("paper", True, True, True),
+    }

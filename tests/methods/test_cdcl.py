@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from napari_semiseg.losses.patch_contrast import BACKGROUND, FOREGROUND
 from napari_semiseg.losses.ramps import sigmoid_rampup
 from napari_semiseg.methods._base import Task
 from napari_semiseg.methods.cdcl import CDCL, CDCLConfig
@@ -40,6 +41,31 @@ def test_the_consistency_term_grows_along_the_ramp_and_the_others_do_not(new_net
         sigmoid_rampup(70, 80) / sigmoid_rampup(10, 80), rel=1e-5
     )
     assert late["ent"].item() == pytest.approx(early["ent"].item(), rel=1e-6)
+
+
+def test_a_term_without_weight_is_not_computed(new_network, make_batch) -> None:  # type: ignore[no-untyped-def]
+    batch = make_batch()
+    scheme_3 = build(new_network, weight_cons=0, weight_ent=0)
+    scheme_6 = build(new_network, weight_contr=0)
+
+    assert set(scheme_3.losses(batch, 20)) == {"sup", "contr"}
+    assert set(scheme_6.losses(batch, 20)) == {"sup", "cons", "ent"}
+    scheme_6.after_step(20)
+    assert len(scheme_6.bank) == 0
+
+
+@pytest.mark.parametrize("count", [2, 4, 8, 16, 64])
+def test_a_crop_is_cut_into_as_many_patches_along_a_side_as_are_asked_for(new_network, make_batch, count: int) -> None:  # type: ignore[no-untyped-def]
+    method = build(new_network, patches_per_side=count)
+    side = max(1, 32 // 2 // count)  # of 64 pixels at stride 2, then pooled 2 x 2
+    labels = torch.zeros(1, 32, 32)
+    labels[:, : 2 * side, : 2 * side] = 1.0  # the first patch, and no other
+    logits = torch.stack([-labels, labels], 1)
+    cells = method._cells(torch.ones(1, 8, 16, 16), logits, None)
+
+    assert cells.size == side**2
+    assert int((cells.category == FOREGROUND).sum()) == side**2
+    assert int((cells.category == BACKGROUND).sum()) == 16**2 - side**2
 
 
 def test_the_bank_holds_student_and_teacher_cells_of_the_batch_before(new_network, make_batch) -> None:  # type: ignore[no-untyped-def]

@@ -82,6 +82,13 @@ def test_the_teacher_keeps_its_memory_from_the_first_step_on_with_its_statistics
             torch.testing.assert_close(method.teacher.state_dict()[name], expected)
 
 
+def test_pixelssl_weighs_the_batch_too_and_averages_squares_over_classes() -> None:
+    ported = CutMixSegConfig(**SOURCES["PixelSSL"])
+    assert (ported.confidence, ported.threshold) == ("batch", 0.97)
+    assert (ported.weight_con, ported.over_classes) == (20.0, "mean")
+    assert (ported.ema_decay, ported.ema_warmup) == (0.99, True)
+
+
 @pytest.mark.parametrize("source", SOURCES)
 def test_what_the_released_codes_do_can_be_asked_for(new_network, make_batch, source) -> None:  # type: ignore[no-untyped-def]
     method = build(new_network, **{"threshold": 0.5, **SOURCES[source]})

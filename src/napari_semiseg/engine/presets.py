@@ -7,7 +7,7 @@ optimizer and number of epochs.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from napari_semiseg.engine.requests import Preset
@@ -81,8 +81,12 @@ _PAPER_UNIMATCH: dict[str, Any] = {
     "encoder_lr_scale": 0.1,
     "weight_decay": 1e-4,
     "schedule": "poly",
+    "scale": 0.6,
+    "degrees": 0.0,
+    "color_labeled": "none",
 }
-"""Of the paper's Pascal runs, whose rate is 0.001 for the encoder and ten times as high for what follows."""
+"""Of the paper's Pascal runs, whose rate is 0.001 for the encoder and ten times as high for what follows. They magnify
+by 0.5 to 2: a ratio of 4, as 1 ± 0.6 has."""
 _PAPER_CUTMIX: dict[str, Any] = {
     "crop": 224,
     "batch_labeled": 10,
@@ -93,6 +97,7 @@ _PAPER_CUTMIX: dict[str, Any] = {
     "schedule": "poly",
     "scale": 0.1,
     "degrees": 45.0,
+    "color_labeled": "none",
     "color_strong": "paper",
 }
 """Of the configuration for dermoscopy: 100 times 400 steps."""
@@ -104,8 +109,11 @@ _PAPER_CPS: dict[str, Any] = {
     "lr": 0.005,
     "weight_decay": 1e-4,
     "schedule": "poly",
-    "scale": 0.5,
+    "scale": 0.6,
+    "degrees": 0.0,
+    "color_labeled": "none",
 }
+"""Of the paper's Pascal runs without CutMix, which magnify by 0.5 to 2."""
 _PAPER_TCSM: dict[str, Any] = {
     "crop": 224,
     "batch_labeled": 11,
@@ -238,11 +246,35 @@ SMALL: dict[str, dict[str, Any]] = {
 """Options for two cores: what leaves each method's terms intact and fits minutes."""
 
 
+def _cdcl(network: str = "dense_unet161", **options: Any) -> Plan:
+    return Plan(network, None, 80, {**_PAPER_CDCL, **options})
+
+
 def _crcfp(network: str = "deeplab_resnet50", **options: Any) -> Plan:
     return Plan(network, None, 80, {**_PAPER_CRCFP, **options})
 
 
 ABLATIONS: dict[str, dict[str, Plan]] = {
+    "supervised": {
+        "CDCL, table 2, SupOnly": PAPER["supervised"],
+        "CDCL, supplement, table 3, SupOnly": replace(PAPER["supervised"], network="unet_resnet50"),
+    },
+    "cdcl": {
+        "table 2, scheme 1": _cdcl(rule="random", weight_cons=0.0, weight_ent=0.0),
+        "table 2, scheme 2": _cdcl(rule="pixel", weight_cons=0.0, weight_ent=0.0),
+        "table 2, scheme 3": _cdcl(weight_cons=0.0, weight_ent=0.0),
+        "table 2, scheme 4": _cdcl(weight_ent=0.0),
+        "table 2, scheme 5": _cdcl(weight_cons=0.0),
+        "table 2, scheme 6": _cdcl(weight_contr=0.0),
+        "table 2, ours": _cdcl(),
+        **{
+            f"supplement, table 1, {weight:g}": _cdcl(weight_contr=weight)
+            for weight in (0.0, 0.01, 0.05, 0.1, 0.5, 1.0)
+        },
+        **{f"supplement, table 2, h/{count}": _cdcl(patches_per_side=count) for count in (2, 4, 8, 16)},
+        "supplement, table 3, ours": _cdcl("unet_resnet50"),
+        "released code": _cdcl(rule="sum", consistency_mask="unconfident", detach="history"),
+    },
     "crcfp": {
         "table 3, ResNet-101": _crcfp("deeplab_resnet101"),
         "table 4, SupOnly": _crcfp(weight_contr=0.0, weight_ent=0.0, weight_cross=0.0),
@@ -265,8 +297,10 @@ ABLATIONS: dict[str, dict[str, Plan]] = {
         ),
     },
 }
-"""Rows of the papers' ablations: all that a row trains with. The code of CRCFP draws 1,200 negatives of a crop on each
-of two devices."""
+"""Rows of the papers' ablations: all that a row trains with. Those of CSL are `methods.csl.TABLE_1`. Rows without
+unlabeled crops are those of the method `supervised`, but for CRCFP's, whose network predicts as it is in any case. A
+patch of a sixteenth of a crop of 320 has two and a half cells: it is cut down to two, as in CDCL's code. The code of
+CRCFP draws 1,200 negatives of a crop on each of two devices."""
 
 
 def plan(preset: Preset, method: str, device: str) -> Plan:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Literal
+
+Ramp = Literal["gaussian", "linear", "cosine", "log", "exp"]
 
 
 def sigmoid_rampup(step: float, length: float) -> float:
@@ -49,6 +54,18 @@ def log_rampup(step: float, length: float) -> float:
 def exp_rampup(step: float, length: float) -> float:
     """Return exp(5 (t / T - 1)) with t / T clipped to [0, 1]; 1 where T is 0."""
     return math.exp(5.0 * (_progress(step, length) - 1.0))
+
+
+RAMPS: Mapping[Ramp, Callable[[float, float], float]] = MappingProxyType(
+    {
+        "gaussian": sigmoid_rampup,
+        "linear": linear_rampup,
+        "cosine": cosine_rampup,
+        "log": log_rampup,
+        "exp": exp_rampup,
+    }
+)
+"""The forms that the released codes of CDCL and of CCT offer; their configurations take the first, as all papers do."""
 
 
 def poly(step: float, steps: float, *, power: float = 0.9, warmup: float = 0) -> float:

@@ -13,7 +13,7 @@ Con-Msk, Obj-Msk    `GuidedMask`: what is predicted to be an object is all that 
 G-Cutout            `Cutout`, in boxes of `large_objects`
 I-VAT               `adversarial`
 DropOut             `FeatureDropout`, whole channels
-w(t)                weight_cons * sigmoid_rampup over `ramp_fraction` of the run
+w(t)                weight_cons * `RAMPS["gaussian"]` over `ramp_fraction` of the run
 
 The paper perturbs the output of an encoder, 512 channels of a pyramid at an eighth of the size; here it is the feature
 map of whichever network is trained, which is the output of that network's decoder: finer, with fewer channels, and
@@ -43,7 +43,7 @@ from napari_semiseg.data.batch import Batch, Views
 from napari_semiseg.losses._reduce import most_likely
 from napari_semiseg.losses.consistency import softmax_mse
 from napari_semiseg.losses.cross_entropy import cross_entropy
-from napari_semiseg.losses.ramps import sigmoid_rampup
+from napari_semiseg.losses.ramps import RAMPS, Ramp
 from napari_semiseg.methods._base import (
     Method,
     MethodConfig,
@@ -75,6 +75,7 @@ class CCTConfig(PseudoLabelConfig):
     weight_sup: float = Field(1.0, ge=0, le=100, description="Weight of the supervised term.")
     weight_cons: float = Field(30.0, ge=0, le=1_000, description="Weight of the consistency at the end of its ramp.")
     ramp_fraction: float = Field(0.1, ge=0, le=1, description="Share of the run until weight_cons is reached.")
+    ramp: Ramp = Field("gaussian", description="How it rises until then.")
     threshold: float = Field(
         0.0, ge=0, le=1, description="Confidence above which a pixel is kept consistent; 0 takes all."
     )
@@ -159,7 +160,7 @@ class CCT(Method):
         if batch.image_l is not None and batch.label_l is not None:
             losses["sup"] = c.weight_sup * cross_entropy(self.net(batch.image_l), batch.label_l)
         if batch.weak_u is not None:
-            weight = c.weight_cons * sigmoid_rampup(step, c.ramp_fraction * self.task.steps)
+            weight = c.weight_cons * RAMPS[c.ramp](step, c.ramp_fraction * self.task.steps)
             losses["cons"] = self.guard.weight * weight * self._consistency(batch.weak_u, valid_pixels(batch))
         return losses or None
 

@@ -14,7 +14,7 @@ FDB, BDB           the cells of `keys`: student and teacher, this batch and the 
 L_contr            `cross_patch_contrast` (Eqs. 7 to 12)
 L_cons             `pseudo_label_cross_entropy` (Eqs. 13, 14), on the feature grid
 L_ent              `softmax_entropy` (Eq. 15), on the feature grid
-w_cons(e)          weight_cons * sigmoid_rampup over the run: the paper counts 80 epochs, we count steps
+w_cons(e)          weight_cons * `RAMPS["gaussian"]` over the run: the paper counts 80 epochs, we count steps
 
 Where paper and released code differ, the paper is followed: negatives come from the bank of the opposite category
 (`rule="paper"`; the code's sum of scores is `rule="sum"`), and L_cons takes every pixel (`consistency_mask="none"`;
@@ -52,7 +52,7 @@ from napari_semiseg.losses.patch_contrast import (
     foreground_scores,
     patch_categories,
 )
-from napari_semiseg.losses.ramps import sigmoid_rampup
+from napari_semiseg.losses.ramps import RAMPS, Ramp
 from napari_semiseg.methods._base import Method, MethodConfig, PseudoLabelConfig, Task, pseudo_label_counters
 from napari_semiseg.nn.collapse import CollapseGuard
 from napari_semiseg.nn.ema import ema_decay, ema_update
@@ -60,8 +60,6 @@ from napari_semiseg.nn.memory_bank import MemoryBank
 from napari_semiseg.nn.network import Network
 from napari_semiseg.nn.projector import Projector
 
-PATCHES_PER_SIDE = 8
-"""A patch is an eighth of the crop wide (paper, section 4.2)."""
 PATCHES: Mapping[int, Meaning] = {
     1: Meaning("foreground-dominated patch", (230, 159, 0)),
     2: Meaning("background-dominated patch", (0, 114, 178)),
@@ -78,10 +76,12 @@ class CDCLConfig(PseudoLabelConfig):
     weight_ent: float = Field(0.01, ge=0, le=100, description="Weight of the entropy term.")
     warmup_fraction: float = Field(5 / 80, ge=0, le=1, description="Share of the run on labels alone (5 of 80 epochs).")
     ramp_fraction: float = Field(1.0, ge=0, le=1, description="Share of the run until weight_cons is reached.")
+    ramp: Ramp = Field("gaussian", description="How it rises until then.")
     ema_decay: float = Field(0.999, ge=0, lt=1, description="Memory of the teacher, per step.")
     temperature: float = Field(0.1, gt=0, le=10, description="Temperature of the contrast; the code's default.")
     low: float = Field(0.3, ge=0, le=1, description="Highest foreground score of a background-dominated patch.")
     high: float = Field(0.7, ge=0, le=1, description="Lowest foreground score of a foreground-dominated patch.")
+    patches_per_side: int = Field(8, ge=1, le=64, description="Patches along a side of a crop.")
     rule: Literal["paper", "sum", "pixel", "random"] = Field("paper", description="Which keys are negatives.")
     consistency_mask: Literal["none", "confident", "unconfident"] = Field(
         "none", description="Pixels that L_cons takes."
@@ -145,7 +145,7 @@ class CDCL(Method):
         self._counters: dict[str, float] = {}
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor] | None:
-        """Return the terms of Eq. 1; the unsupervised ones from the end of the warm-up on."""
+        """Return the terms of Eq. 1; the unsupervised ones from the end of the warm-up on, if they have weight."""
         c, self._counters = self.config, {}
         losses: dict[str, Tensor] = {}
         if batch.image_l is not None and batch.label_l is not None:
@@ -163,16 +163,20 @@ class CDCL(Method):
         counted = torch.ones_like(logits_t[:, 0], dtype=torch.bool) if valid is None else valid
         self._counters = pseudo_label_counters(logits_t, counted)
 
-        ramp = sigmoid_rampup(step, c.ramp_fraction * self.task.steps)
+        ramp = RAMPS[c.ramp](step, c.ramp_fraction * self.task.steps)
         masked = (
             {} if c.consistency_mask == "none" else {"threshold": c.consistency_threshold, "keep": c.consistency_mask}
         )
         weight = self.guard.weight
-        cons = pseudo_label_cross_entropy(logits_s, logits_t, valid=valid, **masked)  # type: ignore[arg-type]
-        losses["cons"] = weight * c.weight_cons * ramp * cons
-        losses["ent"] = weight * c.weight_ent * softmax_entropy(logits_s, valid=valid)
-        losses["contr"] = weight * c.weight_contr * self._contrast(features_s, logits_s, features_t, logits_t, valid)
-        return losses
+        if c.weight_cons:
+            cons = pseudo_label_cross_entropy(logits_s, logits_t, valid=valid, **masked)  # type: ignore[arg-type]
+            losses["cons"] = weight * c.weight_cons * ramp * cons
+        if c.weight_ent:
+            losses["ent"] = weight * c.weight_ent * softmax_entropy(logits_s, valid=valid)
+        if c.weight_contr:
+            contrast = self._contrast(features_s, logits_s, features_t, logits_t, valid)
+            losses["contr"] = weight * c.weight_contr * contrast
+        return losses or None
 
     def _contrast(
         self, features_s: Tensor, logits_s: Tensor, features_t: Tensor, logits_t: Tensor, valid: Tensor | None
@@ -209,7 +213,7 @@ class CDCL(Method):
         probs = net.logits_on_grid(net.features(image)).float().softmax(1)
         labels = most_likely(F.avg_pool2d(probs, c.pool) if c.pool > 1 else probs)
         cell = image.shape[-1] // labels.shape[-1]
-        patch = max(1, self.task.crop // cell // PATCHES_PER_SIDE)
+        patch = max(1, self.task.crop // cell // c.patches_per_side)
         category, _ = patch_categories(labels, patch, low=c.low, high=c.high)
         kinds = torch.zeros_like(category)
         kinds[category == FOREGROUND], kinds[category == BACKGROUND] = 1, 2
@@ -227,7 +231,7 @@ class CDCL(Method):
         c = self.config
         probs = logits.detach().float().softmax(1)
         labels = most_likely(F.avg_pool2d(probs, c.pool) if c.pool > 1 else probs)
-        patch = max(1, labels.shape[-1] // PATCHES_PER_SIDE)
+        patch = max(1, labels.shape[-1] // c.patches_per_side)
         shown = None if valid is None else whole_cells(valid, labels.shape[-2:])
         return PatchCells.from_maps(projected, labels, patch, low=c.low, high=c.high, valid=shown)
 

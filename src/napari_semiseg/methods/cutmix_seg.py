@@ -17,9 +17,10 @@ r         share of pixels of which the teacher is sure, max_c p'_c ≥ 0.97 (`co
 Paper and released code: the text weighs the whole batch by its share of sure pixels, as the code does unless told to
 do so pixel by pixel (`confidence="pixels"`). Logits of the teacher are mixed, then made probabilities. Squares are
 summed over classes, so that a λ of 1 is one of 2 for codes that average them (`over_classes`). PixelSSL's port has
-averages, λ = 20 and no threshold: `SOURCES`. The student sees strong colors where the teacher sees none, as in the
-configuration for dermoscopy (ISIC), which is the nearest to nuclei. Ours: x0 and x1 are of one batch; the teacher
-labels in eval mode with averaged batch statistics; the mean is over the pixels that show an image.
+averages, λ = 20 and a teacher whose memory is short at first: `SOURCES`. The student sees strong colors where the
+teacher sees none, as in the configuration for dermoscopy (ISIC), which is the nearest to nuclei. Ours: x0 and x1 are of
+one batch; the teacher labels in eval mode with averaged batch statistics; the mean is over the pixels that show an
+image.
 After `collapse_patience` steps with one class only in unlabeled crops these count a tenth (`CollapseGuard`; ours).
 """
 
@@ -55,7 +56,7 @@ from napari_semiseg.nn.network import Network
 SOURCES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "CutMix-Seg": {},
-        "PixelSSL": {"weight_con": 20.0, "over_classes": "mean", "confidence": "none", "student_view": "weak"},
+        "PixelSSL": {"weight_con": 20.0, "over_classes": "mean", "ema_warmup": True, "student_view": "weak"},
     }
 )
 """What the released codes do, as options that differ from the defaults."""
