@@ -9,7 +9,7 @@ import torch
 
 from napari_semiseg.data.batch import Batch
 from napari_semiseg.engine.optim import OptimConfig, descend
-from napari_semiseg.losses.flaws import exchange, handled_flaws
+from napari_semiseg.losses.flaws import exchange, flaw_targets, handled_flaws
 from napari_semiseg.losses.ramps import sigmoid_rampup
 from napari_semiseg.methods._base import Task
 from napari_semiseg.methods.gct import GCT, GCTConfig
@@ -76,6 +76,12 @@ def test_the_terms_are_those_of_the_paper(new_network, make_batch) -> None:  # t
         unlike = (probs[0] - target.left).square().mean() + (probs[1] - target.right).square().mean()
         wrong = sum((flaw.square() * target.both_bad).mean() for flaw in flaws)
 
+        labels = torch.nn.functional.one_hot(batch.label_l, 2).movedim(-1, 1).float()
+        known = torch.ones_like(batch.label_l, dtype=torch.bool)
+        taught = [flaw_targets(each[: len(labels)], labels, known) for each in probs]
+        missed = sum((flaw[: len(labels)] - goal).square().mean() for flaw, goal in zip(flaws, taught, strict=True))
+
+    assert losses["fd"].item() == pytest.approx((10 * missed / 2).item(), rel=1e-4)
     assert losses["dc"].item() == pytest.approx((100 * ramp * unlike).item(), rel=1e-4, abs=1e-7)
     assert losses["fc"].item() == pytest.approx(wrong.item(), rel=1e-4, abs=1e-7)
 
