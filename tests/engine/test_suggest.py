@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from napari_semiseg.engine.doubt import Doubt
-from napari_semiseg.engine.suggest import FARTHEST, SHORTLIST, SuggestRequest, candidates, ranked, suggest
+from napari_semiseg.engine.suggest import (
+    FARTHEST,
+    MOST_PLACES,
+    SHORTLIST,
+    SuggestRequest,
+    candidates,
+    ranked,
+    suggest,
+)
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import Finished, Suggested
 from napari_semiseg.io.images import open_image
@@ -119,6 +129,38 @@ def test_tissue_that_looks_different_comes_before_more_of_the_same(tmp_path):
     (found,) = suggested(str(tmp_path / "case.semiseg"), n=1)
 
     assert inside(found["box"], (100, 250, 300, 450)) >= 0.5 * 100 * 100
+
+
+def whole_slide(side=40_000):
+    """A slide of 0.25 µm of which only the small image exists: tissue in the upper left part of the glass."""
+    small = np.full((1000, 1000, 3), GLASS, np.uint8)
+    small[100:500, 100:700] = TISSUE
+    small[105:500:20, 105:700:20] = (70, 40, 120)
+    return SimpleNamespace(shape=(side, side), gray=False, mpp=0.25, overview=lambda longest: small)
+
+
+def test_on_a_slide_all_places_that_are_listed_are_compared_and_they_lie_evenly_on_its_tissue():
+    found = candidates(whole_slide(), 0, 250)
+    ys, xs = (np.unique(found.boxes[:, axis]) for axis in (0, 1))
+
+    assert MOST_PLACES / 2 < len(found.boxes) <= MOST_PLACES
+    assert (found.tissue > 0).all()
+    assert np.diff(ys).max() == pytest.approx(np.diff(xs).max(), rel=0.02)
+    assert (ys.min(), xs.min()) == pytest.approx((4_000, 4_000), abs=400)
+    assert (ys.max(), xs.max()) == pytest.approx((20_000, 28_000), abs=400)
+
+
+@pytest.mark.parametrize("most", [1, 25, 300, 5_000])
+def test_no_image_has_more_places_than_it_may_and_each_has_some(most):
+    assert 1 <= len(candidates(whole_slide(), 0, 32, most).boxes) <= max(4, most)
+
+
+def test_an_image_that_is_not_large_has_all_places_half_a_tile_apart(tmp_path):
+    folder = ProjectFolder.open(slide(tmp_path, (0, 0, 300, 300)), read_only=True)
+    found = candidates(open_image(folder.source_path(0)), 0, 100)
+    assert sorted({(int(y), int(x)) for y, x in found.boxes[:, :2]}) == [
+        (y, x) for y in range(0, 701, 50) for x in range(0, 701, 50)
+    ]
 
 
 def test_an_image_smaller_than_a_tile_is_suggested_whole(tmp_path):

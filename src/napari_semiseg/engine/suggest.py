@@ -11,6 +11,7 @@ that a slide may have any size. `engine.doubt` says what their doubt is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,15 +55,15 @@ FARTHEST = 2.0
 CALM = 0.1
 """Added to the share of nuclei that doubt is divided by: of places almost without nuclei, little is to be learned."""
 
-_MOST_PLACES = 10_000
-"""Places of all images together that are compared, evenly spread where there are more."""
+MOST_PLACES = 10_000
+"""Places of all images together that are compared: on slides only those on tissue, farther apart the larger it is."""
 
-_HARDLY = 1e-6  # of a tile: where no place shows any tissue, all count the same
+_FEW = 25  # places that each image has, however many images there are
+
+_HARDLY = 1e-6  # of a tile: where no place shows more tissue, all count the same
 
 _REFERENCES = 500
 """Places of tissue, of all images together, that suggestions are to be typical of."""
-
-_MOST_CANDIDATES = 40_000
 
 DISAGREES = 0.1
 """Part of the doubt that is disagreement from which that is said."""
@@ -134,7 +135,7 @@ def suggest(request: SuggestRequest, control: Control | None = None) -> Iterator
             yield Finished("suggest", stopped=True)
             return
         image = open_image(project.source_path(index), mpp=project.images[index].mpp)
-        found.append(candidates(image, index, request.side))
+        found.append(candidates(image, index, request.side, max(_FEW, MOST_PLACES // len(indices))))
         yield Progressed("looking at images", done, len(indices))
     doubt = _doubt(project, request) if request.doubt else None
     yield Suggested(ranked(project, found, request.n, doubt))
@@ -192,8 +193,11 @@ def models_of(project: ProjectFolder, source: Path) -> list[Path]:
     return [run for run in runs if any((run / "checkpoints").glob("best-*.safetensors"))]
 
 
-def candidates(image: Image, index: int, side: int) -> Candidates:
-    """List places for tiles of `side` pixels, half a side apart, with how they look at low resolution."""
+def candidates(image: Image, index: int, side: int, most: int = MOST_PLACES) -> Candidates:
+    """List places for tiles of `side` pixels, half a side apart, with how they look at low resolution.
+
+    Where these are more than `most`, places without tissue are left out, and the others lie so far apart as it takes.
+    """
     small = image.overview(OVERVIEW_SIDE)
     step = np.array(image.shape) / small.shape[:2]
     stain = density(small, find_stain(small, image.gray))
@@ -202,11 +206,10 @@ def candidates(image: Image, index: int, side: int) -> Candidates:
     color = np.stack([uniform_filter(small[..., band] / 255, window) for band in range(3)], axis=-1)
     mean_stain = uniform_filter(stain, window)
 
-    ys, xs = (_starts(length, side) for length in image.shape)
-    corners = np.stack(np.meshgrid(ys, xs, indexing="ij"), axis=-1).reshape(-1, 2)
+    corners = _spread_out(image.shape, side, tissue, most)
     ends = np.minimum(corners + side, image.shape)
     middle = (corners + ends) / 2
-    rows, columns = np.minimum((middle / step).astype(int), np.array(small.shape[:2]) - 1).T
+    rows, columns = _pixels(middle, step, tissue.shape)
     place = middle / max(image.shape)
     apart = np.full((len(corners), 1), 2.0 * index)  # images are farther from each other than places within one
     features = np.hstack([place, LOOKS * color[rows, columns], apart])
@@ -236,12 +239,10 @@ def choose(
         that are there: by how much the tissue would come nearer to them on average, as a distance of features, 0 to
         `FARTHEST`.
     """
-    some = _spread(sum(len(one.boxes) for one in found), _MOST_PLACES)
-    images = np.concatenate([np.full(len(one.boxes), one.image) for one in found])[some]
-    boxes = np.concatenate([one.boxes for one in found])[some]
-    features = np.concatenate([one.features for one in found])[some]
-    tissue = np.concatenate([one.tissue for one in found])[some]
-    stain = np.concatenate([one.stain for one in found])[some]
+    images = np.concatenate([np.full(len(one.boxes), one.image) for one in found])
+    boxes, features, tissue, stain = (
+        np.concatenate([getattr(one, name) for one in found]) for name in ("boxes", "features", "tissue", "stain")
+    )
     free = tissue >= min(LEAST_TISSUE, float(tissue.max(initial=0)) * 0.9)
     seen = np.flatnonzero(free)
     seen = seen[_spread(len(seen), _REFERENCES)]
@@ -304,11 +305,44 @@ def _length(pixels: float, mpp: float | None) -> str:
     return f"{size / 1000:.1f} mm" if size >= 1000 else f"{size:.0f} µm"
 
 
-def _starts(length: int, side: int) -> NDArray[np.int64]:
-    """Return where tiles may begin along an axis: half a side apart, the last one flush with the end."""
+def _spread_out(shape: tuple[int, int], side: int, tissue: NDArray[np.float64], most: int) -> NDArray[np.int64]:
+    """Return where tiles may begin, (n, 2), as near to each other as so few allow, but not nearer than half a side.
+
+    Where all of the image is too much, only places with tissue are taken. The least distance is also that of two pixels
+    of the small image: what lies nearer looks the same.
+    """
+    step = np.array(shape) / tissue.shape
+    there = tissue > _HARDLY if (tissue > _HARDLY).any() else np.ones_like(tissue, bool)
+    apart = max(side / 2, float(step.max()))
+    if math.prod(len(_starts(length, side, apart)) for length in shape) <= most:
+        return _grid(shape, side, apart)
+    apart = max(apart, (float(there.mean()) * shape[0] * shape[1] / most) ** 0.5)
+    while True:
+        corners = _grid(shape, side, apart)
+        corners = corners[there[_pixels(corners + side / 2, step, there.shape)]]
+        if len(corners) <= max(most, 4):  # fewer than its corners no grid has
+            return corners
+        apart *= 1.1
+
+
+def _grid(shape: tuple[int, int], side: int, apart: float) -> NDArray[np.int64]:
+    """Return where tiles may begin, (n, 2), at most so far apart."""
+    starts = [_starts(length, side, apart) for length in shape]
+    return np.stack(np.meshgrid(*starts, indexing="ij"), axis=-1).reshape(-1, 2)
+
+
+def _pixels(
+    points: NDArray[Any], step: NDArray[np.float64], shape: tuple[int, ...]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the rows and columns of the small image in which points, (n, 2), of the image lie."""
+    rows, columns = np.minimum((points / step).astype(np.intp), np.array(shape) - 1).T
+    return rows, columns
+
+
+def _starts(length: int, side: int, apart: float) -> NDArray[np.int64]:
+    """Return where tiles may begin along an axis, at most so far apart: the first and the last flush with its ends."""
     last = max(0, length - side)
-    count = max(1, min(round(_MOST_CANDIDATES**0.5), -(-2 * last // side) + 1))
-    return np.unique(np.rint(np.linspace(0, last, count)).astype(np.int64))
+    return np.unique(np.rint(np.linspace(0, last, math.ceil(last / apart) + 1)).astype(np.int64))
 
 
 def _spread(length: int, most: int) -> NDArray[np.int64]:
