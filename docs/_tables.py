@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, Literal, get_args, get_origin
@@ -156,9 +157,8 @@ def measured(path: Path, method: str = "") -> str:
     """
     from napari_semiseg.engine.benchmark_report import mean_and_spread
 
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-    rows = kept.get("rows", []) if isinstance(kept, dict) else []
-    if not rows or not all(isinstance(row, dict) and {"method", "labeled", "scores"} <= row.keys() for row in rows):
+    rows = _rows(path)
+    if not rows:
         return ""
     kinds = list(dict.fromkeys((row["method"], row["labeled"]) for row in rows))
     if method and method not in [name for name, _ in kinds]:
@@ -171,6 +171,56 @@ def measured(path: Path, method: str = "") -> str:
         lines.append((f"`{name}`", {"0": "none", "1": "all"}.get(labeled, labeled), *figures, str(len(own))))
     table = _table(("", "labels", *SCORES.values(), "runs"), lines)
     return f"**{heading.lstrip('# ')}** (`benchmarks/results/{path.name}`)\n\n{conditions}\n\n{table}"
+
+
+BAR, DEFAULT = "hematoxylin_threshold", "stain_guided"
+
+
+def default_beside_threshold() -> str:
+    """Show what one click gave on each set and with so many labels: its longest training, beside the threshold."""
+    from napari_semiseg.engine.benchmark_report import mean_and_spread
+
+    kept: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = {}
+    bars: dict[str, dict[str, float]] = {}
+    for path in sorted(RESULTS.glob("*.json")):
+        for row in _rows(path):
+            images = _images(row["scored_on"])
+            if row["method"] == BAR:
+                bars[images] = row["scores"]
+            elif row["method"] == DEFAULT:
+                kept.setdefault((images, row["labeled"]), {}).setdefault(path.stem, []).append(row)
+    lines = []
+    for images, labeled in sorted(kept, key=lambda each: (each[0], -_amount(each[1]))):
+        name, rows = max(kept[images, labeled].items(), key=lambda file: min(row["steps"] for row in file[1]))
+        dice, aji = (mean_and_spread([row["scores"][score] for row in rows]) for score in ("dice", "aji"))
+        bar = [f"{bars[images][score]:.3f}" for score in ("dice", "aji")] if images in bars else ["", ""]
+        file = f"[{name}](benchmarks/results/{name}.md)"
+        words = {"0": "none", "1": "all"}.get(
+            labeled, f"{labeled} cells" if labeled.isdigit() else f"{labeled} of the cells"
+        )
+        steps = str(round(sum(row["steps"] for row in rows) / len(rows)))
+        lines.append((images, words, bar[0], dice, bar[1], aji, steps, str(len(rows)), file))
+    head = ("images", "labels", "threshold: Dice", "*Train*: Dice", "threshold: AJI", "*Train*: AJI", "steps", "runs")
+    return _table((*head, "file"), lines)
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a kept benchmark; none of any other file."""
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    rows = kept.get("rows", []) if isinstance(kept, dict) else []
+    whole = all(isinstance(row, dict) and {"method", "labeled", "scores"} <= row.keys() for row in rows)
+    return rows if whole else []
+
+
+def _images(scored: dict[str, Any]) -> str:
+    """Name what was scored: the data set, and the file that parts it where that is not its own."""
+    own = scored["splits"].removesuffix(".json")
+    return scored["dataset"] if own.startswith("splits") else own.replace("-", ", ", 1)
+
+
+def _amount(labeled: str) -> float:
+    """Return a number that grows with the labels: counts of cells first, then shares of all."""
+    return float(labeled) if labeled.isdigit() and labeled != "1" else 1e6 * float(Fraction(labeled))
 
 
 def _fields(model: type[BaseModel]) -> str:

@@ -10,21 +10,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "docs"))
-from _tables import RESULTS, measured  # noqa: E402
+from _tables import RESULTS, default_beside_threshold  # noqa: E402
 
 BEGIN = "<!-- figures: written by docs/scripts/write_figures.py -->"
 END = "<!-- end of figures -->"
 
 
 def figures() -> str:
-    """Return the tables of all scored methods, then a line for each other file of results, with its heading."""
-    tables = [table for path in sorted(RESULTS.glob("*.json")) if (table := measured(path))]
-    others = [
-        f"- [{path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}](benchmarks/results/{path.name})"
-        for path in sorted(RESULTS.glob("*.md"))
-        if not measured(path.with_suffix(".json"))
-    ]
-    return "\n\n".join([*tables, "\n".join(others)]).strip()
+    """Return what one click gave beside the threshold, then a line for each file of results, with its heading."""
+    files = []
+    for path in sorted(RESULTS.glob("*.md")):
+        heading = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+        files.append(f"- [{path.stem}](benchmarks/results/{path.name}): {heading}")
+    return "\n".join([default_beside_threshold(), "", *files])
 
 
 def with_figures(readme: str) -> str:
