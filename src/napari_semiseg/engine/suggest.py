@@ -319,7 +319,7 @@ def _spread_out(shape: tuple[int, int], side: int, tissue: NDArray[np.float64], 
     apart = max(apart, (float(there.mean()) * shape[0] * shape[1] / most) ** 0.5)
     while True:
         corners = _grid(shape, side, apart)
-        corners = corners[there[_pixels(corners + side / 2, step, there.shape)]]
+        corners = corners[np.asarray(there[_pixels(corners + side / 2, step, there.shape)])]
         if len(corners) <= max(most, 4):  # fewer than its corners no grid has
             return corners
         apart *= 1.1
