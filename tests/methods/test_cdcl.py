@@ -68,6 +68,16 @@ def test_a_crop_is_cut_into_as_many_patches_along_a_side_as_are_asked_for(new_ne
     assert int((cells.category == BACKGROUND).sum()) == 16**2 - side**2
 
 
+def test_features_twice_as_fine_can_be_pooled_to_the_cells_of_the_paper(new_network, make_batch) -> None:  # type: ignore[no-untyped-def]
+    batch = make_batch()
+    method = taught(build(new_network, pool=4, patches_per_side=4), batch)
+    losses = method.losses(batch, 20)
+    method.after_step(20)
+
+    assert losses["contr"].item() > 0
+    assert len(method.bank) == 2 * len(batch.weak_u) * (64 // 8) ** 2
+
+
 def test_the_bank_holds_student_and_teacher_cells_of_the_batch_before(new_network, make_batch) -> None:  # type: ignore[no-untyped-def]
     batch = make_batch()
     method = taught(build(new_network), batch)

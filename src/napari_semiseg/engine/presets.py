@@ -272,11 +272,14 @@ ABLATIONS: dict[str, dict[str, Plan]] = {
             for weight in (0.0, 0.01, 0.05, 0.1, 0.5, 1.0)
         },
         **{f"supplement, table 2, h/{count}": _cdcl(patches_per_side=count) for count in (2, 4, 8, 16)},
-        "supplement, table 3, ours": _cdcl("unet_resnet50"),
+        "supplement, table 3, ours": _cdcl("unet_resnet50", pool=4),
         "released code": _cdcl(rule="sum", consistency_mask="unconfident", detach="history"),
     },
+    "cct": {"CRCFP, table 3, CCT": replace(PAPER["cct"], network="deeplab_resnet101")},
+    "cac": {"CRCFP, table 3, CAC": replace(PAPER["cac"], network="deeplab_resnet101")},
     "crcfp": {
-        "table 3, ResNet-101": _crcfp("deeplab_resnet101"),
+        "table 3, DeepLab": _crcfp("deeplab_resnet101", weight_contr=0.0, weight_ent=0.0, weight_cross=0.0),
+        "table 3, CRCFP": _crcfp("deeplab_resnet101"),
         "table 4, SupOnly": _crcfp(weight_contr=0.0, weight_ent=0.0, weight_cross=0.0),
         "table 4, scheme 1": _crcfp(weight_ent=0.0, weight_cross=0.0),
         "table 4, scheme 2": _crcfp(weight_cross=0.0),
@@ -299,8 +302,9 @@ ABLATIONS: dict[str, dict[str, Plan]] = {
 }
 """Rows of the papers' ablations: all that a row trains with. Those of CSL are `methods.csl.TABLE_1`. Rows without
 unlabeled crops are those of the method `supervised`, but for CRCFP's, whose network predicts as it is in any case. A
-patch of a sixteenth of a crop of 320 has two and a half cells: it is cut down to two, as in CDCL's code. The code of
-CRCFP draws 1,200 negatives of a crop on each of two devices."""
+patch of a sixteenth of a crop of 320 has two and a half cells: it is cut down to two, as in CDCL's code. Features of
+the U-Net are twice as fine as those of the DenseUNet, and pooled to the same cells. The code of CRCFP draws 1,200
+negatives of a crop on each of two devices."""
 
 
 def plan(preset: Preset, method: str, device: str) -> Plan:

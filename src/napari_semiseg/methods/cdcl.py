@@ -98,7 +98,9 @@ class CDCLConfig(PseudoLabelConfig):
         0, ge=0, description="Anchors taken at random from a batch; 0 takes all, as the paper does."
     )
     projection: int = Field(128, ge=8, le=1024, description="Length of a projection.")
-    pool: Literal[1, 2] = Field(2, description="Pooling before the projection; 2 gives 5 x 5 cells a patch.")
+    pool: Literal[1, 2, 4] = Field(
+        2, description="Pooling before the projection: 2 gives the paper's network 5 x 5 cells a patch, 4 a U-Net."
+    )
 
 
 class _Model(nn.Module):
