@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from napari_semiseg.data.batch import Pair
 from napari_semiseg.methods._base import Task
@@ -138,3 +140,42 @@ def test_a_pretrained_encoder_learns_at_its_own_rate(new_network) -> None:  # ty
     assert encoder["lr_scale"] == 0.1
     assert {id(p) for p in encoder["params"]} == {id(p) for p in method.net.body.parameters()}
     assert len(rest["params"]) + len(encoder["params"]) == len([p for p in method.parameters() if p.requires_grad])
+
+
+def cells_of(method, crop):  # type: ignore[no-untyped-def]
+    """Every cell of a crop, (16, 16), as the network sees it: projection, pseudo-label, confidence."""
+    features = method.net.features(crop)
+    probs = method.net.head(F.avg_pool2d(features, 2)).float().softmax(1)[0]  # in double, none would be as sure
+    projected, (sure, labels) = method.contrast.projector(features)[0].movedim(0, -1), probs.max(0)
+    return {(y, x): (projected[y, x], int(labels[y, x]), float(sure[y, x])) for y in range(16) for x in range(16)}
+
+
+@pytest.mark.parametrize(("side", "mean_over"), [("target", "anchors"), ("anchor", "overlap")])
+def test_both_crops_are_contrasted_as_the_equations_say(new_network, make_batch, side, mean_over) -> None:  # type: ignore[no-untyped-def]
+    options = {"negatives": 512, "projection": 8, "threshold_side": side, "mean_over": mean_over, "threshold": 0.6}
+    method = taught(build(new_network, weight_contr=1.0, **options), make_batch(size=1)).double()
+    pairs = [make_batch(size=1, seed=seed, labeled=False).pair_u for seed in (0, 1)]
+    pairs = [replace(pair, images=tuple(crop.double() for crop in pair.images)) for pair in pairs]
+    with torch.no_grad():
+        for pair in pairs:
+            found = method.losses(replace(make_batch(size=1, labeled=False), pair_u=pair), 20)["contr"].item()
+            method.contrast.remember()
+        seen = [[cells_of(method, crop) for crop in pair.images] for pair in pairs]
+        keys = [(key, label) for crops in seen for cells in crops for key, label, _ in cells.values()]
+        # The second crop lies 8 pixels lower and 16 to the right, two and four cells, and is flipped.
+        shared = [((y, x), (y - 2, 15 - (x - 4))) for y in range(2, 16) for x in range(4, 16)]
+        expected, pulled = 0.0, []
+        for one, other in ((0, 1), (1, 0)):
+            costs = []
+            for places in shared:
+                (a, label, mine), (b, _, its) = seen[1][one][places[one]], seen[1][other][places[other]]
+                if (its if side == "target" else mine) > 0.6 and mine < its:
+                    alike = math.exp(float(a @ b) / 0.1)
+                    unlike = torch.stack([k for k, of in keys if of != label])
+                    costs.append(-math.log(alike / (alike + float((unlike @ a / 0.1).exp().sum()))))
+            pulled.append(len(costs))
+            expected += sum(costs) / (len(shared) if mean_over == "overlap" else len(costs))
+
+    assert min(pulled) > 0
+    assert sum(pulled) < len(shared)  # of some cells both crops are entirely sure
+    assert found == pytest.approx(expected, rel=1e-9)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
+import torch.nn.functional as F
 
 from napari_semiseg.losses.patch_contrast import BACKGROUND, FOREGROUND
 from napari_semiseg.losses.ramps import sigmoid_rampup
@@ -138,8 +142,6 @@ def test_every_combination_of_its_options_gives_finite_terms(new_network, make_b
 
 
 def test_pixels_that_show_no_image_give_no_anchor_and_no_consistency(new_network, make_batch) -> None:  # type: ignore[no-untyped-def]
-    from dataclasses import replace
-
     batch = make_batch()
     method = taught(build(new_network), batch)
     blind = replace(batch, valid_u=torch.zeros_like(batch.valid_u))
@@ -147,3 +149,44 @@ def test_pixels_that_show_no_image_give_no_anchor_and_no_consistency(new_network
 
     assert losses["cons"].item() == losses["ent"].item() == losses["contr"].item() == 0
     assert all(losses[name].requires_grad for name in ("cons", "ent", "contr"))
+
+
+def cells_of(model, image):  # type: ignore[no-untyped-def]
+    """Every cell of a batch as a network sees it: projections, pseudo-labels, and the kind of its patch."""
+    features = model.net.features(image)
+    probs = F.avg_pool2d(model.net.logits_on_grid(features).softmax(1), 2)
+    projected, labels = model.projector(features), (probs[:, 1] > probs[:, 0]).long()
+    side, kinds = labels.shape[-1] // 8, []
+    for b, y, x in torch.ones_like(labels).nonzero().tolist():
+        top, left = y - y % side, x - x % side
+        score = sum(labels[b, top : top + side, left : left + side].flatten().tolist()) / side**2
+        kinds.append("F" if score >= 0.7 else "B" if score <= 0.3 else "mixed")
+    return list(projected.movedim(1, -1).flatten(0, 2)), labels.flatten().tolist(), kinds
+
+
+def test_student_and_teacher_are_contrasted_as_equations_3_to_12_say(new_network, make_batch) -> None:  # type: ignore[no-untyped-def]
+    method = taught(build(new_network, weight_contr=1.0, projection=8), make_batch(size=1)).double()
+    plain = [make_batch(size=1, seed=seed, labeled=False) for seed in (0, 1)]
+    before, now = (replace(b, weak_u=b.weak_u.double(), strong_u=(b.strong_u[0].double(),)) for b in plain)
+    with torch.no_grad():
+        method.losses(before, 20)
+        method.bank.push(
+            **{
+                name: torch.cat([getattr(part, name) for part in method._seen])
+                for name in ("features", "labels", "category", "foreground")
+            }
+        )
+        found = method.losses(now, 21)["contr"].item()
+        student, teacher = cells_of(method.student, now.strong_u[0]), cells_of(method.teacher, now.weak_u)
+        old = cells_of(method.student, before.strong_u[0]), cells_of(method.teacher, before.weak_u)
+        keys = [key for source in (student, teacher, *old) for key in zip(*source, strict=True)]
+        costs = []
+        for q, label, kind, positive in zip(*student, teacher[0], strict=True):
+            if kind != "mixed":
+                alike = math.exp(float(q @ positive) / 0.1)
+                others = [k for k, of, where in keys if {kind, where} == {"F", "B"} and of != label]
+                other = float((torch.stack(others) @ q / 0.1).exp().sum()) if others else 0.0
+                costs.append(-math.log(alike / (alike + other)))
+
+    assert set(student[2]) >= {"F", "B"}
+    assert found == pytest.approx(sum(costs) / len(costs), rel=1e-9)
