@@ -350,6 +350,84 @@ def test_on_a_tile_kept_for_validation_the_rectangle_turns_red_and_no_tile_is_ad
     assert len(started.project.tiles) == 2
 
 
+def choose(menu, beginning: str) -> None:
+    """Choose an entry of a menu as a person does: it is prepared when it is shown."""
+    menu.aboutToShow.emit()
+    (action,) = [action for action in menu.actions() if action.text().startswith(beginning)]
+    assert action.isVisible()
+    assert action.isEnabled()
+    action.trigger()
+
+
+def test_the_class_added_last_is_removed_while_nothing_is_painted_in_it(started):
+    panel, project = started.dock.tiles_panel, started.project
+    nucleus, tumor = project.classes[0], ClassSpec(name="tumor & stroma", color="#56b4e9")
+    project.set_classes([nucleus, tumor])
+    tile_id = add_tile(started, 200, 200)
+    started.dock.tiles.choose_pen(BACKGROUND + 2)
+    started.stroke([(120, 120), (125, 125)])
+    choose(panel.more.menu(), "Remove the class “tumor && stroma”")
+    assert project.classes == (nucleus, tumor)
+    assert f"is painted in tile {tile_id}: paint it over" in started.dock.session.notice.sentence
+
+    layer = started.dock.tiles.layer(tile_id)
+    layer.data_setitem(np.nonzero(layer.data), 0)
+    choose(panel.more.menu(), "Remove the class “tumor && stroma”")
+    assert project.classes == (nucleus,)
+    assert started.dock.tiles.pen == BACKGROUND + 1
+    panel.more.menu().aboutToShow.emit()
+    assert not panel.removing.isVisible()  # one class there always is
+    ((_, bring_back),) = started.dock.session.notice.actions
+    bring_back()
+    assert project.classes == (nucleus, tumor)
+
+
+def test_background_is_no_class_to_be_renamed(started):
+    add_tile(started, 200, 200)
+    started.dock.tiles.choose_pen(BACKGROUND)
+    started.dock.tiles_panel.more.menu().aboutToShow.emit()
+    assert not started.dock.tiles_panel.renaming.isEnabled()
+
+
+def test_it_is_said_which_tiles_are_kept_for_validation(started):
+    panel = started.dock.tiles_panel
+    tile_id = add_tile(started, 130, 130)
+    panel.tile_more.menu().aboutToShow.emit()
+    assert panel.judging.text() == "Keep for validation, once it is complete"
+    started.project.set_status(tile_id, "complete")
+    choose(panel.tile_more.menu(), "Keep for validation")
+    assert started.dock.session.notice.sentence == f"For validation now: {tile_id}."
+    choose(panel.tile_more.menu(), "Remove this tile")
+    assert started.dock.session.notice.sentence.endswith("It was one to judge by.")
+    started.project.restore_tile(tile_id)
+    choose(panel.tile_more.menu(), "Keep for validation")
+    assert started.dock.session.notice.sentence.startswith("No tile is kept for validation now")
+
+
+def test_what_has_to_be_done_first_is_said_as_the_buttons_call_it(open_dock, tissue, tmp_path):
+    hands = open_dock()
+    reason = hands.dock.tiles_panel.reason
+    assert reason.text() == "Open an image first, in step 1."
+    hands.viewer.add_image(tissue, name="field")
+    hands.wait(lambda: hands.dock.view.slide is not None, "the image")
+    hands.dock.view.choose_target(tmp_path / "case.semiseg")
+    assert reason.text() == "Press Start above first: tiles are kept in the project."
+    hands.press(hands.dock.slide_panel.start)
+    hands.wait(lambda: hands.dock.view.started, "the start")
+    hands.viewer.add_image(tissue[::-1].copy(), name="another")
+    hands.wait(lambda: not hands.dock.view.started, "the other image")
+    assert reason.text() == "Press Add to the project above first: tiles are kept in the project."
+    assert hands.dock.slide_panel.start.text() == "Add to the project"
+
+
+def test_the_panel_is_no_wider_while_a_place_for_a_tile_is_chosen(started):
+    panel = started.dock.tiles_panel
+    before = panel.minimumSizeHint().width()
+    started.press(panel.add)
+    assert panel.tool.on
+    assert panel.minimumSizeHint().width() <= before
+
+
 def test_choosing_a_tile_touches_no_layer_but_the_two_and_strokes_need_no_new_colors(started):
     """With many tiles napari would draw each of them anew, and with many nuclei every stroke would wait."""
     ids = [add_tile(started, y, x) for y, x in ((130, 130), (130, 380), (380, 130), (380, 380))]

@@ -220,7 +220,10 @@ class ProjectModel:
         InputError
             If a class that is painted would be gone.
         """
-        self._owned().set_classes(classes)
+        folder = self._owned()
+        if len(classes) < len(folder.classes) and not self._saver.drain(3.0):
+            raise InputError("What is painted is still being saved: try again in a moment.")
+        folder.set_classes(classes)
         self.classes_changed.emit()
 
     # ---- tiles ----

@@ -138,6 +138,13 @@ class SlideView:
             return "The project is open read-only, so no image can be added."
         return ""
 
+    @property
+    def start_words(self) -> str:
+        """What the button says that begins with the image in view."""
+        if self.session.project.folder is not None:
+            return "Add to the project"
+        return "Continue" if self.target_exists else "Start"
+
     # ---- what a user asks for ----
 
     def start(self) -> None:

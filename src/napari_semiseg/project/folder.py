@@ -423,6 +423,7 @@ class ProjectFolder:
         """
         with self._mutex:
             if len(classes) < len(self.classes):
+                self.autosave.flush()
                 for tile in self.tiles:
                     painted = self.annotation(tile.id).classes
                     used = int(painted.max(initial=0, where=painted != PROPOSED)) - BACKGROUND

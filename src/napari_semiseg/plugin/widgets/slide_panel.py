@@ -154,14 +154,9 @@ class SlidePanel(QWidget):
         self.start.setVisible(not started)
         self.start.setEnabled(not why)
         self.start.setToolTip(why or "Everything you do is kept in the project folder")
-        self.start.setText(self._words_of_start(no_project))
+        self.start.setText(view.start_words)
         self.open_image.setVisible(no_project and not usable)
         self.open.setVisible(no_project)
         self.done = started
         self.summary = slide.facts if slide else "no image"
         self.changed.emit()
-
-    def _words_of_start(self, no_project: bool) -> str:
-        if not no_project:
-            return "Add to the project"
-        return "Continue" if self.view.target_exists else "Start"

@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
     QLabel,
     QMenu,
     QPushButton,
+    QSizePolicy,
     QSpinBox,
     QToolButton,
     QVBoxLayout,
@@ -106,6 +107,8 @@ class TilesPanel(QWidget):
         self.add = main_button("Add tile", "Click here, then on the image: a small square to paint nuclei in")
         self.add.setCheckable(True)
         self.add.clicked.connect(self.tool.switch)
+        self.add.setMinimumWidth(self.add.minimumSizeHint().width())
+        self.add.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)  # no wider with more words
         self.suggest = QPushButton("Suggest next")
         self.suggest.setToolTip("Show the place that would teach the most, with the reason")
         self.suggest.clicked.connect(self._suggest)
@@ -130,7 +133,7 @@ class TilesPanel(QWidget):
         layout.addWidget(self._make_tile())
 
         project = session.project
-        for signal in (project.tiles_changed, project.selected_changed, project.opened, project.closed):
+        for signal in (project.tiles_changed, project.selected_changed, project.opened, project.closed, view.changed):
             signal.connect(self._show)
         session.training.curves_changed.connect(self._show_scores)
         project.classes_changed.connect(self._show_classes)
@@ -173,7 +176,8 @@ class TilesPanel(QWidget):
         self.undo_remove = menu.addAction("Bring back the tile removed last", self._restore)
         menu.addSeparator()
         menu.addAction("Add a class of nuclei…", self._add_class)
-        menu.addAction("Rename the class being painted…", self._rename_class)
+        self.renaming = menu.addAction("Rename the class being painted…", self._rename_class)
+        self.removing = menu.addAction("Remove the last class", self._remove_class)
         menu.aboutToShow.connect(self._prepare_menu)
         return menu
 
@@ -260,11 +264,13 @@ class TilesPanel(QWidget):
         return [tile for tile in self.session.project.tiles if tile.image == self.session.image_index]
 
     def _why_not(self) -> str:
-        if self.session.project.folder is None or not self.view.started:
-            return "Press Start above first: tiles are kept in the project."
-        if self.session.project.read_only:
+        if self.session.project.folder is not None and self.session.project.read_only:
             return "The project is open read-only, so nothing can be painted."
-        return ""
+        if self.view.started:
+            return ""
+        if self.view.slide is None:
+            return "Open an image first, in step 1."
+        return f"Press {self.view.start_words} above first: tiles are kept in the project."
 
     def _show(self, *_: object) -> None:
         project = self.session.project
@@ -276,6 +282,7 @@ class TilesPanel(QWidget):
         self.suggest.setEnabled(not why)
         self.more.setEnabled(not why)
         self.add.setToolTip(why or "Click here, then on the image: a small square to paint nuclei in")
+        self._show_keys()
         judges = project.validation
         words = {tile.id: self._words(tile, tile.id in judges) for tile in tiles}
         self.strip.show_tiles(tiles, project.selected, words)
@@ -401,7 +408,9 @@ class TilesPanel(QWidget):
             f"accepted, one by one or all with “Mark complete” ({key('propose')})"
         )
         self.correct.setToolTip(f"Accept, delete, cut, join, redraw nuclei, each with one gesture ({key('correct')})")
-        self.suggest.setToolTip(f"Show the place that would teach the most, with the reason ({key('suggest')})")
+        self.suggest.setToolTip(
+            self._why_not() or f"Show the place that would teach the most, with the reason ({key('suggest')})"
+        )
 
     def _show_proposing(self) -> None:
         waiting = bool(self.proposals.waiting)
@@ -528,10 +537,19 @@ class TilesPanel(QWidget):
             self._try(project.set_status, tile.id, back if tile.status == "excluded" else "excluded")
 
     def _judge(self) -> None:
+        """Keep a tile for validation, or no longer, and say which ones are."""
         project = self.session.project
         tile = project.tile(project.selected)
-        if tile is not None:
-            self._try(project.set_role, tile.id, "training" if tile.id in project.validation else "validation")
+        if tile is None:
+            return
+        try:
+            project.set_role(tile.id, "training" if tile.id in project.validation else "validation")
+        except InputError as error:
+            self.session.tell(str(error), "warning")
+            return
+        kept = sorted(project.validation)
+        none = "No tile is kept for validation now: a training cannot say how good it is."
+        self.session.tell(f"For validation now: {', '.join(kept)}." if kept else none)
 
     def _prepare_tile_menu(self) -> None:
         project = self.session.project
@@ -539,12 +557,17 @@ class TilesPanel(QWidget):
         if tile is not None:
             self.excluding.setText("Use for training again" if tile.status == "excluded" else "Leave out of training")
             self.judging.setChecked(tile.id in project.validation)
-            self.judging.setEnabled(tile.status == "complete")
+            complete = tile.status == "complete"
+            self.judging.setEnabled(complete)
+            self.judging.setText("Keep for validation" if complete else "Keep for validation, once it is complete")
             self.aside.setVisible(project.folder.has_aside(tile.id))
 
     def _prepare_menu(self) -> None:
-        removed = self.session.project.removed
-        self.undo_remove.setEnabled(bool(removed))
+        project = self.session.project
+        self.undo_remove.setEnabled(bool(project.removed))
+        self.renaming.setEnabled(self.layers.pen != BACKGROUND)
+        self.removing.setText(f"Remove the class “{project.classes[-1].name[:40].replace('&', '&&')}”")
+        self.removing.setVisible(len(project.classes) > 1)
 
     def _remove(self) -> None:
         project = self.session.project
@@ -552,13 +575,14 @@ class TilesPanel(QWidget):
         if not tile_id:
             return
         self.layers.tick()
+        judged = " It was one to judge by." if tile_id in project.validation else ""
         try:
             project.remove_tile(tile_id)
         except InputError as error:
             self.session.tell(str(error), "error")
             return
         self.session.tell(
-            f"Tile {tile_id} is removed; what was painted in it is kept.",
+            f"Tile {tile_id} is removed; what was painted in it is kept.{judged}",
             actions=(("Bring it back", lambda: self._try(project.restore_tile, tile_id)),),
         )
 
@@ -646,9 +670,26 @@ class TilesPanel(QWidget):
             classes[index] = ClassSpec(name=name.strip()[:200], color=classes[index].color)
             self._try(self.session.project.set_classes, classes)
 
+    def _remove_class(self) -> None:
+        """Remove the class that was added last: the numbers of the others stay what they are."""
+        self.layers.tick()
+        *classes, gone = self.session.project.classes
+        try:
+            self.session.project.set_classes(classes)
+        except InputError as error:
+            self.session.tell(str(error), "warning")
+            return
+        if self.layers.pen > BACKGROUND + len(classes):
+            self.layers.choose_pen(BACKGROUND + len(classes))
+        self.session.tell(
+            f"The class {gone.name} is removed: nothing was painted in it.",
+            actions=(("Bring it back", lambda: self._try(self.session.project.set_classes, [*classes, gone])),),
+        )
+
     def end(self) -> None:
         """Let go of the viewer."""
         self._timer.stop()
+        self.view.changed.disconnect(self._show, missing_ok=True)
         self.tool.end()
 
 
