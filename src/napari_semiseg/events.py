@@ -117,7 +117,7 @@ class Validated(Event):
     """The predictor was scored on the validation tiles of this run.
 
     `scores` holds the mean Dice (`dice`), the threshold's own (`threshold_dice`), and that of each region under
-    `REGION` and its name.
+    `REGION` and its name. `best`: it is the one that the run keeps from now on.
     """
 
     step: int

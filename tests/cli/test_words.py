@@ -48,7 +48,7 @@ def test_blocks_are_counted_by_image():
 def test_a_validation_names_the_threshold_that_it_has_to_beat():
     sentence = sentence_of(Validated(120, {"dice": 0.8126, "threshold_dice": 0.7404}, best=True))
 
-    assert sentence == "Step 120: Dice 0.813 on the validation tiles (threshold alone 0.740), the best so far."
+    assert sentence == "Step 120: Dice 0.813 on the validation tiles (threshold alone 0.740), kept."
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ class RunRecord:
     patches : dict of int to list of Patches
         Histograms of the maps, by image, in order of steps.
     best_step : int
-        Step of the best score, -1 without any.
+        Step of the network that is kept, -1 without any score.
     regions : dict of str to float
         Its Dice on each validation tile.
     fits : dict of str to float

@@ -85,7 +85,7 @@ def sentence_of(event: Event) -> str | None:
             where = f" in {run}" if run else ""
             return f"{_doing(what).capitalize()} begins{where}{_in_brackets(facts)}."
         case Validated(step, scores, best):
-            return f"Step {step}: {_scores(scores)}{', the best so far' if best else ''}."
+            return f"Step {step}: {_scores(scores)}{', kept' if best else ''}."
         case LabelsRead(tiles, nuclei, _):
             return f"Labels were read: {tiles} tiles with {nuclei} nuclei."
         case Paused(step):

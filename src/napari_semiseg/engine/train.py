@@ -282,11 +282,11 @@ class _Loop:
         return 0 if snapshot is None else snapshot.step
 
     def _meet_labels(self) -> Iterator[Event]:
-        """Find out what the labels can judge; a best score from other judges no longer counts."""
+        """Find out what the labels can judge; scores from other judges no longer count."""
         data, guard = self.recipe.data, self.guard
         judges = regions_digest(data.validation)
         if judges != guard.judges:
-            guard.best_dice, guard.best_step = -math.inf, -1
+            guard.forget_scores()
         if data.validation and (judges != guard.judges or math.isnan(self.threshold_dice)):
             self.threshold_dice = threshold_dice(self.recipe)
         elif data.labeled and not data.validation and judges != guard.judges:
@@ -411,7 +411,7 @@ class _Loop:
         if snapshot is None:  # it went wrong before anything was saved: begin anew
             self._begin_anew()
         tell_state(self.recipe)
-        # What was best stays so: it was finite when it was judged, and lies on the disk.
+        # What was kept stays so: it was finite when it was judged, and lies on the disk.
         self.guard.bad, self.guard.rate, self.guard.rollbacks = 0, rate, rollbacks
         back = "the start" if snapshot is None else f"step {snapshot.step}"
         yield Warned(
@@ -453,12 +453,11 @@ class _Loop:
     def _validated(self, done: int) -> Validated:
         each = dice_of_regions(self.recipe)
         dice = statistics.fmean(each.values())
-        best = dice > self.guard.best_dice
-        if best:
-            self.guard.best_dice, self.guard.best_step = dice, done
+        kept = self.guard.keeps(done, dice, len(each))
+        if kept:
             self._save_model(done)
         scores = {"dice": dice, "threshold_dice": self.threshold_dice}
-        return Validated(done, scores | {f"{REGION}{name}": score for name, score in each.items()}, best)
+        return Validated(done, scores | {f"{REGION}{name}": score for name, score in each.items()}, kept)
 
     def _save(self, done: int) -> Saved:
         path = self.run.save(self.recipe.method, self.recipe.optimizers, Snapshot(done, self.guard.state()))

@@ -1,4 +1,4 @@
-"""What a training keeps beside its method: mishaps, the best score, and by which labels it was found."""
+"""What a training keeps beside its method: mishaps, scores, and by which labels they were found."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from pydantic import Field
 
 from napari_semiseg.config import Config
 from napari_semiseg.data.sampler import SamplerConfig
+from napari_semiseg.engine.kept_step import is_kept
+
+_SCORES = ("best_dice", "highest_dice")
+"""Minus infinity before anything was judged, which JSON does not know."""
 
 
 @dataclass
@@ -22,7 +26,10 @@ class Guard:
     skipped: int = 0
     """Batches that taught nothing."""
     best_step: int = -1
+    """Step of the network that is kept (`kept_step`); -1 before any was judged."""
     best_dice: float = -math.inf
+    highest_dice: float = -math.inf
+    """Of any step, kept or not."""
     sampler: SamplerConfig | None = None
     """How crops are drawn, where that had to be changed."""
     labels: str = ""
@@ -30,10 +37,22 @@ class Guard:
     judges: str = ""
     """Hash of those that judge: a Dice is compared with those of the same."""
 
+    def keeps(self, step: int, dice: float, tiles: int) -> bool:
+        """Take note of a score on so many validation tiles; say whether its network is kept from now on."""
+        kept = is_kept(dice, self.highest_dice, tiles)
+        if kept:
+            self.best_step, self.best_dice = step, dice
+        self.highest_dice = max(self.highest_dice, dice)
+        return kept
+
+    def forget_scores(self) -> None:
+        """Judge anew: by other labels, scores are others."""
+        self.best_step, self.best_dice, self.highest_dice = -1, -math.inf, -math.inf
+
     def state(self) -> dict[str, Any]:
         """Return it as JSON knows it."""
-        best = None if math.isinf(self.best_dice) else self.best_dice
-        return {**vars(self), "best_dice": best, "sampler": self.sampler and self.sampler.model_dump(mode="json")}
+        scores = {name: None if math.isinf(value := getattr(self, name)) else value for name in _SCORES}
+        return {**vars(self), **scores, "sampler": self.sampler and self.sampler.model_dump(mode="json")}
 
     @classmethod
     def of(cls, state: dict[str, Any]) -> Guard:
@@ -45,7 +64,8 @@ class Guard:
             If it did not come of any.
         """
         kept = dict(_GuardState.checked(state, "the checkpoint"))
-        return cls(**{**kept, "best_dice": -math.inf if kept["best_dice"] is None else kept["best_dice"]})
+        scores = {name: -math.inf if kept[name] is None else kept[name] for name in _SCORES}
+        return cls(**{**kept, **scores})
 
 
 class _GuardState(Config):
@@ -57,6 +77,7 @@ class _GuardState(Config):
     skipped: int = Field(0, ge=0)
     best_step: int = Field(ge=-1)
     best_dice: float | None = Field(ge=0, le=1)
+    highest_dice: float | None = Field(None, ge=0, le=1)
     sampler: SamplerConfig | None = None
     labels: str = ""
     judges: str = ""

@@ -1,0 +1,32 @@
+"""Which step's network a run keeps: the newest that is not worse than the best one by more than chance.
+
+A few validation tiles cannot tell steps apart: with one tile, the highest of thirty scores was that of a network that
+had hardly begun to learn. See `docs/decisions/which-step-is-kept.md`.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+
+CHANCE = 0.1
+"""By how much two networks of one run may differ in Dice on a tile though they are equally good."""
+
+
+def is_kept(dice: float, highest: float, tiles: int) -> bool:
+    """Say whether a network takes the place of the one that was kept before.
+
+    Parameters
+    ----------
+    dice : float, in [0, 1]
+        Its mean Dice on the validation tiles.
+    highest : float
+        The highest mean so far on the same tiles, of whatever step; -inf before the first.
+    tiles : int, at least 1
+        Chance shrinks with the root of their number.
+
+    Examples
+    --------
+    >>> is_kept(0.75, 0.8, tiles=1), is_kept(0.75, 0.8, tiles=9)
+    (True, False)
+    """
+    return dice >= highest - CHANCE / sqrt(tiles)
