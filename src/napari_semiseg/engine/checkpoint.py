@@ -245,7 +245,7 @@ class RunFolder:
         return None
 
     def save_model(self, predictor: nn.Module, step: int, card: Mapping[str, Any]) -> Path:
-        """Write the predictor of a step, and drop all but the one before it: the newest is the best so far."""
+        """Write the predictor of a step, and drop all but the one before it: the newest is the one that is kept."""
         path = self.checkpoints / f"best-{step:07d}.safetensors"
         write_tensors(path, predictor.state_dict(), {"schema": SCHEMA_VERSION, "step": step, **card}, copies=1)
         _drop(sorted(self.checkpoints.glob("best-*.safetensors"), reverse=True)[2:])
