@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import tifffile
-from skimage.io import imsave
+from skimage.io import imread, imsave
 
 from napari_semiseg.data.batch import IGNORE
 from napari_semiseg.data.published import BCSS_CODES, bcss_center, converted
@@ -87,28 +87,49 @@ def test_lucchi_becomes_slices_with_single_mitochondria(tmp_path):
     assert read_labels(made / "labels" / "test-0002.tif").max() == 2
 
 
-def test_lucchi_plus_plus_pairs_slices_in_their_order(tmp_path):
+@pytest.mark.parametrize("in_color", [False, True], ids=["gray", "color"])
+def test_lucchi_plus_plus_pairs_slices_by_number_and_takes_white_for_mitochondria(tmp_path, in_color):
     folder = tmp_path / "Lucchi++"
-    image, truth = stack()
+    image, _ = stack((12, 16, 20))
+    truth = np.zeros(image.shape, np.uint8)
+    for number in range(12):
+        truth[number, number, 3:9] = 255  # no two slices have the same
     for part in ("Train", "Test"):
-        for end, values in (("In", image), ("Out", truth)):
+        for end in ("In", "Out"):
             (folder / f"{part}_{end}").mkdir(parents=True)
-            for number, one in enumerate(values):
-                imsave(folder / f"{part}_{end}" / f"mask{number:04d}.png", one, check_contrast=False)
+        for number in range(12):
+            drawn = np.dstack([truth[number]] * 3 + [np.full_like(truth[number], 255)]) if in_color else truth[number]
+            imsave(folder / f"{part}_In" / f"mask{number:04d}.png", image[number], check_contrast=False)
+            imsave(folder / f"{part}_Out" / f"{number}.png", drawn, check_contrast=False)
     made = converted(folder, tmp_path / "data")
 
-    assert len(list((made / "images").iterdir())) == 6
-    assert np.array_equal(read_labels(made / "labels" / "train-0000.tif") > 0, truth[0] > 0)
+    assert len(list((made / "images").iterdir())) == 24
+    for number in (0, 2, 10):
+        assert np.array_equal(imread(made / "images" / f"train-{number:04d}.png"), image[number])
+        assert np.array_equal(read_labels(made / "labels" / f"train-{number:04d}.tif") > 0, truth[number] > 0)
 
 
-def test_mitoem_keeps_its_instances(tmp_path):
+def test_a_slice_without_its_label_is_said(tmp_path):
+    folder = tmp_path / "Lucchi++"
+    for part in ("Train", "Test"):
+        for end, names in (("In", ("mask0000", "mask0001")), ("Out", ("0", "2"))):
+            (folder / f"{part}_{end}").mkdir(parents=True)
+            for name in names:
+                imsave(folder / f"{part}_{end}" / f"{name}.png", np.zeros((8, 8), np.uint8), check_contrast=False)
+
+    with pytest.raises(InputError, match="slice 1 is in only one of Train_In and Train_Out"):
+        converted(folder, tmp_path / "data")
+
+
+@pytest.mark.parametrize("below", ["", "im"], ids=["images in their folder", "as the archive holds them"])
+def test_mitoem_keeps_its_instances(tmp_path, below):
     folder = tmp_path / "MitoEM-R"
-    base = folder / "EM30-R-mito-train-val-v2"
-    for name in (folder / "EM30-R-im", base / "mito-train-v2", base / "mito-val-v2"):
+    base, images = folder / "EM30-R-mito-train-val-v2", folder / "EM30-R-im" / below
+    for name in (images, base / "mito-train-v2", base / "mito-val-v2"):
         name.mkdir(parents=True)
     image, truth = stack((2, 16, 20))
     for number, part in ((0, "mito-train-v2"), (400, "mito-val-v2")):
-        imsave(folder / "EM30-R-im" / f"im{number:04d}.png", image[0], check_contrast=False)
+        imsave(images / f"im{number:04d}.png", image[0], check_contrast=False)
         tifffile.imwrite(base / part / f"seg{number:04d}.tif", np.where(truth[0] > 0, 37, 0).astype(np.uint16))
     made = converted(folder, tmp_path / "data")
 

@@ -6,9 +6,10 @@ classes ``classes/`` and ``classes.json``. Known layouts:
 ========  ============================================================================================
 BCSS      ``masks/*.png`` with the codes of its ``gtruth_codes.tsv``, beside ``rgbs_colorNormalized/`` or ``images/``
 Lucchi    ``training.tif``, ``training_groundtruth.tif``, ``testing.tif``, ``testing_groundtruth.tif``: stacks
-Lucchi++  ``Train_In/``, ``Train_Out/``, ``Test_In/``, ``Test_Out/``: slices, in the same order
-MitoEM    ``EM30-R-im/im0000.png`` …, and ``mito-train-v2/seg0000.tif`` …, ``mito-val-v2/seg0400.tif`` … below
-          ``EM30-R-mito-train-val-v2/``; H likewise
+Lucchi++  ``Train_In/mask0000.png`` …, ``Train_Out/0.png`` …, ``Test_In/``, ``Test_Out/``: slices, of which those with
+          the same number belong together; mitochondria are white, in gray or in color
+MitoEM    ``EM30-R-im/im0000.png`` … (or in ``im/`` below it, as its archive holds them), and
+          ``mito-train-v2/seg0000.tif`` …, ``mito-val-v2/seg0400.tif`` … below ``EM30-R-mito-train-val-v2/``; H likewise
 ========  ============================================================================================
 """
 
@@ -28,7 +29,9 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from napari_semiseg import atomic
+from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
+from napari_semiseg.io.images import open_image
 from napari_semiseg.io.labels import read_labels
 
 BCSS_CLASSES = ("other", "tumor", "stroma", "inflammatory", "necrosis")
@@ -203,9 +206,9 @@ def _stack(path: Path) -> NDArray[np.uint8]:
     return np.asarray(stack)
 
 
-def _objects(truth: NDArray[np.integer]) -> NDArray[np.int32]:
+def _objects(truth: NDArray[np.integer] | NDArray[np.bool_]) -> NDArray[np.int32]:
     """Give the connected parts of a mask numbers."""
-    return np.asarray(ndi.label(truth > 0, np.ones((3, 3)))[0], np.int32)
+    return np.asarray(ndi.label(truth != 0, np.ones((3, 3)))[0], np.int32)
 
 
 def _is_lucchi_pp(folder: Path) -> bool:
@@ -214,11 +217,22 @@ def _is_lucchi_pp(folder: Path) -> bool:
 
 def _lucchi_pp(folder: Path) -> Iterator[_Slice]:
     for part, name in (("train", "Train"), ("test", "Test")):
-        images, truths = (sorted((folder / f"{name}_{end}").glob("*.png")) for end in ("In", "Out"))
-        if len(images) != len(truths):
-            raise InputError(f"{folder}: {name}_In has {len(images)} slices and {name}_Out {len(truths)}.")
-        for number, (image, truth) in enumerate(zip(images, truths, strict=True)):
-            yield _Slice(part, f"{part}-{number:04d}", image, _objects(read_labels(truth)))
+        images, truths = (_by_number(folder / f"{name}_{end}") for end in ("In", "Out"))
+        if unpaired := images.keys() ^ truths.keys():
+            raise InputError(f"{folder}: slice {min(unpaired)} is in only one of {name}_In and {name}_Out.")
+        for number, image in sorted(images.items()):
+            yield _Slice(part, f"{part}-{number:04d}", image, _objects(_white(truths[number])))
+
+
+def _by_number(folder: Path) -> dict[int, Path]:
+    """Return slices by the number in their names: ``mask0010.png`` and ``10.png`` are the same one."""
+    return {int(found[-1]): path for path in folder.glob("*.png") if (found := re.findall(r"\d+", path.stem))}
+
+
+def _white(path: Path) -> NDArray[np.bool_]:
+    """Return where a picture is white: labels of Lucchi++ are drawings, some of them in color."""
+    image = open_image(path)
+    return np.asarray(image.read(Box.whole(image.shape)).min(-1) == 255)
 
 
 def _mitoem_letter(folder: Path) -> str | None:
@@ -227,11 +241,12 @@ def _mitoem_letter(folder: Path) -> str | None:
 
 def _mitoem(folder: Path) -> Iterator[_Slice]:
     letter = _mitoem_letter(folder)
-    base = folder / f"EM30-{letter}-mito-train-val-v2"
+    base, images = folder / f"EM30-{letter}-mito-train-val-v2", folder / f"EM30-{letter}-im"
+    images = images / "im" if (images / "im").is_dir() else images
     for part, name in (("train", "mito-train-v2"), ("val", "mito-val-v2")):
         for path in sorted((base / name).glob("seg*.tif")):
             number = path.stem.removeprefix("seg")
-            image = folder / f"EM30-{letter}-im" / f"im{number}.png"
+            image = images / f"im{number}.png"
             if not image.is_file():
                 raise InputError(f"{image} is missing, and {path.name} is its label.")
             yield _Slice(part, f"{letter}-{number}", image, read_labels(path))
