@@ -143,6 +143,19 @@ def test_every_table_that_a_page_asks_for_can_be_made(path, tables):
             assert line.endswith("|"), f"a row is broken: {line}"
 
 
+def test_every_method_has_a_page_that_says_when_how_and_how_well():
+    from napari_semiseg.methods._registry import METHODS
+
+    listed = (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), (ROOT / "README.md").read_text(encoding="utf-8")
+    for name, method in METHODS.items():
+        text = (DOCS / "methods" / f"{name}.md").read_text(encoding="utf-8")
+        parts = ["**Assumes**", "**Use it**", "**Needs**", "$$", "## When it fails", "## Options", "## Figures"]
+        parts += [f"{{{{ options {name} }}}}"] if method.Config.model_fields else []
+        for part in [*parts, f"{{{{ results {name} }}}}"]:
+            assert part in text, f"{name}.md lacks {part}"
+        assert all(f"methods/{name}.md" in page for page in listed), f"{name}.md is not listed"
+
+
 def test_a_table_of_options_tells_bounds_choices_and_defaults(tables):
     rows = tables.options("cdcl").splitlines()
 
