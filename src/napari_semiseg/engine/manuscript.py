@@ -91,9 +91,11 @@ def _data(facts: Mapping[str, Any], choices: Mapping[str, Any], side: str) -> st
         return f"It saw {images}{at} and no label."
     count = len(facts["labeled"])
     fields = f"{count} labeled field{'s' if count != 1 else ''} of at most {side} x {side} pixels"
-    aside = f"; {len(facts['validation'])} more chose the step of training" if facts["validation"] else ""
+    judges = len(facts["validation"])
+    kept = f"{'was' if judges == 1 else 'were'} kept for validation"
+    aside = f"; {judges} more {kept if issubclass(method, FittedMethod) else 'chose the step of training'}"
     nuclei = f"with {facts['nuclei']:,} nuclei" if facts.get("nuclei") else "with scribbles"
-    return f"It saw {images}{at}, of which {fields} {nuclei} taught it{aside}."
+    return f"It saw {images}{at}, of which {fields} {nuclei} taught it{aside if judges else ''}."
 
 
 def _training(config: Mapping[str, Any], choices: Mapping[str, Any], works: _Works) -> str:
