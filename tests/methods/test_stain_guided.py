@@ -92,6 +92,29 @@ def test_labels_that_are_undone_have_no_say(new_network: Networks, make_batch: B
     assert taught(one, make_batch(labeled=False)).predictor().share == 1.0
 
 
+@pytest.mark.parametrize(("place", "share"), [(0, 1.0), (1, 0.0)], ids=["labels", "stain"])
+def test_a_network_that_finds_one_class_everywhere_has_no_say_and_the_user_is_told(
+    new_network: Networks, make_batch: Batches, place: int, share: float
+) -> None:
+    one, said = method(new_network, collapse_patience=3), []
+    batch = replace(make_batch(), labeled_pixels=250_000)
+    blind, seeing = one.net.both[place], one.net.both[1 - place]
+    with torch.no_grad():
+        blind.head.bias.copy_(torch.tensor([9.0, -9.0]))  # background everywhere
+        feature = seeing.features((batch.strong_u[0], batch.image_l)[place]).sum(1)
+        seeing.head.weight.zero_()
+        seeing.head.weight[1] = 1.0
+        seeing.head.bias.copy_(torch.stack([feature.mean(), torch.zeros(())]))  # nuclei where features are high
+    for step in range(5):
+        one.losses(batch, step)
+        one.after_step(step)
+        said.append((len(one.warnings()), float(one.predictor().share)))
+
+    assert [count for count, _ in said] == [0, 0, 1, 0, 0]
+    assert [value for _, value in said] == [0.5, 0.5, share, share, share]
+    assert taught(method(new_network, collapse_patience=0), *[batch] * 5).predictor().share == 0.5
+
+
 def test_where_nothing_is_unlabeled_the_labels_alone_predict(new_network: Networks, make_batch: Batches) -> None:
     batch = replace(make_batch(), labeled_pixels=1_000, weak_u=None, strong_u=(), valid_u=None, guide_u=None)
     assert taught(method(new_network), batch).predictor().share == 0.0

@@ -12,8 +12,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from napari_semiseg.config import Config
-from napari_semiseg.data.batch import Batch, Views
+from napari_semiseg.data.batch import IGNORE, Batch, Views
 from napari_semiseg.io.diagnostics import Diagnostic
+from napari_semiseg.losses._reduce import most_likely
+from napari_semiseg.nn.collapse import is_mixed
 from napari_semiseg.nn.network import Network
 
 
@@ -212,6 +214,24 @@ def valid_pixels(batch: Batch) -> Tensor:
         return batch.valid_u
     assert batch.weak_u is not None
     return torch.ones_like(batch.weak_u[:, 0], dtype=torch.bool)
+
+
+def found_where_both(logits: Tensor, label: Tensor) -> float | None:
+    """Return the share of nuclei that a network finds in a batch whose labels hold both, nuclei and background.
+
+    Parameters
+    ----------
+    logits : Tensor, (B, C, H, W)
+    label : Tensor, (B, H, W), integer
+        `IGNORE` where nothing is known.
+
+    Returns
+    -------
+    float or None
+        Near 0 or 1 over many steps it tells of a collapse. None where the labels are of one kind.
+    """
+    known = label != IGNORE
+    return share_of(most_likely(logits.detach()) > 0, known) if is_mixed(share_of(label > 0, known)) else None
 
 
 def pseudo_label_counters(logits: Tensor, valid: Tensor, threshold: float | None = None) -> dict[str, float]:

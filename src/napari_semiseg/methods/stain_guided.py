@@ -24,6 +24,9 @@ that. Between l and t lie the rims, which a threshold puts too far outside: t is
 The parts are known ones: N. Otsu's threshold (1979) on the hematoxylin of A. C. Ruifrok and D. A. Johnston (2001), made
 local; a noisy map as label with its doubtful pixels left out; the mean of two networks.
 
+Where one of the two has found a single class for `collapse_patience` steps in crops that hold both, the other answers
+alone until that changes, and the user is told.
+
 With several classes the stain tells nucleus from background only, and the labels alone tell the classes apart.
 """
 
@@ -40,10 +43,20 @@ from torch import Tensor, nn
 from napari_semiseg.data.batch import IGNORE, Batch, Views
 from napari_semiseg.losses.cross_entropy import cross_entropy
 from napari_semiseg.losses.dice import soft_dice
-from napari_semiseg.methods._base import Method, MethodConfig, Task, share_of, valid_pixels
+from napari_semiseg.methods._base import Method, MethodConfig, Task, found_where_both, share_of, valid_pixels
+from napari_semiseg.nn.collapse import CollapseGuard
 from napari_semiseg.nn.ema import ema_decay, ema_update
 from napari_semiseg.nn.network import Network
 from napari_semiseg.nn.two_opinions import nucleus_logit, two_opinions
+
+LABELS_COLLAPSED = (
+    "was found in labeled crops that hold nuclei and background, so that the stain alone answers until that changes: "
+    "look whether the labels lie where the nuclei are."
+)
+STAIN_COLLAPSED = (
+    "was found in crops whose stain shows nuclei and background, so that labels alone answer until that changes, where "
+    "there are any: label a tile."
+)
 
 
 class StainGuidedConfig(MethodConfig):
@@ -68,6 +81,13 @@ class StainGuidedConfig(MethodConfig):
     ema_decay: float = Field(
         0.99, ge=0, lt=1, description="Memory of the averaged weights, per step; 0 keeps no average."
     )
+    collapse_patience: int = Field(
+        50,
+        ge=0,
+        le=100_000,
+        description="Steps in which one network finds a single class where there are both, until the other answers "
+        "alone, and a warning; 0: never.",
+    )
 
 
 class StainGuided(Method):
@@ -91,6 +111,10 @@ class StainGuided(Method):
         self.net.share.fill_(1.0)
         self.average = deepcopy(self.net).requires_grad_(False) if config.ema_decay else None
         self.register_buffer("lessons", torch.zeros(2, dtype=torch.int64))
+        self.guards = nn.ModuleList(
+            CollapseGuard(config.collapse_patience, words) for words in (LABELS_COLLAPSED, STAIN_COLLAPSED)
+        )
+        self._found: list[float | None] = [None, None]
         self._counters: dict[str, float] = {}
         self._labeled_pixels = 0
         self._taught = (False, False)
@@ -99,16 +123,22 @@ class StainGuided(Method):
         """Return the terms of the labels, and that of the stain."""
         self._counters, self._labeled_pixels = {}, batch.labeled_pixels
         self._taught = batch.image_l is not None, bool(batch.strong_u)
+        self._found = [None, None]
         losses: dict[str, Tensor] = {}
         if batch.image_l is not None and batch.label_l is not None:
             logits = self.net.first(batch.image_l)
+            self._found[0] = found_where_both(logits, batch.label_l)
             losses["sup"] = cross_entropy(logits, batch.label_l)
             if self.config.weight_dice:
                 losses["dice"] = self.config.weight_dice * soft_dice(logits, batch.label_l)
         if batch.strong_u:
             logit = nucleus_logit(self.net.second(batch.strong_u[0]))
             logits = torch.cat([torch.zeros_like(logit), logit], 1)
-            losses["stain"] = self.config.weight_guide * cross_entropy(logits, self._guided(batch))
+            label = self._guided(batch)
+            self._found[1] = found_where_both(logits, label)
+            losses["stain"] = self.config.weight_guide * cross_entropy(logits, label)
+        names = ("found nuclei", "found stained nuclei")
+        self._counters |= {name: found for name, found in zip(names, self._found, strict=True) if found is not None}
         return losses or None
 
     def _guided(self, batch: Batch) -> Tensor:
@@ -128,6 +158,8 @@ class StainGuided(Method):
 
     def after_step(self, step: int) -> None:
         """Move the averaged weights of what was taught, and say anew how much either network counts."""
+        for guard, found in zip(self._guards(), self._found, strict=True):
+            guard.watch(found)
         for place, taught in enumerate(self._taught):
             if not taught:
                 continue
@@ -144,12 +176,23 @@ class StainGuided(Method):
         most = max(1, int(self.lessons.max()))
         labels, stain = (min(1.0, 2 * count / most) for count in self.lessons.tolist())
         labels, stain = labels * self._labeled_pixels / 1e6, stain * self.config.stain_worth
+        blind = [guard.weight < 1 for guard in self._guards()]
+        if labels and stain and blind[0] != blind[1]:
+            return 1.0 if blind[0] else 0.0
         return stain / (labels + stain) if labels else 1.0
 
     def predictor(self) -> nn.Module:
         """Return the averaged networks."""
         return self.net if self.average is None else self.average
 
+    def _guards(self) -> list[CollapseGuard]:
+        return [guard for guard in self.guards if isinstance(guard, CollapseGuard)]
+
+    def warnings(self) -> list[str]:
+        """Say that a network finds one class everywhere."""
+        told = zip(self._guards(), self._found, strict=True)
+        return [sentence for guard, found in told for sentence in guard.warnings(found)]
+
     def counters(self) -> dict[str, float]:
-        """Return the shares of pixels that the stain is sure of, and of nuclei among all."""
+        """Return the shares of pixels that the stain is sure of, of nuclei among all, and of those that were found."""
         return self._counters

@@ -20,11 +20,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from napari_semiseg.data.batch import Batch, Views
-from napari_semiseg.losses._reduce import most_likely
-from napari_semiseg.losses.cross_entropy import IGNORE, cross_entropy
+from napari_semiseg.losses.cross_entropy import cross_entropy
 from napari_semiseg.losses.dice import soft_dice
-from napari_semiseg.methods._base import Method, MethodConfig, Task, share_of
-from napari_semiseg.nn.collapse import CollapseGuard, is_mixed
+from napari_semiseg.methods._base import Method, MethodConfig, Task, found_where_both
+from napari_semiseg.nn.collapse import CollapseGuard
 from napari_semiseg.nn.ema import ema_decay, ema_update
 from napari_semiseg.nn.network import Network
 
@@ -76,9 +75,7 @@ class Supervised(Method):
         if batch.image_l is None or batch.label_l is None:
             return None
         logits = self.net(batch.image_l)
-        known = batch.label_l != IGNORE
-        if is_mixed(share_of(batch.label_l > 0, known)):
-            self._found = share_of(most_likely(logits.detach()) > 0, known)
+        self._found = found_where_both(logits, batch.label_l)
         losses = {"sup": cross_entropy(logits, batch.label_l)}
         if self.config.weight_dice:
             losses["dice"] = self.config.weight_dice * soft_dice(logits, batch.label_l)
