@@ -52,6 +52,14 @@ def test_each_method_has_a_row_for_each_seed_and_what_needs_no_label_has_one(ask
     assert planned[1:] == [("intensity_threshold", labeled, seed) for labeled in ("1/2", "3", "1") for seed in (0, 1)]
 
 
+def test_auto_is_the_method_that_one_click_trains(ask):
+    rows = Benchmark(ask(methods=("auto", "supervised", "stain_guided"))).rows
+
+    assert [(row.method, row.seed) for row in rows] == [
+        ("stain_guided", 0), ("stain_guided", 1), ("supervised", 0), ("supervised", 1),
+    ]  # fmt: skip
+
+
 def test_results_table_and_plots_are_written_with_where_they_come_from(ask):
     request = ask()
     events = list(benchmark(request))
@@ -206,6 +214,9 @@ def test_a_row_that_cannot_be_had_is_said_and_the_others_go_on(ask):
     found = results(request)
     assert [row["method"] for row in found["rows"]] == ["hematoxylin_threshold"]
     assert len(found["failed"]) == 1
+    table = (Path(request.out) / "table.md").read_text(encoding="utf-8")
+    assert "- No row `intensity_threshold-1000-0-" in table
+    assert "Unfinished" not in table, "no other run would have that row either"
 
 
 @pytest.mark.parametrize(
@@ -225,12 +236,15 @@ def test_what_cannot_be_met_is_said_before_anything_is_computed(ask, changes, sa
         list(benchmark(ask(**changes)))
 
 
-def test_two_processes_share_the_rows(ask):
-    request = ask(device="cpu,cpu", seeds=1)
+def test_two_processes_share_the_rows_and_say_why_one_cannot_be_had(ask):
+    request = ask(device="cpu,cpu", seeds=1, fractions=("1/2", "1000"))
     events = list(benchmark(request))
 
-    assert events[-1].facts == {"rows": 2, "missing": 0}
-    assert not [event for event in events if isinstance(event, Warned)]
+    assert events[-1].facts == {"rows": 2, "missing": 1}
+    [(name, why)] = results(request)["failed"].items()
+    assert name.startswith("intensity_threshold-1000-0-")
+    assert "1000" in why
+    assert Path(request.out, "table.md").read_text(encoding="utf-8").endswith(f"- No row `{name}`: {why}\n")
 
 
 def test_the_papers_stand_beside_runs_with_as_many_labels():
@@ -241,6 +255,20 @@ def test_the_papers_stand_beside_runs_with_as_many_labels():
     assert twelve == {"CDCL 2022"}
     assert {row.paper for row in paper_rows("monuseg") if row.fits("1/32", 12)} == {"CDCL 2022", "CRCFP 2024"}
     assert not paper_rows("my-own")
+
+
+def test_a_paper_that_learns_from_one_set_and_scores_another_stands_beside_the_same_pair():
+    def first(scored, trained):
+        return {row.method: row.scores for row in paper_rows(scored, trained) if row.fits("1/32", None)}
+
+    assert first("lucchi-Lucchi", "MitoEM-R")["DualRel"] == {"iou": 0.5662, "dice": 0.7059}
+    assert first("lucchi++-Lucchi++", "MitoEM-R")["DualRel"] == {"iou": 0.5392, "dice": 0.6811}
+    assert first("lucchi-Lucchi", "MitoEM-H")["MT"] == {"iou": 0.2994, "dice": 0.4630}
+    assert not first("lucchi-Lucchi", ""), "it learned from none of its images"
+    assert not first("monuseg", "consep"), "no paper learned from the one and scored the other"
+    asked = ASKED | {"dataset": "data/MitoEM-R", "test": "data/Lucchi"}
+    table = table_of([finished() | {"labeled": "1/32"}], asked, 1, {}, "lucchi-Lucchi")
+    assert "| *DualRel (DualRel 2023)* | 1/32 | 0.706 |" in table
 
 
 def test_the_papers_figures_are_those_that_are_printed():

@@ -134,6 +134,10 @@ def test_a_class_map_gives_the_classes(small_dataset: Path, quick_request) -> No
 
     assert data.classes == ("background", "round", "long")
     assert set(np.unique(data.labeled[0].label)) == {0, 1, 2}
+    for method in ("cdcl", "tiny_cnn"):
+        asked = quick_request(classes=str(small_dataset / "classes"), labeled="12", method=method, network="auto")
+        with pytest.raises(InputError, match=f"'{method}' tells nuclei from background only, and there are 2 classes"):
+            prepare(asked)
 
 
 def test_images_with_different_pixels_are_learned_from_and_predicted_at_one_size(

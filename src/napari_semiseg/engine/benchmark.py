@@ -58,7 +58,9 @@ class BenchmarkRequest(Config):
     )
     out: str = Field("", description="The folder to make, or to go on in.")
     methods: tuple[str, ...] = Field(
-        ("hematoxylin_threshold", "random_forest", "supervised"), min_length=1, description="Names of methods."
+        ("hematoxylin_threshold", "random_forest", "supervised"),
+        min_length=1,
+        description="Names of methods; auto is the default of a training.",
     )
     fractions: tuple[str, ...] = Field(
         ("1/32",),
@@ -183,7 +185,6 @@ class Benchmark:
             raise InputError("A benchmark needs a folder to write to: give --out.")
         self.request = request
         self.out = Path(request.out)
-        self.failed: dict[str, str] = {}
         for name in ("rows", "runs", "draws"):
             (self.out / name).mkdir(parents=True, exist_ok=True)
         atomic.require_writable(self.out)
@@ -205,7 +206,7 @@ class Benchmark:
             for method in request.methods:
                 kind = find_method(method)
                 for seed in range(request.seeds if kind.random else 1):
-                    yield self._row(method, NONE if kind.labels == "unused" else labeled, seed)
+                    yield self._row(kind.name, NONE if kind.labels == "unused" else labeled, seed)
 
     def _row(self, method: str, labeled: str, seed: int) -> Row:
         kind, asked = find_method(method), self.request
@@ -229,6 +230,10 @@ class Benchmark:
         """Return where a finished row lies."""
         return self.out / "rows" / f"{row.name}.json"
 
+    def reason_of(self, row: Row) -> Path:
+        """Return the file that says why a row cannot be had, for whichever process writes the report."""
+        return self.out / "rows" / f"{row.name}.txt"
+
     def run_of(self, row: Row) -> Path:
         """Return the run folder of a row."""
         return self.out / "runs" / row.run
@@ -236,6 +241,11 @@ class Benchmark:
     def finished(self) -> list[dict[str, Any]]:
         """Return the rows that are finished, in the order of the request."""
         return [atomic.read_json(path) for row in self.rows if (path := self.file_of(row)).exists()]
+
+    def failed(self) -> dict[str, str]:
+        """Return why rows cannot be had, by their names."""
+        reasons = {row: self.reason_of(row) for row in self.rows if not self.file_of(row).exists()}
+        return {row.name: path.read_text(encoding="utf-8") for row, path in reasons.items() if path.exists()}
 
     def training(self, row: Row) -> TrainRequest:
         """Return the training of a row; it goes on where it was broken off."""
@@ -337,7 +347,7 @@ class Benchmark:
         """Write results and table from the rows that are there; with `plots`, these too, and say what was written."""
         rows = self.finished()
         asked = self.request.model_dump(mode="json")
-        paths = write_report(self.out, rows, asked, len(self.rows), self.failed, self.tested.name)
+        paths = write_report(self.out, rows, asked, len(self.rows), self.failed(), self.tested.name)
         if plots:
             for path in [*paths, *write_plots(self.out, rows)]:
                 yield Written(path.suffix[1:], str(path))
@@ -359,7 +369,7 @@ def _options_of(kind: type[Method]) -> set[str]:
 
 
 def _check_options(request: BenchmarkRequest) -> None:
-    kinds = {name: find_method(name) for name in request.methods}
+    kinds = {(kind := find_method(name)).name: kind for name in request.methods}
     for option in request.set:
         method, dot, name = option.partition(".")
         if dot and method not in kinds:
@@ -406,10 +416,11 @@ def _computed(work: Benchmark, control: Control) -> Generator[Event, None, bool]
         except InputError:  # another process computes it
             continue
         try:
+            work.reason_of(row).unlink(missing_ok=True)
             if not work.file_of(row).exists() and (yield from work.compute(row, control)):
                 return True
         except InputError as error:
-            work.failed[row.name] = str(error)
+            atomic.write_text(work.reason_of(row), str(error))
             yield Warned(f"There is no row {row.name}: {error}")
         finally:
             claim.release()

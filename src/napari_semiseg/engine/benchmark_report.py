@@ -68,7 +68,7 @@ def write_report(
         Name of what is scored, by which the papers' figures are found.
     """
     results, table = out / "results.json", out / "table.md"
-    beside = [vars(row) for row in paper_rows(dataset)]
+    beside = [vars(row) for row in _papers(request, dataset)]
     atomic.write_json(
         results,
         {
@@ -93,9 +93,9 @@ def table_of(rows: Sequence[Record], request: Record, total: int, failed: Mappin
     if request["splits"] and Path(request["splits"]).stem not in USUAL_SPLITS:
         scored += f" as `{Path(request['splits']).name}` parts it"
     lines = [f"# {trained}, scored on {scored}", "", _conditions(rows, request)]
-    if len(rows) < total:
+    if len(rows) + len(failed) < total:
         lines += ["", f"**Unfinished: {len(rows)} of {total} rows.**"]
-    papers = paper_rows(dataset) if request["test"] is None or Path(request["test"]).name == trained else []
+    papers = _papers(request, dataset)
     unlabeled = [row for row in rows if row["labeled"] == NONE]
     amounts = list(dict.fromkeys(row["labeled"] for row in rows if row["labeled"] != NONE))
     for amount in amounts or [NONE]:
@@ -106,6 +106,13 @@ def table_of(rows: Sequence[Record], request: Record, total: int, failed: Mappin
     lines += ["", *[f"- *{paper}*, as printed there: {PAPERS[paper]}." for paper in named]] if named else []
     lines += ["", *[f"- No row `{name}`: {why}" for name, why in failed.items()]] if failed else []
     return "\n".join(lines) + "\n"
+
+
+def _papers(request: Record, dataset: str) -> list[PaperRow]:
+    """Return the papers' rows that were learned from the same set and scored on the same."""
+    trained = Path(request["dataset"]).name
+    elsewhere = request["test"] is not None and Path(request["test"]).name != trained
+    return paper_rows(dataset, trained if elsewhere else "")
 
 
 def _section(amount: str, mine: Sequence[Record], unlabeled: Sequence[Record], papers: Sequence[PaperRow]) -> list[str]:

@@ -17,7 +17,7 @@ class PaperRow:
     Attributes
     ----------
     dataset : str
-        ``monuseg``, ``dsb2018``, ``consep`` or ``bcss``.
+        What was scored: ``monuseg``, ``dsb2018``, ``consep``, ``tnbc``, ``bcss``, ``lucchi`` or ``lucchi++``.
     paper, method : str
     labeled : str
         Fraction of the training cells with labels; "0" for none.
@@ -25,6 +25,8 @@ class PaperRow:
         How many cells that is in the paper, where it says so.
     scores : dict of str to float
         In [0, 1].
+    trained : str
+        What was learned from, where that is another data set: ``mitoemr`` or ``mitoemh``.
     """
 
     dataset: str
@@ -33,6 +35,7 @@ class PaperRow:
     labeled: str
     count: int | None
     scores: dict[str, float]
+    trained: str = ""
 
     def fits(self, labeled: str, cells: int | None) -> bool:
         """Whether it stands beside runs with these labels: the same fraction, or as many cells."""
@@ -43,10 +46,19 @@ class PaperRow:
         return same or (labeled in ("0", "1") and labeled == self.labeled) or (bool(cells) and cells == self.count)
 
 
-def paper_rows(dataset: str) -> list[PaperRow]:
-    """Return the papers' rows for a data set, by the name of its folder; empty for one that no paper here used."""
-    name = dataset.lower().replace("-", "").replace("_", "")
-    return [row for row in ROWS if name.startswith(row.dataset)]
+def paper_rows(dataset: str, trained: str = "") -> list[PaperRow]:
+    """Return the papers' rows for a data set, by the name of its folder; empty for one that no paper here used.
+
+    With `trained`, the name of another folder that was learned from, only rows of that pair.
+    """
+    scored, learned = _plain(dataset), _plain(trained)
+    named = max((row.dataset for row in ROWS if scored.startswith(row.dataset)), key=len, default="")
+    rows = [row for row in ROWS if row.dataset == named]
+    return [row for row in rows if (learned.startswith(row.trained) if row.trained else not learned)]
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
 
 
 CDCL_METHODS = ("SupOnly", "TCSMv2", "CutMix", "GCT", "CCT", "CAC", "CDCL")
@@ -77,6 +89,7 @@ _BCSS = {
 _CSL = {
     "monuseg": (0.5823, 0.7666, 0.6209, 0.62, 0.59),
     "consep": (0.5700, 0.7375, 0.5139, 0.45, 0.52),
+    "tnbc": (0.5590, 0.7121, 0.5870, 0.32, 0.37),
 }
 CSL_METHODS = (
     ("threshold on gray levels", "1"),
@@ -85,6 +98,25 @@ CSL_METHODS = (
     ("CSL, mse, mean of ten", "0"),
     ("CSL, ce, mean of ten", "0"),
 )
+DUALREL_METHODS = ("MT", "CCT", "GCT", "CPS", "DualRel")
+_DUALREL = {
+    ("mitoemr", "lucchi", "1/32"): "41.37/57.21 43.81/60.01 46.53/62.62 49.62/64.89 56.62/70.59",
+    ("mitoemr", "lucchi", "1/16"): "42.84/58.66 45.54/62.40 48.41/65.52 51.59/67.48 58.87/73.41",
+    ("mitoemr", "lucchi", "1/8"): "49.44/65.35 51.72/67.95 54.97/71.31 59.52/73.78 67.91/80.26",
+    ("mitoemr", "lucchi", "1/2"): "58.25/71.87 64.97/78.12 68.04/81.92 73.32/84.40 79.37/88.29",
+    ("mitoemr", "lucchi++", "1/32"): "38.44/53.15 40.00/54.84 43.85/59.01 46.38/61.84 53.92/68.11",
+    ("mitoemr", "lucchi++", "1/16"): "39.98/54.46 42.82/56.97 45.83/61.84 47.32/63.88 55.01/70.36",
+    ("mitoemr", "lucchi++", "1/8"): "46.91/60.72 48.31/62.04 51.25/67.49 56.47/71.53 65.64/78.78",
+    ("mitoemr", "lucchi++", "1/2"): "55.16/66.78 61.22/71.92 65.77/77.20 67.05/80.07 72.93/84.16",
+    ("mitoemh", "lucchi", "1/32"): "29.94/46.30 32.39/48.72 42.08/58.62 44.87/60.74 51.27/67.43",
+    ("mitoemh", "lucchi", "1/16"): "30.52/46.99 33.10/49.51 43.14/59.57 46.00/61.73 52.57/68.53",
+    ("mitoemh", "lucchi", "1/8"): "33.44/49.73 36.12/52.32 47.07/62.94 50.20/65.23 57.36/72.41",
+    ("mitoemh", "lucchi", "1/2"): "43.59/60.32 45.60/62.16 55.10/66.57 58.75/72.62 62.13/76.36",
+    ("mitoemh", "lucchi++", "1/32"): "35.85/52.92 35.30/52.96 43.97/60.45 48.65/65.66 55.93/71.33",
+    ("mitoemh", "lucchi++", "1/16"): "37.52/53.46 36.95/53.84 45.18/61.55 50.44/66.59 57.48/72.63",
+    ("mitoemh", "lucchi++", "1/8"): "38.34/54.67 37.75/54.71 45.97/62.39 52.14/67.12 58.26/73.15",
+    ("mitoemh", "lucchi++", "1/2"): "48.87/65.13 49.10/65.48 49.91/65.78 59.49/72.18 63.74/77.56",
+}
 
 
 def _rows() -> Iterator[PaperRow]:
@@ -104,6 +136,9 @@ def _rows() -> Iterator[PaperRow]:
     for dataset, values in _CSL.items():
         for (method, labeled), value in zip(CSL_METHODS, values, strict=True):
             yield PaperRow(dataset, "CSL 2023", method, labeled, None, {"dice": value})
+    for (trained, dataset, labeled), text in _DUALREL.items():
+        for method, scores in zip(DUALREL_METHODS, _scores(text, ("iou", "dice")), strict=True):
+            yield PaperRow(dataset, "DualRel 2023", method, labeled, None, scores, trained)
 
 
 def _scores(text: str, names: tuple[str, ...]) -> list[dict[str, float]]:
@@ -121,4 +156,5 @@ DEFINITIONS = {
     "CRCFP 2024": "mean over all classes with background, all pixels together; mean of three draws",
     "CSL 2023": "foreground Dice per image; trained on all 37 images, channel and epoch chosen with their labels; its "
     "own maps opened and closed before scoring",
+    "DualRel 2023": "foreground Jaccard and Dice, per image as most of its figures imply; fractions are of slices",
 }

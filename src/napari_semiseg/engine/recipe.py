@@ -224,7 +224,7 @@ def prepare(request: TrainRequest) -> Recipe:
     """
     data = read_training_data(request)
     device = choose_device(request.device)
-    kind = find_method(_method_name(request))
+    kind = find_method(request.method)
     if kind.labels == "unused" or not data.labeled:
         _forget_labels(data)
     if kind.labels == "needed" and not data.labeled:
@@ -400,10 +400,6 @@ def _built(choices: Choices, data: TrainingData, device: torch.device) -> Recipe
 def _sampler(choices: Choices, data: TrainingData, views: Views, guides: StainGuides) -> Sampler:
     scaled = choices.network != NO_NETWORK and network_spec(choices.network).takes_scale
     return Sampler(data, views, choices.sampler, choices.seed, guides, scaled=scaled)
-
-
-def _method_name(request: TrainRequest) -> str:
-    return "stain_guided" if request.method == "auto" else request.method  # docs/decisions/choosing-the-method.md
 
 
 def _forget_labels(data: TrainingData) -> None:

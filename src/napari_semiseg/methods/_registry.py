@@ -51,16 +51,20 @@ _ALL: tuple[type[Method], ...] = (
     TinyCNN,
 )
 METHODS: Mapping[str, type[Method]] = MappingProxyType({method.name: method for method in _ALL})
+AUTO: type[Method] = StainGuided
+"""What "auto" stands for: docs/decisions/choosing-the-method.md."""
 
 
 def find_method(name: str) -> type[Method]:
-    """Return the method of that name.
+    """Return the method of that name, or what "auto" stands for.
 
     Raises
     ------
     InputError
         If there is none.
     """
+    if name == "auto":
+        return AUTO
     if name not in METHODS:
         raise InputError(f"There is no method '{name}': choose one of auto, {', '.join(METHODS)}.")
     return METHODS[name]
