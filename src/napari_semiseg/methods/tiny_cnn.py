@@ -10,7 +10,7 @@ f_θ      `ConfidenceNetwork`, 7,345 parameters at K = 1; its logit and 0 are th
          cross-entropy is the binary one of the sigmoid
 L        unpublished, as are rate and epochs: binary cross-entropy and soft Dice are ours
 
-The run keeps the step with the best Dice on the validation cells, which stands for the paper's early stop.
+Which step a run keeps is judged on the validation cells, which stands for the paper's early stop.
 """
 
 from __future__ import annotations
