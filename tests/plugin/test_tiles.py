@@ -314,7 +314,10 @@ def test_a_second_viewer_on_the_same_project_is_read_only_and_says_so(started, o
     other.wait(lambda: of_role(other.viewer, "annotation"), "the tiles in the second viewer")
 
     assert other.project.read_only
-    assert other.dock.session.notice.sentence.startswith("Read-only")
+    said = other.dock.session.notice.sentence
+    assert said.startswith("Read-only: this project is open in this program since ")
+    assert said.endswith(". To change it, close it there and open it again.")
+    assert "+00:00" not in said
     assert other.dock.saved.text() == "read-only"
     assert not other.dock.tiles_panel.add.isEnabled()
     assert not of_role(other.viewer, "annotation")[0].editable

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from datetime import datetime
 
 import pytest
 
@@ -228,3 +229,11 @@ def test_a_refused_opening_leaves_no_lock(project):
         with pytest.raises(InputError, match="no valid JSON"):
             ProjectFolder.open(project.path)
     assert not (project.path / "project.lock").exists()
+
+
+def test_it_is_said_where_and_since_when_a_project_is_open_whatever_the_lock_holds():
+    here = Holder.here()
+    at = datetime.fromisoformat(here.since).astimezone()
+    assert here.words == f"in this program since {at:%d %b %H:%M}"
+    assert dataclasses.replace(here, since="some day").words == "in this program since some day"
+    assert dataclasses.replace(here, host="pathology-7").words.startswith("on the computer 'pathology-7' since ")

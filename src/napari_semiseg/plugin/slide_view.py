@@ -299,10 +299,14 @@ class SlideView:
     def _open(self, path: Path) -> None:
         held = self.session.project.open_or_look(path)
         if held is not None:
+            sentence = (
+                f"Read-only: this project is open {held.holder.words}. To change it, close it there and open it again"
+            )
             actions = ()
             if not held.holder.on_this_computer:
                 actions = (("Take over", lambda: self._take_over(path)),)
-            self.session.tell(f"Read-only: {held}", "warning", actions=actions)
+                sentence += ", or take it over if nothing there has it open any more"
+            self.session.tell(f"{sentence}.", "warning", actions=actions)
 
     def _take_over(self, path: Path) -> None:
         index = self.session.image_index

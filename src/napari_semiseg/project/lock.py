@@ -63,6 +63,18 @@ class Holder:
         )
 
     @property
+    def words(self) -> str:
+        """Where the project is open, and since when: "in this program since 22 Nov 16:10"."""
+        try:
+            since = f"{datetime.fromisoformat(self.since).astimezone():%d %b %H:%M}"
+        except (ValueError, OverflowError, OSError):  # of a clock or a program that is not ours
+            since = f"{self.since:.40}"
+        if not self.on_this_computer:
+            return f"on the computer {self.host!r:.100} since {since}"
+        where = "in this program" if self.pid == os.getpid() else f"in another program (process {self.pid})"
+        return f"{where} since {since}"
+
+    @property
     def on_this_computer(self) -> bool:
         """Whether its process can be asked about here."""
         return (self.host, self.machine) == (socket.gethostname(), _machine())
@@ -223,16 +235,12 @@ def _removed(path: Path, content: bytes) -> bool:
 def _held(path: Path, holder: Holder) -> LockHeld:
     folder = atomic.quoted(path.parent)
     if holder.on_this_computer:
-        where = "in this program" if holder.pid == os.getpid() else f"in another program (process {holder.pid})"
         return LockHeld(
-            f"The project {folder} is already open {where} since "
-            f"{holder.since:.40}: close it there, or open it read-only.",
-            holder,
+            f"The project {folder} is already open {holder.words}: close it there, or open it read-only.", holder
         )
     return LockHeld(
-        f"The project {folder} is open on the computer {holder.host!r:.100} "
-        f"since {holder.since:.40}: close it there, open it read-only, "
-        "or take it over if nothing there has it open any more.",
+        f"The project {folder} is open {holder.words}: close it there, open it read-only, or take it over if nothing "
+        "there has it open any more.",
         holder,
     )
 
