@@ -385,6 +385,19 @@ def test_the_class_added_last_is_removed_while_nothing_is_painted_in_it(started)
     assert project.classes == (nucleus, tumor)
 
 
+def test_the_table_is_as_high_as_its_tiles_need_and_scrolls_with_many(started):
+    panel, heights = started.dock.tiles_panel, []
+    panel.as_table.setChecked(True)
+    for number in range(6):
+        started.project.add_tile(0, center=(100 + 50 * number, 200), side=40)
+        heights.append(panel.table.height())
+    started.rest(0.05)
+    assert heights[0] < heights[1] < heights[-1]
+    assert heights[-2] == heights[-1]
+    row = panel.table.verticalHeader().defaultSectionSize()
+    assert panel.table.viewport().height() >= 4 * row
+
+
 def test_background_is_no_class_to_be_renamed(started):
     add_tile(started, 200, 200)
     started.dock.tiles.choose_pen(BACKGROUND)

@@ -18,6 +18,7 @@ COLUMNS = ("Tile", "State", "Nuclei", "Score", "Set by", "When")
 _ID = Qt.ItemDataRole.UserRole
 _ORDER = Qt.ItemDataRole.UserRole + 1
 _ICON = 34
+_HIGHEST = 210  # of the table, in pixels: with more tiles it scrolls
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class TileTable(QTableWidget):
         self.verticalHeader().hide()
         self.verticalHeader().setDefaultSectionSize(_ICON + 4)
         self.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        self.setFixedHeight(210)
+        self.setFixedHeight(_HIGHEST)
         self.setSortingEnabled(True)
         self.sortByColumn(0, Qt.SortOrder.AscendingOrder)
         self._shown: list[Row] = []
@@ -122,6 +123,9 @@ class TileTable(QTableWidget):
                 for column, (text, order) in enumerate(row.cells()):
                     self.setItem(number, column, self._cell(text, order, row))
             self.setSortingEnabled(True)
+            lines = len(rows) * self.verticalHeader().defaultSectionSize()
+            bars = self.horizontalHeader().sizeHint().height() + self.horizontalScrollBar().sizeHint().height()
+            self.setFixedHeight(min(_HIGHEST, lines + bars + 2 * self.frameWidth()))
         for number in range(self.rowCount()):
             item = self.item(number, 0)
             tile_id = item.data(_ID)
