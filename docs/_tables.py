@@ -173,21 +173,19 @@ def measured(path: Path, method: str = "") -> str:
     return f"**{heading.lstrip('# ')}** (`benchmarks/results/{path.name}`)\n\n{conditions}\n\n{table}"
 
 
-BAR, DEFAULT = "hematoxylin_threshold", "stain_guided"
-
-
 def default_beside_threshold() -> str:
     """Show what one click gave on each set and with so many labels: its longest training, beside the threshold."""
     from napari_semiseg.engine.benchmark_report import mean_and_spread
+    from napari_semiseg.methods._registry import AUTO
 
     kept: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = {}
     bars: dict[str, dict[str, float]] = {}
     for path in sorted(RESULTS.glob("*.json")):
         for row in _rows(path):
             images = _images(row["scored_on"])
-            if row["method"] == BAR:
+            if row["method"] == BARS[0]:
                 bars[images] = row["scores"]
-            elif row["method"] == DEFAULT:
+            elif row["method"] == AUTO.name:
                 kept.setdefault((images, row["labeled"]), {}).setdefault(path.stem, []).append(row)
     lines = []
     for images, labeled in sorted(kept, key=lambda each: (each[0], -_amount(each[1]))):
