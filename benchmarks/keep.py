@@ -41,7 +41,8 @@ def command(request: dict[str, Any]) -> str:
         if value is True:
             words.append(f"--{name}")
         elif value:
-            words.append(f"--{name} {','.join(value) if isinstance(value, list) else value}")
+            several = value if isinstance(value, list) else [value]
+            words.append(f"--{name} {','.join(map(str, several))}")
     return " ".join([*words, "--device cpu", "--out BENCH"])
 
 

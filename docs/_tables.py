@@ -155,30 +155,35 @@ def measured(path: Path, method: str = "") -> str:
 
     With `method`, only its rows and those that it has to be compared with, and "" where it has none.
     """
+    from napari_semiseg.engine.benchmark_budget import budget_of
     from napari_semiseg.engine.benchmark_report import mean_and_spread
 
     rows = _rows(path)
     if not rows:
         return ""
-    kinds = list(dict.fromkeys((row["method"], row["labeled"]) for row in rows))
-    if method and method not in [name for name, _ in kinds]:
+    kinds = list(dict.fromkeys((row["method"], row["labeled"], budget_of(row)) for row in rows))
+    if method and method not in [name for name, *_ in kinds]:
         return ""
+    several = len({budget for *_, budget in kinds} - {None}) > 1
     heading, _, conditions = path.with_suffix(".md").read_text(encoding="utf-8").split("\n", 3)[:3]
     lines = []
-    for name, labeled in kinds if not method else [kind for kind in kinds if kind[0] in (*BARS, method)]:
-        own = [row for row in rows if (row["method"], row["labeled"]) == (name, labeled)]
+    for kind in kinds if not method else [kind for kind in kinds if kind[0] in (*BARS, method)]:
+        name, labeled, budget = kind
+        own = [row for row in rows if (row["method"], row["labeled"], budget_of(row)) == kind]
         figures = (mean_and_spread([row["scores"][score] for row in own]) for score in SCORES)
-        lines.append((f"`{name}`", {"0": "none", "1": "all"}.get(labeled, labeled), *figures, str(len(own))))
-    table = _table(("", "labels", *SCORES.values(), "runs"), lines)
+        given = [str(budget or "")] if several else []
+        lines.append((f"`{name}`", {"0": "none", "1": "all"}.get(labeled, labeled), *given, *figures, str(len(own))))
+    table = _table(("", "labels", *(["budget"] if several else []), *SCORES.values(), "runs"), lines)
     return f"**{heading.lstrip('# ')}** (`benchmarks/results/{path.name}`)\n\n{conditions}\n\n{table}"
 
 
 def default_beside_threshold() -> str:
     """Show what one click gave on each set and with so many labels: its longest training, beside the threshold."""
+    from napari_semiseg.engine.benchmark_budget import budget_of
     from napari_semiseg.engine.benchmark_report import mean_and_spread
     from napari_semiseg.methods._registry import AUTO
 
-    kept: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = {}
+    kept: dict[tuple[str, str], dict[tuple[str, Any], list[dict[str, Any]]]] = {}  # by file and budget
     bars: dict[str, dict[str, float]] = {}
     for path in sorted(RESULTS.glob("*.json")):
         for row in _rows(path):
@@ -186,10 +191,11 @@ def default_beside_threshold() -> str:
             if row["method"] == BARS[0]:
                 bars[images] = row["scores"]
             elif row["method"] == AUTO.name:
-                kept.setdefault((images, row["labeled"]), {}).setdefault(path.stem, []).append(row)
+                trainings = kept.setdefault((images, row["labeled"]), {})
+                trainings.setdefault((path.stem, budget_of(row)), []).append(row)
     lines = []
     for images, labeled in sorted(kept, key=lambda each: (each[0], -_amount(each[1]))):
-        name, rows = max(kept[images, labeled].items(), key=lambda file: min(row["steps"] for row in file[1]))
+        (name, _), rows = max(kept[images, labeled].items(), key=lambda file: min(row["steps"] for row in file[1]))
         dice, aji = (mean_and_spread([row["scores"][score] for row in rows]) for score in ("dice", "aji"))
         bar = [f"{bars[images][score]:.3f}" for score in ("dice", "aji")] if images in bars else ["", ""]
         file = f"[{name}](benchmarks/results/{name}.md)"

@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from matplotlib.figure import Figure
 
 from napari_semiseg.engine import benchmark as module
+from napari_semiseg.engine import benchmark_plots as module_plots
 from napari_semiseg.engine.benchmark import Benchmark, BenchmarkRequest, benchmark
+from napari_semiseg.engine.benchmark_budget import Budget
 from napari_semiseg.engine.benchmark_report import COLUMNS, mean_and_spread, table_of
 from napari_semiseg.engine.control import Control
 from napari_semiseg.engine.papers import ROWS, paper_rows
@@ -19,6 +22,8 @@ from napari_semiseg.events import Finished, Stop, Warned
 from napari_semiseg.metrics import confusion, dice
 from napari_semiseg.postprocess.opened_closed import opened_and_closed
 from napari_semiseg.postprocess.threshold import propose
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 
 
 @pytest.fixture
@@ -219,10 +224,77 @@ def test_a_row_that_cannot_be_had_is_said_and_the_others_go_on(ask):
     assert "Unfinished" not in table, "no other run would have that row either"
 
 
+def test_each_budget_is_a_row_but_of_methods_that_are_fitted_at_once(ask):
+    rows = Benchmark(ask(methods=("intensity_threshold", "supervised"), seeds=1, minutes="5, 2,5")).rows
+
+    assert [(row.method, row.budget) for row in rows] == [
+        ("intensity_threshold", Budget()), ("supervised", Budget(minutes=2)), ("supervised", Budget(minutes=5)),
+    ]  # fmt: skip
+    assert len({row.name for row in rows}) == 3
+
+
+def test_a_row_of_one_budget_among_several_is_the_row_that_it_is_alone(ask):
+    alone = {ask(methods=("supervised",), steps=steps).steps: steps for steps in (100, 200)}
+    rows = {steps: Benchmark(ask(methods=("supervised",), steps=steps)).rows for steps in (100, 200)}
+
+    assert alone == {(100,): 100, (200,): 200}
+    both = ask(methods=("supervised",), steps=[100, 200])
+    assert set(Benchmark(both).rows) == {*rows[100], *rows[200]}
+    assert BenchmarkRequest.checked(both.model_dump(mode="json"), "what a process is given") == both
+
+
+@pytest.mark.parametrize("name", ["monuseg-15-cells", "monuseg-more-labels"])
+def test_rows_that_were_finished_when_there_was_one_budget_keep_their_keys(name, tmp_path):
+    kept, more = (json.loads((RESULTS / f"{file}.json").read_text()) for file in (name, "monuseg-more-labels"))
+    every = next(row["labels_seen"] for row in more["rows"] if row["labeled"] == "1")
+    stems = sorted({cell.partition("#")[0] for cell in every})
+    folder = tmp_path / "monuseg"
+    for part in ("images", "labels"):  # what lies in them is no part of a key
+        (folder / part).mkdir(parents=True)
+    (folder / "splits.json").write_text(json.dumps({"train": stems, "test": ["one"]}))
+    asked = kept["request"] | {"dataset": str(folder), "out": str(tmp_path / "out")}
+    request = BenchmarkRequest.checked(asked, "the request")
+
+    assert request.model_dump(mode="json") == asked
+    planned = {(row.method, row.labeled, row.seed, row.key) for row in Benchmark(request).rows}
+    assert planned >= {(row["method"], row["labeled"], row["seed"], row["key"]) for row in kept["rows"]}
+
+
+def test_budgets_are_trained_one_after_the_other_and_more_can_be_added(ask):
+    def asked(steps):
+        options = {"crop": 64, "batch_labeled": 2}
+        return ask(methods=("supervised",), seeds=1, network="small_unet", steps=steps, set=options)
+
+    list(benchmark(asked("2")))
+    before = {path: path.stat().st_mtime_ns for path in (Path(ask().out) / "rows").iterdir()}
+    request = asked("2,4")
+    list(benchmark(request))
+    found = results(request)
+
+    assert found["request"]["steps"] == [2, 4]
+    assert [(row["steps"], row["budget"]["steps"]) for row in found["rows"]] == [(2, 2), (4, 4)]
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    table = (Path(request.out) / "table.md").read_text(encoding="utf-8")
+    assert "2 and 4 steps a training" in table
+    assert [line.split("|")[3] for line in table.splitlines() if line.startswith("| `supervised`")] == [
+        " 2 steps ", " 4 steps ",
+    ]  # fmt: skip
+    assert (Path(request.out) / "dice_over_steps.png").read_bytes()[:4] == b"\x89PNG"
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"minutes": 1, "steps": 1}, "not both"),
+        ({"minutes": "2,5", "steps": "100"}, "not both"),
+        ({"minutes": "2,soon"}, "--minutes takes numbers above 0 .* as --minutes 2,5,10: 'soon' is none"),
+        ({"minutes": "2,,5"}, "'' is none"),
+        ({"minutes": [5, 0]}, "'0' is none"),
+        ({"minutes": "nan"}, "'nan' is none"),
+        ({"minutes": 1e6}, "up to 100,000"),
+        ({"steps": "100,2.5"}, "--steps takes whole numbers from 1 .* '2.5' is none"),
+        ({"steps": (100, 2.5)}, "'2.5' is none"),
+        ({"steps": -1}, "'-1' is none"),
         ({"part": "train"}, "cannot be scored"),
         ({"methods": ("guess",)}, "no method 'guess'"),
         ({"fractions": ("half",)}, "neither a fraction"),
@@ -284,12 +356,13 @@ def test_the_papers_figures_are_those_that_are_printed():
     assert all(0 < value < 1 for row in ROWS for value in row.scores.values())
 
 
-def finished(method="supervised", cells=12, score=0.5):
+def finished(method="supervised", cells=12, score=0.5, minutes=1.0):
     return {
         "method": method,
         "labeled": str(cells),
         "cells": cells,
-        "seconds_training": 60,
+        "budget": {"minutes": minutes, "steps": None, "preset": "quick"},
+        "seconds_training": 60 * minutes,
         "steps": 5,
         "device": "a processor",
         "commit": "abc",
@@ -312,6 +385,67 @@ def test_runs_with_labels_and_without_are_rows_of_their_own():
 
     assert found == [[" 0 ", " 0.700 "], [" 15 ", " 0.810 ± 0.014 "]]
     assert table.startswith("# monuseg, scored on `test` of monuseg as `organs.json` parts it\n")
+
+
+def test_runs_of_several_budgets_are_never_averaged_and_stand_beside_each_other_by_budget():
+    rows = [finished(score=score, minutes=minutes) for minutes, score in ((2.0, 0.7), (2.0, 0.72), (10.0, 0.8))]
+    rows += [finished("cdcl", score=0.6, minutes=2.0), finished("hematoxylin_threshold", 0, 0.5)]
+    table = table_of(rows, ASKED | {"minutes": [2.0, 10.0]}, 5, {}, "monuseg")
+    found = [[cell.strip() for cell in line.split("|")[1:5]] for line in table.splitlines() if line.startswith("| `")]
+
+    assert found == [
+        ["`hematoxylin_threshold`", "0", "", "0.500"],
+        ["`supervised`", "12", "2 minutes", "0.710 ± 0.014"],
+        ["`cdcl`", "12", "2 minutes", "0.600"],
+        ["`supervised`", "12", "10 minutes", "0.800"],
+    ]
+    assert ", 2 and 10 minutes a training," in table
+    widths = {line.count("|") for line in table.splitlines() if line.startswith("|")}
+    assert len(widths) == 1, "the papers' rows have the column too"
+
+
+@pytest.fixture
+def axes():
+    return Figure().add_subplot()
+
+
+def curves(axes):
+    """Return the points of each curve by its label, and how far up and down the bars of its points go."""
+    found = {}
+    for bars in axes.containers:
+        line, _, (heights,) = bars.lines
+        ends = [np.reshape(segment, (-1, 2))[:, 1] for segment in heights.get_segments()]
+        spread = [float(np.ptp(each)) / 2 if len(each) else None for each in ends]
+        found[bars.get_label()] = [*zip(line.get_xdata(), line.get_ydata(), spread, strict=True)]
+    return found
+
+
+def test_dice_over_minutes_is_a_curve_for_each_method_and_amount_of_labels(axes):
+    rows = [
+        finished(cells=cells, score=score + shift, minutes=minutes)
+        for cells in (12, 48)
+        for minutes, score in ((2.0, 0.7), (10.0, 0.8))
+        for shift in (-0.01, 0.01)
+    ]
+    rows += [finished("random_forest", score=0.6, minutes=3.0)]
+    module_plots._over_length(axes, rows, "minutes", lambda row: row["seconds_training"] / 60)
+    found = curves(axes)
+
+    sd = pytest.approx(0.01 * 2**0.5)
+    assert found["supervised, 12"] == [(2, pytest.approx(0.7), sd), (10, pytest.approx(0.8), sd)]
+    assert found["supervised, 48"] == found["supervised, 12"]
+    assert [point[:2] for point in found["random_forest"]] == [(3, 0.6)], "a fitted method has one point"
+    level = [line for line in axes.lines if len(line.get_xdata()) == 2 and line.get_ydata()[0] == 0.6]
+    assert [list(line.get_xdata()) for line in level] == [[3, 10]], "and stays where it is"
+
+
+def test_the_plots_over_labels_and_by_image_show_the_longest_trainings_and_say_so(axes):
+    rows = [finished(score=score, minutes=minutes) for minutes, score in ((2.0, 0.7), (10.0, 0.8))]
+    rows += [finished("random_forest", score=0.6, minutes=2.0)]
+    module_plots._over_labels(axes, rows)
+
+    assert {name: points[0][1] for name, points in curves(axes).items()} == {"supervised": 0.8, "random_forest": 0.6}
+    assert axes.get_title() == "10 minutes a training"
 
 
 def test_a_papers_row_fills_only_the_columns_that_it_defines():

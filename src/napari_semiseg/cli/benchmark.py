@@ -27,9 +27,11 @@ def benchmark(
         str | None, typer.Option("--by", metavar="cells|images", help="What fractions are of. Default: cells.")
     ] = None,
     seeds: Annotated[int | None, typer.Option("--seeds", metavar="N", help="Runs of each. Default: 3.")] = None,
-    minutes: Annotated[float | None, typer.Option("--minutes", metavar="M", help="Minutes of each training.")] = None,
+    minutes: Annotated[
+        str | None, typer.Option("--minutes", metavar="M,…", help="Minutes of each training; several make a curve.")
+    ] = None,
     steps: Annotated[
-        int | None, typer.Option("--steps", metavar="N", help="Steps of each, instead of minutes.")
+        str | None, typer.Option("--steps", metavar="N,…", help="Steps of each, instead of minutes; several too.")
     ] = None,
     preset: opt.Preset = None,
     network: opt.Network = None,
@@ -63,6 +65,10 @@ def benchmark(
     Three methods with 12 of 384 cells, three times each, ten minutes a training:
 
         napari-semiseg benchmark monuseg/ --methods hematoxylin_threshold,supervised,cdcl --minutes 10 --out bench/
+
+    How each goes on with the time that it is given:
+
+        napari-semiseg benchmark monuseg/ --methods supervised,cdcl --minutes 2,5,10 --out curve/
 
     By whole slides, trained on one data set and scored on another:
 

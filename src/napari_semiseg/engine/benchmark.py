@@ -9,25 +9,28 @@ read.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import subprocess
 import sys
 import time
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_serializer, field_validator, model_validator
 
 from napari_semiseg import atomic
 from napari_semiseg.config import Config
 from napari_semiseg.data.published import converted
 from napari_semiseg.data.sampler import SamplerConfig
 from napari_semiseg.data.splits import count_of
-from napari_semiseg.engine.benchmark_report import write_plots, write_report
+from napari_semiseg.engine.benchmark_budget import Budget, budgets_of, numbers_of
+from napari_semiseg.engine.benchmark_plots import write_plots
+from napari_semiseg.engine.benchmark_report import write_report
 from napari_semiseg.engine.benchmark_score import Scored, score_run
 from napari_semiseg.engine.checkpoint import RunFolder
 from napari_semiseg.engine.control import Control
@@ -69,8 +72,8 @@ class BenchmarkRequest(Config):
     )
     by: Literal["cells", "images"] = Field("cells", description="What fractions and counts are of.")
     seeds: int = Field(3, ge=1, le=1_000, description="Runs of each method: seeds 0, 1, 2 …")
-    minutes: float | None = Field(None, gt=0, le=100_000, description="Minutes of each training.")
-    steps: int | None = Field(None, ge=1, le=10_000_000, description="Optimizer steps of each, instead of minutes.")
+    minutes: tuple[float, ...] = Field((), description="Minutes of each training; several, as 2,5,10, make a curve.")
+    steps: tuple[int, ...] = Field((), description="Optimizer steps of each, instead of minutes; several too.")
     preset: Preset = Field("standard", description="Network and options; its time, where none is given.")
     network: str = Field("auto", description="Name of a network for the methods that have none of their own.")
     splits: str | None = Field(
@@ -88,6 +91,21 @@ class BenchmarkRequest(Config):
     set: dict[str, Any] = Field(
         default_factory=dict, description="Options of all methods that have them, or of one as method.option."
     )
+
+    @field_validator("minutes", "steps", mode="before")
+    @classmethod
+    def _one_or_several(cls, given: object, info: ValidationInfo) -> tuple[float, ...]:
+        return numbers_of(given, "minutes" if info.field_name == "minutes" else "steps")
+
+    @field_serializer("minutes", "steps")
+    def _as_it_is_kept(self, several: tuple[float, ...]) -> Any:
+        """Write a single one as the number that it was before there could be several: `results.json` holds it."""
+        return list(several) if len(several) > 1 else several[0] if several else None
+
+    @property
+    def budgets(self) -> tuple[Budget, ...]:
+        """What each training is given, the shortest first; one that says nothing is the preset's."""
+        return budgets_of({"minutes": self.minutes, "steps": self.steps})
 
     @model_validator(mode="after")
     def _refuse_what_makes_no_table(self) -> Self:
@@ -147,6 +165,8 @@ class Row:
     ----------
     method, labeled : str
     seed : int
+    budget : Budget
+        Of a method that is fitted at once it says nothing.
     key : str
         A hash of all that the training depends on.
     scored : str
@@ -156,6 +176,7 @@ class Row:
     method: str
     labeled: str
     seed: int
+    budget: Budget
     key: str
     scored: str
 
@@ -202,13 +223,13 @@ class Benchmark:
 
     def _planned(self) -> Iterator[Row]:
         request = self.request
-        for labeled in request.fractions:
-            for method in request.methods:
-                kind = find_method(method)
-                for seed in range(request.seeds if kind.random else 1):
-                    yield self._row(kind.name, NONE if kind.labels == "unused" else labeled, seed)
+        for labeled, budget, method in itertools.product(request.fractions, request.budgets, request.methods):
+            kind = find_method(method)
+            given = Budget() if issubclass(kind, FittedMethod) else budget  # which makes no difference to these
+            for seed in range(request.seeds if kind.random else 1):
+                yield self._row(kind.name, NONE if kind.labels == "unused" else labeled, seed, given)
 
-    def _row(self, method: str, labeled: str, seed: int) -> Row:
+    def _row(self, method: str, labeled: str, seed: int, budget: Budget) -> Row:
         kind, asked = find_method(method), self.request
         facts = {
             "dataset": self.folder.name,
@@ -221,10 +242,10 @@ class Benchmark:
             "options": options_for(kind, asked.set),
             "seed": seed,
         }
-        if not issubclass(kind, FittedMethod):  # for which a budget makes no difference
-            facts |= {name: getattr(asked, name) for name in ("preset", "minutes", "steps", "network")}
+        if not issubclass(kind, FittedMethod):
+            facts |= {"preset": asked.preset, "network": asked.network, **asdict(budget)}
         scored = f"{self.tested.name}-{asked.part}-{_digest(self.tested_stems)[:4]}"
-        return Row(method, labeled, seed, _digest(facts)[:8], scored)
+        return Row(method, labeled, seed, budget, _digest(facts)[:8], scored)
 
     def file_of(self, row: Row) -> Path:
         """Return where a finished row lies."""
@@ -264,8 +285,7 @@ class Benchmark:
             "validation": request.validation,
             "network": "auto" if kind.network else request.network,
             "preset": request.preset,
-            "minutes": request.minutes,
-            "steps": request.steps,
+            **asdict(row.budget),
             "device": "auto" if request.device == "all" else request.device,
             "seed": row.seed,
             "set": options_for(kind, request.set),
@@ -337,7 +357,7 @@ class Benchmark:
             "images": scored.images,
             "network": config["choices"]["network"],
             "options": {name: config["choices"][name] for name in ("options", "optim", "sampler", "weights")},
-            "budget": {"minutes": self.request.minutes, "steps": self.request.steps, "preset": self.request.preset},
+            "budget": {**asdict(row.budget), "preset": self.request.preset},
             "versions": versions(),
             "commit": commit(),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -1,21 +1,18 @@
-"""The results of a benchmark for programs, for readers, and as pictures."""
+"""The results of a benchmark for programs and for readers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from napari_semiseg import atomic
+from napari_semiseg.engine.benchmark_budget import Budget, budget_of, budgets_of, words
 from napari_semiseg.engine.evaluate import DEFINITIONS, EMPTY_CASES
 from napari_semiseg.engine.papers import DEFINITIONS as PAPERS
 from napari_semiseg.engine.papers import PaperRow, paper_rows
-from napari_semiseg.methods._registry import find_method
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 SCHEMA = 1
 NONE = "0"
@@ -96,11 +93,13 @@ def table_of(rows: Sequence[Record], request: Record, total: int, failed: Mappin
     if len(rows) + len(failed) < total:
         lines += ["", f"**Unfinished: {len(rows)} of {total} rows.**"]
     papers = _papers(request, dataset)
+    several = len(budgets_of(request)) > 1
     unlabeled = [row for row in rows if row["labeled"] == NONE]
     amounts = list(dict.fromkeys(row["labeled"] for row in rows if row["labeled"] != NONE))
     for amount in amounts or [NONE]:
         mine = [row for row in rows if row["labeled"] == amount and amount != NONE]
-        lines += ["", f"## {_amount(amount, mine, request['by'])}", "", *_section(amount, mine, unlabeled, papers)]
+        heading = f"## {_amount(amount, mine, request['by'])}"
+        lines += ["", heading, "", *_section(amount, mine, unlabeled, papers, several=several)]
     lines += ["", *[f"- *{name}*: {WORDS[key]}." for key, name in COLUMNS.items()], "", EMPTY_CASES]
     named = [paper for paper in PAPERS if any(row.paper == paper for row in papers)]
     lines += ["", *[f"- *{paper}*, as printed there: {PAPERS[paper]}." for paper in named]] if named else []
@@ -115,8 +114,13 @@ def _papers(request: Record, dataset: str) -> list[PaperRow]:
     return paper_rows(dataset, trained if elsewhere else "")
 
 
-def _section(amount: str, mine: Sequence[Record], unlabeled: Sequence[Record], papers: Sequence[PaperRow]) -> list[str]:
+def _section(
+    amount: str, mine: Sequence[Record], unlabeled: Sequence[Record], papers: Sequence[PaperRow], *, several: bool
+) -> list[str]:
+    """Return a table; with `several` budgets in a column of their own, the methods of one budget below each other."""
     shown = [*unlabeled, *mine]
+    if several:
+        shown.sort(key=lambda row: (budget_of(row) or Budget()).length)
     columns = dict(COLUMNS)
     if any("mdice" in row["scores"] for row in shown):
         columns |= CLASS_COLUMNS
@@ -128,21 +132,27 @@ def _section(amount: str, mine: Sequence[Record], unlabeled: Sequence[Record], p
     ]
     if any(set(row.scores) & set(CLASS_COLUMNS) for row in beside):
         columns |= CLASS_COLUMNS
-    lines = [
-        _line("method", "labels", *columns.values(), "minutes", "steps", "runs"),
-        _line(*["---"] * (len(columns) + 5)),
-    ]
-    for name, labeled in dict.fromkeys((row["method"], row["labeled"]) for row in shown):
-        own = [row for row in shown if (row["method"], row["labeled"]) == (name, labeled)]
+    head = ["method", "labels", *(["budget"] if several else []), *columns.values(), "minutes", "steps", "runs"]
+    lines = [_line(*head), _line(*["---"] * len(head))]
+    for kind in dict.fromkeys(map(_kind, shown)):
+        own = [row for row in shown if _kind(row) == kind]
+        name, _, budget = kind
         scores = [mean_and_spread([row["scores"].get(column) for row in own]) for column in columns]
         minutes = np.mean([row["seconds_training"] for row in own]) / 60
         steps = f"{np.mean([row['steps'] for row in own]):.0f}"
         cells = "/".join(str(count) for count in sorted({row["cells"] for row in own}))
-        lines.append(_line(f"`{name}`", cells, *scores, f"{minutes:.1f}", steps, str(len(own))))
+        given = [str(budget or "")] if several else []
+        lines.append(_line(f"`{name}`", cells, *given, *scores, f"{minutes:.1f}", steps, str(len(own))))
     for row in beside:
         figures = [f"{row.scores[column]:.3f}" if column in row.scores else "" for column in columns]
-        lines.append(_line(f"*{row.method} ({row.paper})*", str(row.count or row.labeled), *figures, "", "", ""))
+        named = [f"*{row.method} ({row.paper})*", str(row.count or row.labeled), *([""] if several else [])]
+        lines.append(_line(*named, *figures, "", "", ""))
     return lines
+
+
+def _kind(row: Record) -> tuple[str, str, Budget | None]:
+    """Return what the runs of one line of a table have in common."""
+    return row["method"], row["labeled"], budget_of(row)
 
 
 def mean_and_spread(values: Sequence[float | None]) -> str:
@@ -155,14 +165,12 @@ def mean_and_spread(values: Sequence[float | None]) -> str:
 
 
 def _conditions(rows: Sequence[Record], request: Record) -> str:
-    length = f"{request['minutes']:g} minutes" if request["minutes"] else f"{request['steps']} steps"
-    if not (request["minutes"] or request["steps"]):
-        length = f"the time of the preset `{request['preset']}`"
+    length = words(budgets_of(request)) or f"the time of the preset `{request['preset']}`"
     devices = "; ".join(dict.fromkeys(row["device"] for row in rows)) or "nothing yet"
     commits = ", ".join(dict.fromkeys(row["commit"] for row in rows))
     torches = ", ".join(dict.fromkeys(row["versions"]["torch"] for row in rows))
-    words = f"Learned from `{request['split']}`, {length} a training, mean ± sd over runs. Device: {devices}."
-    return f"{words} torch {torches}, commit {commits}." if rows else words
+    said = f"Learned from `{request['split']}`, {length} a training, mean ± sd over runs. Device: {devices}."
+    return f"{said} torch {torches}, commit {commits}." if rows else said
 
 
 def _amount(amount: str, rows: Sequence[Record], by: str) -> str:
@@ -177,73 +185,3 @@ def _amount(amount: str, rows: Sequence[Record], by: str) -> str:
 
 def _line(*entries: str) -> str:
     return f"| {' | '.join(entries)} |"
-
-
-def write_plots(out: Path, rows: Sequence[Record]) -> list[Path]:
-    """Draw Dice over labels, Dice over minutes, and the spread over images; nothing where no row is finished."""
-    if not rows:
-        return []
-    return [
-        _drawn(out / "dice_over_labels.png", lambda axes: _over_labels(axes, rows)),
-        _drawn(out / "dice_over_minutes.png", lambda axes: _over_minutes(axes, rows)),
-        _drawn(out / "dice_by_image.png", lambda axes: _by_image(axes, rows)),
-    ]
-
-
-def _drawn(path: Path, draw: Callable[[Axes], None]) -> Path:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.set_ylabel(COLUMNS["dice"])
-    draw(axes)
-    with atomic.staged(path) as file:
-        figure.savefig(file, dpi=120, format="png")
-    return path
-
-
-def _methods(rows: Sequence[Record]) -> list[str]:
-    return list(dict.fromkeys(row["method"] for row in rows))
-
-
-def _over_labels(axes: Axes, rows: Sequence[Record]) -> None:
-    amounts = sorted({row["cells"] for row in rows})
-    for number, name in enumerate(_methods(rows)):
-        own = [row for row in rows if row["method"] == name]
-        color = f"C{number}"
-        if find_method(name).labels == "unused":
-            mean = float(np.mean([row["scores"]["dice"] for row in own]))
-            axes.axhline(mean, color=color, linestyle="--", label=f"{name} (no label)")
-            continue
-        counts = sorted({row["cells"] for row in own})
-        groups = [[row["scores"]["dice"] for row in own if row["cells"] == count] for count in counts]
-        means, spreads = [np.mean(group) for group in groups], [np.std(group) for group in groups]
-        axes.errorbar(counts, means, yerr=spreads, color=color, marker="o", capsize=3, label=name)
-    axes.set_xscale("symlog", base=2, linthresh=1)  # none is an amount of labels too
-    axes.set_xlim(-0.5, 1.2 * (amounts[-1] or 1))
-    axes.set_xticks(amounts, [str(amount) for amount in amounts])
-    axes.set_xlabel("labeled cells")
-    axes.legend()
-
-
-def _over_minutes(axes: Axes, rows: Sequence[Record]) -> None:
-    for number, name in enumerate(_methods(rows)):
-        own = [row for row in rows if row["method"] == name]
-        minutes = [row["seconds_training"] / 60 for row in own]
-        axes.scatter(minutes, [row["scores"]["dice"] for row in own], color=f"C{number}", label=name)
-    axes.set_xlabel("minutes of training")
-    axes.legend()
-
-
-def _by_image(axes: Axes, rows: Sequence[Record]) -> None:
-    groups = list(dict.fromkeys((row["method"], row["labeled"]) for row in rows))
-    spread = [
-        [image["dice"] for row in rows if (row["method"], row["labeled"]) == group for image in row["images"]]
-        for group in groups
-    ]
-    axes.boxplot(spread, showmeans=True)
-    names = [f"{name}\n{Path(labeled).name if Path(labeled).is_file() else labeled}" for name, labeled in groups]
-    axes.set_xticks(range(1, len(groups) + 1), names, rotation=30)
-    axes.set_xlabel("method, labels")
