@@ -115,6 +115,28 @@ def run(method: CSL, batch: Batch, steps: range) -> None:
         forget(method.optimizers, method.begun_anew())
 
 
+@pytest.mark.parametrize("similarity", ["mse", "ce", "cosine", "kl", "mi"])
+def test_it_learns_one_batch_with_the_patches_that_were_drawn_of_it(make_batch, monkeypatch, similarity) -> None:  # type: ignore[no-untyped-def]
+    batch = make_batch()
+    method = build(batch.weak_u, restarts=1, similarity=similarity, patch=16, bandwidth=0.05)
+    method.optimizers = [OptimConfig(lr=1e-3, optimizer="adam").build(groups) for groups in method.parameter_groups()]
+    drawn = method._drawn(method.nets[0].confidences(batch.weak_u).detach(), batch.valid_u)
+    monkeypatch.setattr(method, "_drawn", lambda *_: drawn)  # with others the loss would change for their number alone
+
+    def terms() -> dict[str, float]:
+        torch.manual_seed(100)  # which draws the anchors
+        losses = method.losses(batch, 0)
+        assert losses is not None
+        return {name: term.item() for name, term in losses.items()}
+
+    before = terms()
+    run(method, batch, range(15))
+    after = terms()
+
+    assert after["intra"] < 0.99 * before["intra"]
+    assert after["inter"] < 0.99 * before["inter"]
+
+
 def test_a_network_that_begins_anew_does_so_without_the_moments_of_the_one_before(make_batch) -> None:  # type: ignore[no-untyped-def]
     batch = make_batch()
     method = saturated(batch)

@@ -22,6 +22,7 @@ descending = [name for name, kind in METHODS.items() if not issubclass(kind, Fit
 every_method = pytest.mark.parametrize("name", METHODS)
 descending_methods = pytest.mark.parametrize("name", descending)
 few_label_methods = pytest.mark.parametrize("name", [name for name in descending if METHODS[name].labels != "unused"])
+no_label_methods = pytest.mark.parametrize("name", [name for name in descending if METHODS[name].labels == "unused"])
 
 SMALL: dict[str, dict[str, object]] = {
     "csl": {"patch": 12, "candidate_stride": 8, "restarts": 1},
@@ -64,6 +65,27 @@ def test_it_learns_one_batch(name: str, new_network: Networks, make_batch: Batch
         found = method.predictor().eval()(batch.image_l).argmax(1)
     overlap = 2 * ((found == 1) & (batch.label_l == 1)).sum() / ((found == 1).sum() + (batch.label_l == 1).sum())
     assert overlap > 0.9
+
+
+@no_label_methods
+def test_without_labels_its_loss_on_one_batch_falls(name: str, new_network: Networks, make_batch: Batches) -> None:
+    batch = make_batch(labeled=False)
+    method = build(name, new_network, batch)
+    before = _mean_loss(method, batch)
+    learn(method, batch, range(30))
+
+    assert _mean_loss(method, batch) < 0.9 * before
+
+
+def _mean_loss(method: Method, batch: Batch, draws: int = 4) -> float:
+    """Return the mean over a few draws of what a step draws, with the network as it is."""
+    sums = []
+    for seed in range(100, 100 + draws):
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            losses = method.losses(batch, 0)
+        sums += [] if losses is None else [float(torch.stack(list(losses.values())).sum())]
+    return sum(sums) / len(sums)
 
 
 @descending_methods
