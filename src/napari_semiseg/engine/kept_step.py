@@ -29,4 +29,9 @@ def is_kept(dice: float, highest: float, tiles: int) -> bool:
     >>> is_kept(0.75, 0.8, tiles=1), is_kept(0.75, 0.8, tiles=9)
     (True, False)
     """
-    return dice >= highest - CHANCE / sqrt(tiles)
+    return dice >= highest - chance(tiles)
+
+
+def chance(tiles: int) -> float:
+    """Return by how much the mean Dice on so many tiles may differ by chance: `CHANCE` with one, 0.05 with four."""
+    return CHANCE / sqrt(tiles)

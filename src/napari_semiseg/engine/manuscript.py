@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_semiseg.engine.checkpoint import RunFolder
+from napari_semiseg.engine.kept_step import chance
 from napari_semiseg.methods._base import FittedMethod
 from napari_semiseg.methods._registry import find_method
 from napari_semiseg.nn._registry import network_spec
@@ -45,10 +46,11 @@ def methods_paragraph(run: Path) -> str:
     """
     config, works = RunFolder(run).read_config(), _Works()
     facts, choices = config["facts"], config["choices"]
+    fitted = issubclass(find_method(choices["method"]), FittedMethod)
     sentences = [
         _what(config, choices, works),
         _data(facts, choices, str(config["request"]["subimage"])),
-        "" if issubclass(find_method(choices["method"]), FittedMethod) else _training(config, choices, works),
+        *([] if fitted else [_training(config, choices, works), _selection(facts, choices)]),
         _machine(config, works),
         f"Touching nuclei were separated by a watershed {works.cite(WORKS['skimage'])}.",
     ]
@@ -92,8 +94,7 @@ def _data(facts: Mapping[str, Any], choices: Mapping[str, Any], side: str) -> st
     count = len(facts["labeled"])
     fields = f"{count} labeled field{'s' if count != 1 else ''} of at most {side} x {side} pixels"
     judges = len(facts["validation"])
-    kept = f"{'was' if judges == 1 else 'were'} kept for validation"
-    aside = f"; {judges} more {kept if issubclass(method, FittedMethod) else 'chose the step of training'}"
+    aside = f"; {judges} more {'was' if judges == 1 else 'were'} kept for validation"
     nuclei = f"with {facts['nuclei']:,} nuclei" if facts.get("nuclei") else "with scribbles"
     return f"It saw {images}{at}, of which {fields} {nuclei} taught it{aside if judges else ''}."
 
@@ -112,6 +113,21 @@ def _training(config: Mapping[str, Any], choices: Mapping[str, Any], works: _Wor
     return (
         f"Training was planned for {steps:,} steps of {' and '.join(crops)} crops of {side} x {side} pixels with "
         f"{name}{cited} and {rate} (seed {choices['seed']})."
+    )
+
+
+def _selection(facts: Mapping[str, Any], choices: Mapping[str, Any]) -> str:
+    """Say which network the validation fields made the result; see `kept_step`."""
+    fields = len(facts["validation"])
+    if not fields:
+        return ""
+    judges = min(fields, choices.get("judges") or fields)
+    some = "" if judges == fields else f"{judges} of "
+    on = "the validation field" if fields == 1 else f"{some}the validation fields"
+    dice = "Dice coefficient" if judges == 1 else "mean Dice coefficient"
+    return (
+        f"During training the network was evaluated on {on} at intervals, and the most recent one was retained unless "
+        f"its {dice} there was more than {chance(judges):.2g} below the highest until then."
     )
 
 
