@@ -3,7 +3,7 @@
 An oracle paints the truth into tiles of 250 x 250 and marks them complete; a run is trained from them as the dock would
 train it, and scored; then come further tiles. `suggest` takes the places that the verb suggests, by the doubt of the
 last run once there is one; `random` takes cells drawn with the seed. Broken off, it goes on: what is in the results is
-not done again.
+not done again. After each row results, table and curve are written anew, and it says how long is left.
 
     python benchmarks/annotation.py DATASET --out OUT --cells 2,5,10,15 --seeds 5 --minutes 3
 """
@@ -11,15 +11,20 @@ not done again.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import matplotlib as mpl
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from napari_semiseg import atomic
 from napari_semiseg.blocks import Box
+from napari_semiseg.cli.words import clock
 from napari_semiseg.data.splits import cut_cells
 from napari_semiseg.engine.benchmark_score import score_run
 from napari_semiseg.engine.devices import choose_device
@@ -35,10 +40,9 @@ from napari_semiseg.io.locate import stem
 from napari_semiseg.project.folder import ProjectFolder
 from napari_semiseg.project.tile_annotation import BACKGROUND
 
-mpl.use("Agg")
-
 SIDE = 250
 STRATEGIES = ("suggest", "random")
+COLORS = ("#0072b2", "#999999")
 
 
 class Study:
@@ -63,22 +67,41 @@ class Study:
 
     def run(self) -> None:
         """Do what is missing, the seeds outermost, so that a part of it can be compared already."""
+        print(self.progress(), flush=True)
         for seed in range(self.options.seeds):
             for strategy in self.options.strategies.split(","):
                 self._row_by_row(strategy, seed)
 
+    def missing(self) -> list[tuple[int, str, int]]:
+        """Return seed, strategy and cells of the rows that are still to be done, in their order."""
+        done = {(row["seed"], row["strategy"], row["cells"]) for row in self.rows}
+        return [row for row in self._planned() if row not in done]
+
+    def progress(self) -> str:
+        """Say how many rows are done and how long is left, as far as that is known."""
+        total, missing = len(self._planned()), self.missing()
+        left = seconds_left(self.rows, [cells for _, _, cells in missing])
+        words = f", about {clock(left)} left" if missing and left is not None else ""
+        return f"{total - len(missing)} of {total} rows{words}"
+
+    def _planned(self) -> list[tuple[int, str, int]]:
+        strategies, counts = self.options.strategies.split(","), map(int, self.options.cells.split(","))
+        return list(itertools.product(range(self.options.seeds), strategies, counts))
+
     def _row_by_row(self, strategy: str, seed: int) -> None:
+        counts = [cells for *kind, cells in self.missing() if kind == [seed, strategy]]
+        if not counts:
+            return
         with self._project(strategy, seed) as project:
-            for cells in map(int, self.options.cells.split(",")):
-                if any((row["strategy"], row["seed"], row["cells"]) == (strategy, seed, cells) for row in self.rows):
-                    continue
+            for cells in counts:
+                begun = time.monotonic()
                 self._paint(project, strategy, seed, cells)
                 run = project.path / "runs" / f"{cells:03d}-cells"
-                begun = time.monotonic()
-                if not any((run / "checkpoints").glob("best-*.safetensors")):
-                    self._train(project, run, seed)
-                row = {"strategy": strategy, "seed": seed, "cells": cells, "minutes": (time.monotonic() - begun) / 60}
-                self._keep(row | {"dice": self._score(run)})
+                painted = time.monotonic()
+                self._train(project, run, seed)
+                row = {"strategy": strategy, "seed": seed, "cells": cells, "minutes": (time.monotonic() - painted) / 60}
+                row["dice"] = self._score(run)
+                self._keep(row | {"minutes_in_all": (time.monotonic() - begun) / 60})
 
     def _project(self, strategy: str, seed: int) -> ProjectFolder:
         path = self.out / f"{strategy}-{seed}.semiseg"
@@ -112,10 +135,10 @@ class Study:
 
     def _train(self, project: ProjectFolder, run: Path, seed: int) -> None:
         options = self.options
+        begun = (run / "run.json").exists()  # a network of it may be there that was kept on the way
         length = {"steps": options.steps} if options.steps else {"minutes": options.minutes}
-        request = TrainRequest(
-            project=str(project.path), out=str(run), method=options.method, seed=seed, device=options.device, **length
-        )
+        places = {"project": str(project.path), "out": str(run), "device": options.device, "resume": begun}
+        request = TrainRequest(method=options.method, seed=seed, **places, **length)
         print(f"{run}: {list(train(request))[-1]}", flush=True)
 
     def _score(self, run: Path) -> float:
@@ -137,8 +160,45 @@ class Study:
     def _keep(self, row: dict) -> None:
         self.rows.append(row)
         options = {name: str(value) for name, value in vars(self.options).items() if name not in ("dataset", "out")}
-        atomic.write_json(self.path, {"options": options, "rows": self.rows})
+        atomic.write_json(self.path, {"options": options, "rows": self.rows, "curves": curves(self.rows)})
+        self.report()
         print(row, flush=True)
+        print(self.progress(), flush=True)
+
+    def report(self) -> str:
+        """Write table and curve from the rows that are there, and return the table."""
+        text = report(self)
+        atomic.write_text(self.out / "table.md", text)
+        draw(self.rows, self.out / "curve.png")
+        return text
+
+
+def seconds_left(rows: Sequence[Mapping[str, Any]], missing: Sequence[int]) -> float | None:
+    """Return how long rows of so many cells will take; None as long as none was done.
+
+    A row takes as long as those of as many cells did in the mean, or as all did where there is none: more cells are
+    judged by more tiles, and suggestions look at more.
+    """
+    taken: dict[int, list[float]] = {}
+    for row in rows:
+        taken.setdefault(row["cells"], []).append(60 * row.get("minutes_in_all", row["minutes"]))
+    if not taken:
+        return None
+    every = float(np.mean([seconds for group in taken.values() for seconds in group]))
+    return sum(float(np.mean(taken[cells])) if cells in taken else every for cells in missing)
+
+
+def curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Return, for each strategy and number of cells, the mean Dice over seeds, its sd (None of one), and how many."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for strategy in STRATEGIES:
+        own = [row for row in rows if row["strategy"] == strategy]
+        for cells in sorted({row["cells"] for row in own}):
+            dice = [row["dice"] for row in own if row["cells"] == cells]
+            sd = float(np.std(dice, ddof=1)) if len(dice) > 1 else None
+            point = {"cells": cells, "dice": float(np.mean(dice)), "sd": sd, "seeds": len(dice)}
+            found.setdefault(strategy, []).append(point)
+    return found
 
 
 def report(study: Study) -> str:
@@ -161,39 +221,37 @@ def report(study: Study) -> str:
         f"|---|{'---|' * len(counts)}",
     ]
     means: dict[tuple[str, int], float] = {}
-    for strategy in STRATEGIES:
-        parts = []
-        for count in counts:
-            found = [row["dice"] for row in study.rows if (row["strategy"], row["cells"]) == (strategy, count)]
-            if found:
-                means[strategy, count] = float(np.mean(found))
-                spread = f" ± {np.std(found, ddof=1):.3f}" if len(found) > 1 else ""
-                parts.append(f"{np.mean(found):.3f}{spread} ({len(found)})")
-            else:
-                parts.append("")
-        lines.append(f"| {strategy} | {' | '.join(parts)} |")
+    for strategy, points in curves(study.rows).items():
+        parts = dict.fromkeys(counts, "")
+        for point in points:
+            means[strategy, point["cells"]] = point["dice"]
+            spread = "" if point["sd"] is None else f" ± {point['sd']:.3f}"
+            parts[point["cells"]] = f"{point['dice']:.3f}{spread} ({point['seeds']})"
+        lines.append(f"| {strategy} | {' | '.join(parts.values())} |")
     if {("suggest", 10), ("random", 15)} <= means.keys():
         holds = means["suggest", 10] >= means["random", 15]
         lines += ["", f"*Suggest* with 10 cells is {'' if holds else 'not '}at least random with 15."]
     return "\n".join([*lines, ""])
 
 
-def draw(study: Study, path: Path) -> None:
-    """Draw the curves with their spread."""
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(5, 3.5))
-    for strategy, color in zip(STRATEGIES, ("#0072b2", "#999999"), strict=True):
-        counts = sorted({row["cells"] for row in study.rows if row["strategy"] == strategy})
-        found = [[r["dice"] for r in study.rows if (r["strategy"], r["cells"]) == (strategy, n)] for n in counts]
-        middle, spread = np.array([np.mean(each) for each in found]), np.array([np.std(each) for each in found])
+def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw a curve for each strategy, the mean over seeds, in a band of a standard deviation up and down."""
+    figure = Figure(figsize=(5, 3.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    found = curves(rows)
+    for strategy, points in found.items():
+        color = COLORS[STRATEGIES.index(strategy)]
+        counts, middle = ([point[name] for point in points] for name in ("cells", "dice"))
+        spread = np.array([point["sd"] or 0.0 for point in points])
         axes.plot(counts, middle, "o-", color=color, label=strategy)
         axes.fill_between(counts, middle - spread, middle + spread, color=color, alpha=0.2)
+    axes.set_xticks(sorted({point["cells"] for points in found.values() for point in points}))
     axes.set_xlabel(f"labeled cells of {SIDE} x {SIDE}")
     axes.set_ylabel("Dice per image")
     axes.legend()
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    with atomic.staged(path) as file:
+        figure.savefig(file, dpi=120, format="png")
 
 
 def main() -> None:
@@ -216,10 +274,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     study = Study(options)
     study.run()
-    text = report(study)
-    print(text)
-    (options.out / "table.md").write_text(text)
-    draw(study, options.out / "curve.png")
+    print(study.report())
 
 
 if __name__ == "__main__":
