@@ -18,7 +18,7 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +31,7 @@ from napari_semiseg.engine.recipe import Recipe, prepare, take_step
 from napari_semiseg.engine.requests import TrainRequest
 from napari_semiseg.methods._base import FittedMethod
 from napari_semiseg.methods._registry import METHODS
+from napari_semiseg.methods.scale_pretext import ScalePretext
 from napari_semiseg.nn.flaw_detector import FlawDetector
 from napari_semiseg.nn.network import Network
 
@@ -83,8 +84,14 @@ class Clock:
 
 
 def networks_of(method: nn.Module) -> list[nn.Module]:
-    """Return what counts as the networks of a method: what segments, and the detector of GCT."""
-    return [module for module in method.modules() if isinstance(module, Network | FlawDetector)]
+    """Return what counts as the networks of a method: what segments, GCT's detector, and what tells magnifications.
+
+    Of a network that asks another one within (DualRel's prototypes) the inner one counts, once; the rest is the method's.
+    """
+    kinds = Network | FlawDetector
+    found = [module for module in method.modules() if isinstance(module, kinds)]
+    inner = [one for one in found if not any(isinstance(part, kinds) for part in one.modules() if part is not one)]
+    return [*inner, method.encoder] if isinstance(method, ScalePretext) else inner
 
 
 @contextmanager
@@ -102,18 +109,24 @@ def recorded(networks: list[nn.Module]) -> Iterator[list[Call]]:
 
 def _noting(ask: Callable[[Tensor], Tensor], calls: list[Call]) -> Callable[[Tensor], Tensor]:
     def noting(given: Tensor, *more: Any) -> Tensor:
-        answer = ask(given, *more)
+        whole = ask(given, *more)
+        answer = _last(whole)
         # By themselves: the graph that led to them is gone when they are asked again.
         alone = [
             part.detach().requires_grad_(part.requires_grad) if isinstance(part, Tensor) else part for part in more
         ]
-        call = Call(lambda image: ask(image, *alone), given.shape, answer.requires_grad, given.requires_grad)
+        call = Call(lambda image: _last(ask(image, *alone)), given.shape, answer.requires_grad, given.requires_grad)
         calls.append(call)
         if answer.requires_grad:
             answer.register_hook(lambda _: setattr(call, "used", True))
-        return answer
+        return whole
 
     return noting
+
+
+def _last(answer: Tensor | Sequence[Tensor]) -> Tensor:
+    """Return what a network answers, which of an encoder are its deepest features."""
+    return answer if isinstance(answer, Tensor) else answer[-1]
 
 
 def replay(calls: list[Call], device: torch.device, clock: Clock) -> float:
@@ -222,8 +235,8 @@ of the latter, with the preset for two cores. {words} The least of the *steps* t
 shows how much other work on the machine was in the way. Terms are what is left, and may come out below zero.
 
 *crops*: drawing, reading and augmenting them. *terms*: losses, projections, auxiliary heads, moving the batch, checks
-for what is not finite. Networks are those that segment, teachers too, and the detector of GCT; auxiliary classifiers,
-projectors and the encoder of `scale_pretext` count as terms.
+for what is not finite. Networks are those that segment, teachers too, the detector of GCT, and what tells magnifications
+in `scale_pretext`; auxiliary classifiers, projectors and the prototypes of `dualrel` count as terms.
 
 {chr(10).join(lines)}
 

@@ -26,7 +26,8 @@ from napari_semiseg.io.rescale import scale_of
 from napari_semiseg.postprocess.classes import any_nucleus
 from napari_semiseg.postprocess.instances import smallest_area
 from napari_semiseg.postprocess.merge import SplitRule
-from napari_semiseg.postprocess.threshold import REACH, Threshold, find_stain, find_threshold
+from napari_semiseg.postprocess.single_stain import best_stain
+from napari_semiseg.postprocess.threshold import REACH, Threshold, find_threshold
 from napari_semiseg.postprocess.tissue import OVERVIEW, find_tissue
 
 WINDOW = 2048
@@ -189,7 +190,7 @@ def _rectangle(image: Image, asked: tuple[int, int, int, int] | None) -> Box:
 
 def _threshold(image: Image) -> Threshold:
     parts, look = typical_of(image)
-    return find_threshold(parts, find_stain(look, image.gray))
+    return find_threshold(parts, best_stain(parts, look, gray=image.gray))
 
 
 def _confidence(image: Image, box: Box, found: Threshold) -> NDArray[np.uint8]:

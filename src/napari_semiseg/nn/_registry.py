@@ -232,7 +232,7 @@ def build_network(name: str, classes: int = 2, *, stain: Stain = "hematoxylin", 
         A key of `NETWORKS`, or ``unet_`` and the name of any encoder of timm or torchvision.
     classes : int
         Number of classes with background, 2 to 255.
-    stain : {"hematoxylin", "intensity", "inverted"}
+    stain : {"hematoxylin", "intensity", "inverted", "green"}
         What the fourth input channel shows, in the networks that have one (`NetworkSpec.takes_stain`).
     weights : str
         ``"none"``; ``"imagenet"`` for the encoder, from the libraries' hub or their cache; or the path of a safetensors

@@ -9,9 +9,10 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-Stain = Literal["hematoxylin", "intensity", "inverted"]
+Stain = Literal["hematoxylin", "intensity", "inverted", "green"]
 """What the fourth channel shows: ``hematoxylin`` on H&E and IHC; where nothing is stained ``intensity`` (bright nuclei,
-as in fluorescence) or ``inverted`` intensity (dark nuclei)."""
+as in fluorescence) or ``inverted`` intensity (dark nuclei); where there is a single dye, how much ``green`` light it
+absorbs."""
 
 STAINS: tuple[Stain, ...] = get_args(Stain)
 
@@ -90,7 +91,7 @@ class StainInput(nn.Module):
 
     Parameters
     ----------
-    stain : {"hematoxylin", "intensity", "inverted"}
+    stain : {"hematoxylin", "intensity", "inverted", "green"}
         What the fourth channel shows.
     """
 
@@ -119,8 +120,10 @@ class StainInput(nn.Module):
             Red, green, blue, and hematoxylin or intensity; each about zero on average with a spread of about one.
             Finite for any finite image.
         """
+        color = self.color(image)
         gray = (image.mean(1, keepdim=True) - _GRAY_MEAN) / _GRAY_STD
         stained = (hematoxylin(image) - _HEMATOXYLIN_MEAN) / _HEMATOXYLIN_STD
         intensity = torch.where(self.mode == STAINS.index("inverted"), -gray, gray)
-        fourth = torch.where(self.mode == STAINS.index("hematoxylin"), stained, intensity)
-        return torch.cat([self.color(image), fourth], dim=1)
+        unstained = torch.where(self.mode == STAINS.index("green"), -color[:, 1:2], intensity)
+        fourth = torch.where(self.mode == STAINS.index("hematoxylin"), stained, unstained)
+        return torch.cat([color, fourth], dim=1)

@@ -29,7 +29,7 @@ class StainScale:
 
     Attributes
     ----------
-    stain : {"hematoxylin", "intensity", "inverted"}
+    stain : {"hematoxylin", "intensity", "inverted", "green"}
         What nuclei stand out by.
     level : float
         Otsu's threshold over the image: optical density of hematoxylin in the unit of `hematoxylin`, or intensity from
@@ -74,7 +74,7 @@ def own_channel(image: Tensor, stain: Stain) -> Tensor:
     Parameters
     ----------
     image : Tensor, (B, 3, H, W), in [0, 1]
-    stain : {"hematoxylin", "intensity", "inverted"}
+    stain : {"hematoxylin", "intensity", "inverted", "green"}
 
     Returns
     -------
@@ -90,6 +90,8 @@ def density(image: Tensor, stain: Stain) -> Tensor:
     """Return what nuclei stand out by, (B, 1, H, W), of images (B, 3, H, W) in [0, 1]; see `StainScale.level`."""
     if stain == "hematoxylin":
         return hematoxylin(image)
+    if stain == "green":
+        return 255 - 255 * image[:, 1:2]
     strongest = 255 * image.amax(1, keepdim=True)
     return strongest if stain == "intensity" else 255 - strongest
 

@@ -28,7 +28,7 @@ class StainUNet(SmallUNet, PerImage):
     ----------
     classes : int
         Number of classes, with background.
-    stain : {"hematoxylin", "intensity", "inverted"}
+    stain : {"hematoxylin", "intensity", "inverted", "green"}
         What most of the images are stained with: that of an image which comes without its channel. `for_image` looks
         at each image again.
     """

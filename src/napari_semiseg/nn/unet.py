@@ -27,7 +27,7 @@ class SmallUNet(Network):
     ----------
     classes : int
         Number of classes, with background.
-    stain : {"hematoxylin", "intensity", "inverted"}
+    stain : {"hematoxylin", "intensity", "inverted", "green"}
         What the fourth input channel shows.
 
     References

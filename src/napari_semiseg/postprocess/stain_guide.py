@@ -16,7 +16,8 @@ from scipy.ndimage import gaussian_filter
 from skimage.filters import threshold_otsu
 from skimage.transform import resize
 
-from napari_semiseg.postprocess.threshold import Stain, find_stain, raw_density
+from napari_semiseg.postprocess.single_stain import best_stain
+from napari_semiseg.postprocess.threshold import Stain, raw_density
 
 SMOOTHING = 2.0
 """Standard deviation, in pixels, of the smoothing before the threshold: more than for a mask that is shown, since what
@@ -35,7 +36,7 @@ class StainGuide:
 
     Attributes
     ----------
-    stain : {"hematoxylin", "intensity", "inverted"}
+    stain : {"hematoxylin", "intensity", "inverted", "green"}
         What nuclei stand out by.
     value : float
         Otsu's threshold over the image, in the unit of `raw_density`.
@@ -102,7 +103,7 @@ def find_guide(parts: Sequence[NDArray[np.uint8]], look: NDArray[np.uint8], *, g
     ----------
     N. Otsu, "A threshold selection method from gray-level histograms", IEEE Trans. Syst. Man Cybern. 9, 1979; 256 bins.
     """
-    stain = find_stain(look, gray)
+    stain = best_stain(parts, look, gray=gray)
     values = np.concatenate([_smooth(part, stain).ravel() for part in parts])
     spread = float(values.std())
     if spread < 1e-9:

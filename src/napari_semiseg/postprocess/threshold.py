@@ -15,8 +15,9 @@ from skimage.filters import gaussian, threshold_otsu
 
 from napari_semiseg.io.stains import separated
 
-Stain = Literal["hematoxylin", "intensity", "inverted"]
-"""What nuclei stand out by: hematoxylin (H&E, IHC); bright, as in fluorescence; dark, as in unstained bright field."""
+Stain = Literal["hematoxylin", "intensity", "inverted", "green"]
+"""What nuclei stand out by: hematoxylin (H&E, IHC); bright, as in fluorescence; dark, as in unstained bright field; dark
+in green light, where there is a single dye (`postprocess.single_stain`)."""
 
 SIGMA = 1.0
 """Smoothing before the threshold, in pixels."""
@@ -34,7 +35,7 @@ class Threshold:
 
     Attributes
     ----------
-    stain : {"hematoxylin", "intensity", "inverted"}
+    stain : {"hematoxylin", "intensity", "inverted", "green"}
         What it is applied to.
     value : float
         Nuclei are where `density` is greater.
@@ -66,12 +67,14 @@ def raw_density(image: NDArray[np.uint8], stain: Stain) -> NDArray[np.float64]:
     """Return what nuclei stand out by: uint8 (h, w, 3) → float (h, w).
 
     Hematoxylin is the first channel of `skimage.color.rgb2hed`; intensity is the strongest channel, 0 to 255; inverted
-    is 255 less that. More is more nucleus.
+    is 255 less that, green 255 less the green channel. More is more nucleus.
     """
     values: NDArray[np.float64]
     if stain == "hematoxylin":
         values = separated(image)[..., 0]
         return values
+    if stain == "green":
+        return np.subtract(255.0, image[..., 1])
     strongest: NDArray[np.float64] = image.max(axis=-1).astype(np.float64)
     return strongest if stain == "intensity" else np.subtract(255.0, strongest)
 
@@ -113,7 +116,7 @@ def find_threshold(images: Iterable[NDArray[np.uint8]], stain: Stain) -> Thresho
     ----------
     images : iterable of ndarray, (h, w, 3), uint8
         At least one. The whole image, or parts of it that show tissue.
-    stain : {"hematoxylin", "intensity", "inverted"}
+    stain : {"hematoxylin", "intensity", "inverted", "green"}
 
     Returns
     -------
