@@ -86,7 +86,7 @@ class Clock:
 def networks_of(method: nn.Module) -> list[nn.Module]:
     """Return what counts as the networks of a method: what segments, GCT's detector, and what tells magnifications.
 
-    Of a network that asks another one within (DualRel's prototypes) the inner one counts, once; the rest is the method's.
+    Of a network that asks another one within (DualRel's prototypes) the inner one counts; the rest is the method's.
     """
     kinds = Network | FlawDetector
     found = [module for module in method.modules() if isinstance(module, kinds)]
@@ -235,8 +235,8 @@ of the latter, with the preset for two cores. {words} The least of the *steps* t
 shows how much other work on the machine was in the way. Terms are what is left, and may come out below zero.
 
 *crops*: drawing, reading and augmenting them. *terms*: losses, projections, auxiliary heads, moving the batch, checks
-for what is not finite. Networks are those that segment, teachers too, the detector of GCT, and what tells magnifications
-in `scale_pretext`; auxiliary classifiers, projectors and the prototypes of `dualrel` count as terms.
+for what is not finite. Networks are those that segment, teachers too, the detector of GCT, and what tells
+magnifications in `scale_pretext`; auxiliary classifiers, projectors and the prototypes of `dualrel` count as terms.
 
 {chr(10).join(lines)}
 

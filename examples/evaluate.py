@@ -11,7 +11,7 @@ import tifffile
 
 from napari_semiseg import evaluate
 from napari_semiseg.postprocess.instances import split_nuclei
-from napari_semiseg.postprocess.threshold import propose
+from napari_semiseg.postprocess.proposal import propose
 from napari_semiseg.samples import synthetic_field
 
 out = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())

@@ -3,7 +3,7 @@
 import numpy as np
 
 from napari_semiseg.postprocess.instances import split_nuclei
-from napari_semiseg.postprocess.threshold import propose
+from napari_semiseg.postprocess.proposal import propose
 from napari_semiseg.synthetic import synthetic_field
 
 

@@ -21,7 +21,7 @@ from napari_semiseg.errors import InputError
 from napari_semiseg.events import Finished, Stop, Warned
 from napari_semiseg.metrics import confusion, dice
 from napari_semiseg.postprocess.opened_closed import opened_and_closed
-from napari_semiseg.postprocess.threshold import propose
+from napari_semiseg.postprocess.proposal import propose
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 

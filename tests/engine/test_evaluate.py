@@ -13,7 +13,8 @@ from napari_semiseg.engine.evaluate import DEFINITIONS, Pair, evaluate, score
 from napari_semiseg.errors import InputError
 from napari_semiseg.io.result_writer import ResultWriter
 from napari_semiseg.postprocess.instances import split_nuclei
-from napari_semiseg.postprocess.threshold import hematoxylin_threshold, propose
+from napari_semiseg.postprocess.proposal import propose
+from napari_semiseg.postprocess.threshold import hematoxylin_threshold
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from napari_semiseg.engine.propose import propose_from_args
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import Finished, Started, Written
 from napari_semiseg.metrics import compare
-from napari_semiseg.postprocess import threshold
+from napari_semiseg.postprocess import proposal
 from napari_semiseg.postprocess.instances import split_nuclei
 
 
@@ -57,7 +57,7 @@ def test_a_trained_run_proposes_the_nuclei_of_a_rectangle(tissue, tmp_path):
 
 
 def test_a_field_is_proposed_whole_by_its_own_threshold(tissue, tmp_path):
-    mask, expected = threshold.propose(immunohistochemistry())
+    mask, expected = proposal.propose(immunohistochemistry())
     confidence, labels, facts = proposed(tissue, tmp_path / "out")
     np.testing.assert_array_equal(confidence, expected)
     np.testing.assert_array_equal(confidence >= 128, mask)
@@ -70,7 +70,7 @@ def test_a_field_is_proposed_whole_by_its_own_threshold(tissue, tmp_path):
 def test_a_rectangle_is_proposed_as_in_the_whole_field(tissue, tmp_path):
     confidence, _, facts = proposed(tissue, tmp_path / "out", box=[100, 50, 300, 900])
     assert facts["box"] == [100, 50, 300, 512]
-    np.testing.assert_array_equal(confidence, threshold.propose(immunohistochemistry())[1][100:300, 50:512])
+    np.testing.assert_array_equal(confidence, proposal.propose(immunohistochemistry())[1][100:300, 50:512])
 
 
 def test_gray_images_are_proposed_by_intensity(tmp_path, discs):
@@ -94,7 +94,7 @@ def test_on_a_slide_the_part_with_most_tissue_is_proposed_and_glass_does_not_mov
 
     confidence, _, facts = proposed(tmp_path / "slide.tif", tmp_path / "out")
 
-    mask, _ = threshold.propose(immunohistochemistry())
+    mask, _ = proposal.propose(immunohistochemistry())
     assert facts["box"] == [512, 1024, 1024, 1536]
     assert ((confidence >= 128) == mask).mean() > 0.95
     other, _, elsewhere = proposed(tmp_path / "slide.tif", tmp_path / "out", box=[400, 900, 700, 1200])

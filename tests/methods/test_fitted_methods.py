@@ -18,7 +18,7 @@ from napari_semiseg.methods.intensity_threshold import IntensityThreshold, dice_
 from napari_semiseg.methods.random_forest import RandomForest
 from napari_semiseg.nn.forest import PixelForest, float32_at_most
 from napari_semiseg.nn.threshold import GrayThreshold, gray_levels, otsu
-from napari_semiseg.postprocess.threshold import propose
+from napari_semiseg.postprocess.proposal import propose
 
 SMALL = {"random_forest": {"trees": 8, "leaves": 64, "pixels": 2_000}}
 fitted_methods = pytest.mark.parametrize("name", [n for n, kind in METHODS.items() if issubclass(kind, FittedMethod)])

@@ -10,6 +10,7 @@ from skimage.data import immunohistochemistry
 from skimage.filters import gaussian
 
 from napari_semiseg import metrics
+from napari_semiseg.postprocess.proposal import propose
 from napari_semiseg.postprocess.threshold import (
     REACH,
     density,
@@ -17,7 +18,6 @@ from napari_semiseg.postprocess.threshold import (
     find_threshold,
     hematoxylin_threshold,
     intensity_threshold,
-    propose,
 )
 
 

@@ -33,7 +33,7 @@ from napari_semiseg.io.overlay import write_png
 from napari_semiseg.io.result import Result
 from napari_semiseg.io.result_writer import discard_result
 from napari_semiseg.postprocess.instances import split_nuclei
-from napari_semiseg.postprocess.threshold import propose
+from napari_semiseg.postprocess.proposal import propose
 from napari_semiseg.project.folder import ProjectFolder
 from napari_semiseg.samples import SampleTile, immunohistochemistry, immunohistochemistry_tiles
 

@@ -11,7 +11,7 @@ from napari_semiseg import metrics
 from napari_semiseg.blocks import Box
 from napari_semiseg.data.batch import IGNORE
 from napari_semiseg.engine.infer import confidence_map
-from napari_semiseg.postprocess.threshold import propose
+from napari_semiseg.postprocess.proposal import propose
 
 if TYPE_CHECKING:
     from napari_semiseg.data.sources import LabeledRegion

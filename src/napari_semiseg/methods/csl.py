@@ -57,7 +57,7 @@ from napari_semiseg.methods._base import Method, MethodConfig, Task
 from napari_semiseg.nn.confidence import ConfidenceNetwork
 from napari_semiseg.nn.featurizer import SMALLEST, PatchFeaturizer
 from napari_semiseg.nn.network import Network
-from napari_semiseg.postprocess.threshold import propose
+from napari_semiseg.postprocess.proposal import propose
 
 JUDGMENTS = 40
 """How often channel and polarity are judged in a run."""

@@ -64,7 +64,8 @@ class HematoxylinThreshold(FittedMethod):
 class StainThreshold(PerImage):
     """Otsu's threshold on the hematoxylin of each image, on its intensity where it is not stained.
 
-    The same as the proposal that an image is opened with (`postprocess.threshold.propose`): nothing in it was learned.
+    The same as the proposal that an image is opened with (`postprocess.proposal`), but for images of a single dye:
+    there that looks at green light, and this stays with its name. Nothing in it was learned.
     """
 
     classes = 2

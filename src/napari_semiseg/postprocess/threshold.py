@@ -145,23 +145,3 @@ def hematoxylin_threshold(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
 def intensity_threshold(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Segment a gray image by Otsu's threshold, nuclei being the rarer side: uint8 (h, w, 3) → bool (h, w)."""
     return find_threshold([image], find_stain(image, gray=True)).mask(image)
-
-
-def propose(image: NDArray[np.uint8], gray: bool = False) -> tuple[NDArray[np.bool_], NDArray[np.uint8]]:
-    """Propose nuclei before any training.
-
-    Parameters
-    ----------
-    image : ndarray, (h, w, 3), uint8
-    gray : bool
-        Whether the file has one channel.
-
-    Returns
-    -------
-    mask : ndarray, (h, w), bool
-    confidence : ndarray, (h, w), uint8
-        128 and more where the mask is.
-    """
-    found = find_threshold([image], find_stain(image, gray))
-    confidence = found.confidence(image)
-    return confidence >= 128, confidence
