@@ -58,7 +58,8 @@ def agreement(parts: Sequence[NDArray[np.uint8]]) -> float:
     """
     some = _samples(parts)
     stained, dark = (_above(some, stain) for stain in ("hematoxylin", "green"))
-    return float(2 * np.count_nonzero(stained & dark) / max(1, np.count_nonzero(stained) + np.count_nonzero(dark)))
+    both, either = int(np.count_nonzero(stained & dark)), int(np.count_nonzero(stained | dark))
+    return 2 * both / (both + either) if either else 0.0
 
 
 def _samples(parts: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:

@@ -16,8 +16,8 @@ from skimage.filters import gaussian, threshold_otsu
 from napari_semiseg.io.stains import separated
 
 Stain = Literal["hematoxylin", "intensity", "inverted", "green"]
-"""What nuclei stand out by: hematoxylin (H&E, IHC); bright, as in fluorescence; dark, as in unstained bright field; dark
-in green light, where there is a single dye (`postprocess.single_stain`)."""
+"""What nuclei stand out by: hematoxylin (H&E, IHC); bright, as in fluorescence; dark, as in unstained bright field; or
+dark in green light, where there is a single dye (`postprocess.single_stain`)."""
 
 SIGMA = 1.0
 """Smoothing before the threshold, in pixels."""
