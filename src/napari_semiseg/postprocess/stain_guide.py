@@ -22,8 +22,8 @@ from napari_semiseg.postprocess.threshold import Stain, raw_density
 SMOOTHING = 2.0
 """Standard deviation, in pixels, of the smoothing before the threshold: more than for a mask that is shown, since what
 is learned from need not be sharp, and less noise is learned."""
-NEARBY = 40.0
-"""Standard deviation, in pixels, of what counts as near: some nuclei wide."""
+NEARBY = 20.0
+"""Standard deviation, in pixels, of what counts as near: a nucleus or two wide."""
 MARGIN = round(3 * NEARBY)
 """Pixels around a window that its map depends on, to within what can be seen."""
 _STEP = 4  # the map of thresholds is smooth: every fourth pixel will do
