@@ -69,10 +69,10 @@ class StainGuidedConfig(MethodConfig):
     )
     nucleus_above: float = Field(0.34, ge=-4, le=4, description="Nucleus is what lies above this, in the same unit.")
     stain_worth: float = Field(
-        0.25, ge=0, le=1e6, description="How many million labeled pixels count as much as the stain."
+        0.1, ge=0, le=1e6, description="How many million labeled pixels count as much as the stain."
     )
     caution: float = Field(
-        0.5,
+        0.25,
         ge=-4,
         le=4,
         description="In logits, how much surer than even a prediction has to be of a nucleus: on slides that a network "
