@@ -96,7 +96,7 @@ def test_labels_that_are_undone_have_no_say(new_network: Networks, make_batch: B
 def test_a_network_that_finds_one_class_everywhere_has_no_say_and_the_user_is_told(
     new_network: Networks, make_batch: Batches, place: int, share: float
 ) -> None:
-    one, said = method(new_network, collapse_patience=3), []
+    one, said = method(new_network, stain_worth=0.25, collapse_patience=3), []
     batch = replace(make_batch(), labeled_pixels=250_000)
     blind, seeing = one.net.both[place], one.net.both[1 - place]
     with torch.no_grad():
@@ -112,7 +112,7 @@ def test_a_network_that_finds_one_class_everywhere_has_no_say_and_the_user_is_to
 
     assert [count for count, _ in said] == [0, 0, 1, 0, 0]
     assert [value for _, value in said] == [0.5, 0.5, share, share, share]
-    assert taught(method(new_network, collapse_patience=0), *[batch] * 5).predictor().share == 0.5
+    assert taught(method(new_network, stain_worth=0.25, collapse_patience=0), *[batch] * 5).predictor().share == 0.5
 
 
 def test_where_nothing_is_unlabeled_the_labels_alone_predict(new_network: Networks, make_batch: Batches) -> None:
