@@ -178,7 +178,10 @@ def measured(path: Path, method: str = "") -> str:
 
 
 def default_beside_threshold() -> str:
-    """Show what one click gave on each set and with so many labels: its longest training, beside the threshold."""
+    """Show what one click gave on each set and with so many labels: its longest training, beside the threshold.
+
+    Trainings with other options than the program has today are marked.
+    """
     from napari_semiseg.engine.benchmark_budget import budget_of
     from napari_semiseg.engine.benchmark_report import mean_and_spread
     from napari_semiseg.methods._registry import AUTO
@@ -198,7 +201,7 @@ def default_beside_threshold() -> str:
         (name, _), rows = max(kept[images, labeled].items(), key=lambda file: min(row["steps"] for row in file[1]))
         dice, aji = (mean_and_spread([row["scores"][score] for row in rows]) for score in ("dice", "aji"))
         bar = [f"{bars[images][score]:.3f}" for score in ("dice", "aji")] if images in bars else ["", ""]
-        file = f"[{name}](benchmarks/results/{name}.md)"
+        file = f"[{name}](benchmarks/results/{name}.md)" + (" †" if any(map(_is_older, rows)) else "")
         words = {"0": "none", "1": "all"}.get(
             labeled, f"{labeled} cells" if labeled.isdigit() else f"{labeled} of the cells"
         )
@@ -206,6 +209,15 @@ def default_beside_threshold() -> str:
         lines.append((images, words, bar[0], dice, bar[1], aji, steps, str(len(rows)), file))
     head = ("images", "labels", "threshold: Dice", "*Train*: Dice", "threshold: AJI", "*Train*: AJI", "steps", "runs")
     return _table((*head, "file"), lines)
+
+
+def _is_older(row: dict[str, Any]) -> bool:
+    """Return whether a training of what *Train* takes had other options than the program gives it today."""
+    from napari_semiseg.engine.presets import plan
+    from napari_semiseg.methods._registry import AUTO
+
+    today = AUTO.Config().model_dump() | plan(row["budget"]["preset"], AUTO.name, "cpu").options
+    return any(today.get(name, value) != value for name, value in row["options"]["options"].items())
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

@@ -200,16 +200,18 @@ def test_measured_rows_show_mean_and_spread_beside_the_threshold(tables, tmp_pat
 def test_the_readme_shows_the_longest_training_of_the_default_beside_the_threshold(tables, tmp_path, monkeypatch):
     scored = {"dataset": "set", "splits": "splits.json", "part": "test"}
 
-    def row(method, labeled, dice, steps):
+    def row(method, labeled, dice, steps, **options):
         scores = dict.fromkeys(tables.SCORES, dice)
-        return {"method": method, "labeled": labeled, "scores": scores, "steps": steps, "scored_on": scored}
+        how = {"options": {"options": options}, "budget": {"preset": "quick"}}
+        return {"method": method, "labeled": labeled, "scores": scores, "steps": steps, "scored_on": scored, **how}
 
     short = [
         row("hematoxylin_threshold", "0", 0.5, 1),
         row("stain_guided", "15", 0.6, 100),
         row("cdcl", "15", 0.9, 999),
     ]
-    long = [row("stain_guided", "15", dice, 800) for dice in (0.7, 0.8)] + [row("stain_guided", "0", 0.65, 800)]
+    long = [row("stain_guided", "15", dice, 800) for dice in (0.7, 0.8)]
+    long += [row("stain_guided", "0", 0.65, 800, caution=3.0)]
     for name, rows in (("short", short), ("long", long)):
         (tmp_path / f"{name}.json").write_text(tables.json.dumps({"rows": rows}), encoding="utf-8")
     monkeypatch.setattr(tables, "RESULTS", tmp_path)
@@ -217,7 +219,9 @@ def test_the_readme_shows_the_longest_training_of_the_default_beside_the_thresho
     fifteen, none = tables.default_beside_threshold().splitlines()[2:]
 
     assert fifteen.startswith("| set | 15 cells | 0.500 | 0.750 ± 0.071 | 0.500 | 0.750 ± 0.071 | 800 | 2 | [long](")
+    assert fifteen.endswith("(benchmarks/results/long.md) |")
     assert none.startswith("| set | none | 0.500 | 0.650 |")
+    assert none.endswith("(benchmarks/results/long.md) † |"), "other options than today's are marked"
 
 
 def test_equations_become_mathml_that_needs_nothing_from_elsewhere():
