@@ -77,6 +77,25 @@ def test_nothing_is_learned_from_what_lies_on_a_tile_that_judges_and_that_is_sai
     ]
 
 
+def test_what_an_excluded_tile_covers_is_neither_learned_from_nor_judged_by(project: ProjectFolder) -> None:
+    before = read_project(project.path)
+    hole = project.add_tile(0, Box(32, 48, 64, 80)).id  # over the complete tile and the sparse one
+    project.set_status(hole, "excluded")
+    after = read_project(project.path)
+
+    complete, sparse = after.labeled
+    assert (complete.label[32:, 48:] == IGNORE).all()
+    assert (sparse.label[32:, :16] == IGNORE).all()
+    np.testing.assert_array_equal(complete.label[:32], before.labeled[0].label[:32])
+    assert after.digest() != before.digest()
+    project.set_status(hole, "empty")
+    assert read_project(project.path).digest() == before.digest()
+    project.set_status(hole, "excluded")
+    project.set_role(project.tiles[0].id, "validation")
+    (judge,) = read_project(project.path).validation
+    assert (judge.label[32:, 48:] == IGNORE).all()
+
+
 def test_what_is_painted_while_a_run_goes_on_reaches_it(project: ProjectFolder, tmp_path: Path) -> None:
     control = Control()
     request = TrainRequest(

@@ -190,8 +190,9 @@ def test_the_hash_does_not_depend_on_how_the_same_labels_came_to_be(two_tiles, t
         lambda p: p.set_role("t0001", "validation"),
         lambda p: p.remove_tile("t0001"),
         lambda p: p.relink_image(0, "/elsewhere/b.tif"),
+        lambda p: p.set_status(p.add_tile(0, (9, 9, 20, 20)).id, "excluded"),
     ],
-    ids=["instance", "classes", "sparse", "excluded", "validation", "removed", "image"],
+    ids=["instance", "classes", "sparse", "excluded", "validation", "removed", "image", "left out"],
 )
 def test_the_hash_changes_with_anything_that_a_run_would_learn_otherwise(two_tiles, change):
     before = digest(two_tiles)
@@ -202,8 +203,6 @@ def test_the_hash_changes_with_anything_that_a_run_would_learn_otherwise(two_til
 def test_the_hash_does_not_change_with_what_no_run_reads(two_tiles):
     before = digest(two_tiles)
     two_tiles.add_tile(0, (0, 0, 5, 5))
-    excluded = two_tiles.add_tile(0, (9, 9, 20, 20))
-    two_tiles.set_status(excluded.id, "excluded")
     two_tiles.set_classes([ClassSpec(name="tumor", color="#123456")])
     assert digest(two_tiles) == before
 
@@ -247,6 +246,12 @@ def test_unpainted_pixels_contradict_a_nucleus_only_in_a_complete_tile(project):
 @pytest.mark.parametrize("status", ["empty", "excluded"])
 def test_tiles_that_no_run_uses_contradict_nothing(project, status):
     assert overlapping(project, 2, 1, status=("complete", status)) == []
+
+
+def test_what_an_excluded_tile_covers_contradicts_nothing(project):
+    assert len(overlapping(project, 2, 1)) == 1
+    project.set_status(project.add_tile(0, (0, 0, 12, 12)).id, "excluded")
+    assert conflicts(project) == []
 
 
 def test_other_ids_for_the_same_nuclei_are_no_contradiction(project):

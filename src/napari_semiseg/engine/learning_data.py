@@ -21,10 +21,10 @@ from napari_semiseg.io.labels import read_labels
 from napari_semiseg.io.locate import stem
 from napari_semiseg.io.rescale import scale_of
 from napari_semiseg.io.source import DecodedCache
-from napari_semiseg.project.annotations import conflicts, training_labels
+from napari_semiseg.project.annotations import conflicts, leave_out, training_labels
 from napari_semiseg.project.folder import ProjectFolder
 from napari_semiseg.project.schema import Tile
-from napari_semiseg.project.tiles import overlapping, validation_tiles
+from napari_semiseg.project.tiles import validation_tiles
 
 LABEL_SUFFIXES = (".tif", ".tiff", ".png", ".ome.zarr", ".zarr")
 
@@ -74,14 +74,15 @@ def read_project(path: str | Path, mpp: float | None = None) -> TrainingData:
     if not images:
         raise InputError(f"{path} holds no image yet: add one to the project.")
     judges = validation_tiles(project.tiles)
+    excluded = [tile for tile in project.tiles if tile.status == "excluded"]
     data = _at_one_size(images, ("background", *(spec.name for spec in project.classes)), mpp)
     data.notes += [str(conflict) for conflict in conflicts(project)]
+    data.excluded += [(tile.image, tile.box) for tile in excluded]
     for tile in project.tiles:
-        if tile.status == "excluded":
-            data.excluded.append((tile.image, tile.box))
-        elif tile.used:
+        if tile.used:
             annotation = project.annotation(tile.id)
             label = training_labels(tile, annotation, classes=len(project.classes))
+            leave_out(label, tile, excluded)
             judging = tile in judges
             if not judging:
                 data.notes += _spare(label, tile, judges)
@@ -96,14 +97,11 @@ def _spare(label: NDArray[np.uint8], tile: Tile, judges: Sequence[Tile]) -> list
     """Leave out of the labels of a tile, in place, what lies on tiles that judge; say so where there was something."""
     notes: list[str] = []
     for judge in judges:
-        if overlapping(tile, judge):
-            part = label[tile.box.intersect(judge.box).shifted(-tile.box.y0, -tile.box.x0).slices]
-            if bool((part != IGNORE).any()):
-                notes.append(
-                    f"Tile {tile.id} lies in part on tile {judge.id}, which is kept for validation: what is painted "
-                    "there is not learned from."
-                )
-            part[...] = IGNORE
+        if leave_out(label, tile, [judge]):
+            notes.append(
+                f"Tile {tile.id} lies in part on tile {judge.id}, which is kept for validation: what is painted "
+                "there is not learned from."
+            )
     return notes
 
 

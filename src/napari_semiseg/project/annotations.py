@@ -20,7 +20,16 @@ from napari_semiseg.project.tile_annotation import BACKGROUND, MAX_CLASS, PROPOS
 from napari_semiseg.project.tile_files import load
 from napari_semiseg.project.tiles import overlapping, validation_tiles
 
-__all__ = ["Annotated", "Conflict", "TileAnnotation", "conflicts", "digest", "load_annotation", "training_labels"]
+__all__ = [
+    "Annotated",
+    "Conflict",
+    "TileAnnotation",
+    "conflicts",
+    "digest",
+    "leave_out",
+    "load_annotation",
+    "training_labels",
+]
 
 IGNORE = 255
 """A pixel of which nothing is known, as in tensors (`data` is above this layer)."""
@@ -115,10 +124,36 @@ def training_labels(tile: Tile, annotation: TileAnnotation, *, classes: int | No
     return labels
 
 
+def leave_out(label: NDArray[np.uint8], tile: Tile, others: Sequence[Tile]) -> bool:
+    """Ignore what of a tile lies on other tiles, as on excluded ones.
+
+    Parameters
+    ----------
+    label : array, (h, w), uint8
+        What `training_labels` returned for the tile; changed in place.
+    tile : Tile
+    others : sequence of Tile
+        Of any image.
+
+    Returns
+    -------
+    bool
+        Whether anything was known there.
+    """
+    known = False
+    for other in others:
+        if overlapping(tile, other):
+            part = _part(label, tile, tile.box.intersect(other.box))
+            known = known or bool((part != IGNORE).any())
+            part[...] = IGNORE
+    return known
+
+
 def digest(folder: Annotated) -> str:
     """Hash everything that a run may learn from.
 
-    That is the tiles in use, their images, boxes, status and part in validation, and every painted pixel.
+    That is the tiles in use, their images, boxes, status and part in validation, every painted pixel, and what is
+    excluded.
 
     Returns
     -------
@@ -127,6 +162,9 @@ def digest(folder: Annotated) -> str:
     """
     total = hashlib.sha256()
     judges = {tile.id for tile in validation_tiles(folder.tiles)}
+    excluded = [tile for tile in folder.tiles if tile.status == "excluded"]
+    for place in sorted((folder.images[tile.image].path, tuple(tile.box)) for tile in excluded):
+        total.update(json.dumps(place).encode("ascii"))
     for tile in sorted((tile for tile in folder.tiles if tile.used), key=lambda tile: tile.id):
         facts = [tile.id, folder.images[tile.image].path, list(tile.box), tile.status, tile.id in judges]
         annotation = load_annotation(folder, tile.id)
@@ -169,7 +207,7 @@ class Conflict:
 def conflicts(folder: Annotated) -> list[Conflict]:
     """List the overlapping tiles in use whose classes contradict each other.
 
-    Ignored pixels contradict nothing, and neither do different ids of nuclei.
+    Ignored pixels contradict nothing, also those that an excluded tile covers, and neither do different ids of nuclei.
 
     Returns
     -------
@@ -177,10 +215,12 @@ def conflicts(folder: Annotated) -> list[Conflict]:
         In the order of the tiles.
     """
     used = [tile for tile in folder.tiles if tile.used]
+    excluded = [tile for tile in folder.tiles if tile.status == "excluded"]
     pairs = [(first, second) for first, second in combinations(used, 2) if overlapping(first, second)]
     labels: dict[str, NDArray[np.uint8]] = {}
     for tile in {tile.id: tile for pair in pairs for tile in pair}.values():
         labels[tile.id] = training_labels(tile, load_annotation(folder, tile.id))
+        leave_out(labels[tile.id], tile, excluded)
     found = (_conflict(first, second, labels) for first, second in pairs)
     return [conflict for conflict in found if conflict is not None]
 
