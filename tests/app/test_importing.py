@@ -12,11 +12,14 @@ from napari_semiseg.app.importing import import_labels, plan_tiles
 from napari_semiseg.blocks import Box
 from napari_semiseg.cli.app import app
 from napari_semiseg.errors import InputError
+from napari_semiseg.io import ome_metadata
 from napari_semiseg.io.foreign_labels import ForeignLabels, of_array, open_labels
 from napari_semiseg.io.nucleus import Nucleus, Place
 from napari_semiseg.io.outline_files import GEOJSON, write_outlines
 from napari_semiseg.io.outlines import trace
+from napari_semiseg.project import schema
 from napari_semiseg.project.folder import ProjectFolder
+from napari_semiseg.project.schema import with_class
 
 SHAPE = (120, 200)
 
@@ -54,6 +57,28 @@ def test_corrections_come_home_with_their_classes(tmp_path: Path, project: Proje
     np.testing.assert_array_equal(annotation.instance > 0, part > 0)
     assert len(np.unique(annotation.instance)) == 7
     np.testing.assert_array_equal(annotation.classes, np.where(part == 0, 0, np.where(part % 2, 3, 2)))
+
+
+def test_no_two_of_the_first_seven_classes_have_the_same_color_however_they_came(
+    tmp_path: Path, project: ProjectFolder
+) -> None:
+    project.set_classes(with_class(with_class(project.classes, "stroma"), "TUMOR"))
+    square = np.array([(0, 0), (0, 8), (8, 8), (8, 0)])
+    names = ("tumor", "Mitosis", "mitosis", "Lymphocyte", "Apoptosis", "Plasma cell")
+    nuclei = (Nucleus(k, [[square + 10 * k]], name) for k, name in enumerate(names))
+    write_outlines(tmp_path / "x.geojson", GEOJSON, nuclei, Place(shape=SHAPE))
+    found = open_labels(tmp_path / "x.geojson")
+    (done,) = import_labels(project, 0, found, plan_tiles(project, 0, found))
+
+    said = [spec.name for spec in project.classes]
+    assert said == ["nucleus", "stroma", "TUMOR", "Mitosis", "Lymphocyte", "Apoptosis", "Plasma cell"]
+    assert len({spec.color for spec in project.classes}) == 7
+    annotation = project.annotation(done.tile.id)
+    assert [annotation.classes[10 * k + 4, 10 * k + 4] for k in range(6)] == [4, 5, 5, 6, 7, 8]
+
+
+def test_a_class_has_the_same_color_in_tiles_and_in_files() -> None:
+    assert tuple(f"#{color.lower()}" for color in ome_metadata.CLASS_COLORS) == schema.CLASS_COLORS
 
 
 def test_tiles_that_are_there_are_left_alone(project: ProjectFolder, labels: np.ndarray) -> None:

@@ -101,6 +101,45 @@ def test_what_qupath_has_corrected_is_painted_at_its_place(tmp_path: Path) -> No
     np.testing.assert_array_equal(near.classes, wanted)
 
 
+def qupath(name: str, y: int, x: int, side: int, **properties: object) -> dict[str, object]:
+    """A square of QuPath's with one corner at (y, x)."""
+    ring = [[x, y], [x + side, y], [x + side, y + side], [x, y + side], [x, y]]
+    geometry = {"type": "Polygon", "coordinates": [ring]}
+    return {"type": "Feature", "geometry": geometry, "properties": {"objectType": name, **properties}}
+
+
+def test_the_region_in_which_qupath_looked_for_nuclei_is_no_nucleus(tmp_path: Path) -> None:
+    region = qupath("annotation", 0, 0, 60, classification={"name": "Tumor"})
+    nuclei = [qupath("detection", 4 + 12 * k, 4, 8) for k in range(4)]
+    drawn = qupath("annotation", 4, 30, 20, classification={"name": "Mitosis"})  # by hand, over two that are one
+    fragments = [qupath("detection", 6, 32, 6), qupath("detection", 14, 40, 6)]
+    (tmp_path / "x.geojson").write_text(json.dumps([region, *nuclei, drawn, *fragments, qupath("tile", 0, 0, 60)]))
+    labels = open_labels(tmp_path / "x.geojson")
+    (seen,) = labels.read([Box(0, 0, 64, 64)])
+
+    assert labels.class_names == ("Mitosis",)
+    assert labels.occupied((64, 64), 64) == [(Box(0, 0, 64, 64), 7)]
+    assert np.unique(seen.instance).size == 8
+    assert not seen.instance[52:, 20:].any()
+    assert seen.instance[20, 32] == seen.instance[5, 49] > 0
+    assert labels.note.startswith("An outline around others is no nucleus but a region")
+
+
+def test_of_a_cell_of_qupath_the_nucleus_is_read_and_of_a_class_of_a_class_both_names(tmp_path: Path) -> None:
+    cell = qupath("cell", 0, 0, 30, classification={"names": ["Tumor", "Positive"], "color": [1, 2, 3]})
+    cell["nucleusGeometry"] = qupath("", 10, 10, 8)["geometry"]
+    without = qupath("cell", 40, 40, 10, classification="Stroma")
+    (tmp_path / "x.geojson").write_text(json.dumps([cell, without]))
+    labels = open_labels(tmp_path / "x.geojson")
+    (seen,) = labels.read([Box(0, 0, 64, 64)])
+
+    wanted = np.zeros((64, 64), np.uint32)
+    wanted[10:18, 10:18], wanted[40:50, 40:50] = 1, 2
+    np.testing.assert_array_equal(seen.instance, wanted)
+    assert labels.class_names == ("Tumor: Positive", "Stroma")
+    assert labels.note == ""
+
+
 def test_an_outline_that_begins_outside_of_the_image_is_found_where_it_lies_in_it(tmp_path: Path) -> None:
     def square(y: int, x: int) -> dict[str, object]:
         ring = [[x, y], [x + 9, y], [x + 9, y + 9], [x, y + 9], [x, y]]

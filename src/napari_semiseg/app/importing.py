@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,8 @@ import numpy as np
 from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
 from napari_semiseg.io.foreign_labels import ForeignLabels, Painted
-from napari_semiseg.io.ome_metadata import CLASS_COLORS
 from napari_semiseg.project.folder import ProjectFolder
-from napari_semiseg.project.schema import ClassSpec, Tile
+from napari_semiseg.project.schema import Tile, with_class
 from napari_semiseg.project.tile_annotation import BACKGROUND
 
 SIDE = 512
@@ -167,14 +167,10 @@ def _values_of(folder: ProjectFolder, names: Sequence[str]) -> Any:
     Names are compared without regard to case. A class by the name of the only one there is no other class.
     """
     known = [spec.name.casefold() for spec in folder.classes]
-    new = [name for name in dict.fromkeys(names) if name.casefold() not in known]
+    new = {name.casefold(): name for name in reversed(names) if name.casefold() not in known}
     if new:
-        specs = [
-            ClassSpec(name=name, color=f"#{CLASS_COLORS[(len(known) + number) % len(CLASS_COLORS)].lower()}")
-            for number, name in enumerate(new)
-        ]
-        folder.set_classes((*folder.classes, *specs))
-        known += [name.casefold() for name in new]
+        folder.set_classes(reduce(with_class, reversed(new.values()), folder.classes))
+        known += reversed(new)
     return np.array([0, *(known.index(name.casefold()) + BACKGROUND + 1 for name in names)], np.uint8)
 
 

@@ -14,7 +14,7 @@ from napari_semiseg.project.tile_annotation import TileAnnotation
 if TYPE_CHECKING:
     from napari_semiseg.app.session import Session
 
-_Found = list[tuple[str, TileAnnotation]]
+_Found = tuple[list[tuple[str, TileAnnotation]], str]
 
 
 class LabelImport:
@@ -63,18 +63,18 @@ class LabelImport:
             if not boxes:
                 raise InputError(f"“{name}” has no nuclei outside of the tiles that are there: no tile was made.")
             done = [item.tile.id for item in import_labels(folder, index, labels, boxes)]
-            return [(tile, folder.annotation(tile)) for tile in done]
+            return [(tile, folder.annotation(tile)) for tile in done], labels.note
 
         def done(found: _Found) -> None:
             self.busy = False
             if project.folder is folder:
-                self._show(found, name)
+                self._show(*found, name)
 
         self.busy = True
         self.session.tell(f"Bringing in “{name}”…")
         self.session.background.submit(work, done, self._failed)
 
-    def _show(self, found: _Found, name: str) -> None:
+    def _show(self, found: list[tuple[str, TileAnnotation]], note: str, name: str) -> None:
         project = self.session.project
         project.classes_changed.emit()
         for tile, annotation in found:
@@ -84,7 +84,8 @@ class LabelImport:
         nuclei = sum(annotation.nuclei for _, annotation in found)
         tiles = f"{len(found)} complete tile{'s' if len(found) > 1 else ''}"
         words = "1 nucleus" if nuclei == 1 else f"{nuclei} nuclei"
-        self.session.tell(f"“{name}”: {words} in {tiles}. Mark a tile sparse where nuclei are missing.")
+        said = f"“{name}”: {words} in {tiles}. Mark a tile sparse where nuclei are missing. {note}"
+        self.session.tell(said.strip())
 
     def _failed(self, error: Exception) -> None:
         self.busy = False

@@ -53,6 +53,8 @@ def import_(
             raise InputError(
                 f"'{labels}' has no nuclei on '{image}' outside of the tiles that are there: no tile was made."
             )
+        if found.note:
+            typer.echo(found.note)
         nuclei = 0
         for done in import_labels(folder, index, found, boxes, complete=not sparse):
             nuclei += done.nuclei

@@ -95,14 +95,12 @@ def read_project(path: str | Path, mpp: float | None = None) -> TrainingData:
 
 def _spare(label: NDArray[np.uint8], tile: Tile, judges: Sequence[Tile]) -> list[str]:
     """Leave out of the labels of a tile, in place, what lies on tiles that judge; say so where there was something."""
-    notes: list[str] = []
-    for judge in judges:
-        if leave_out(label, tile, [judge]):
-            notes.append(
-                f"Tile {tile.id} lies in part on tile {judge.id}, which is kept for validation: what is painted "
-                "there is not learned from."
-            )
-    return notes
+    return [
+        f"Tile {tile.id} lies in part on tile {judge.id}, which is kept for validation: what is painted there is not "
+        "learned from."
+        for judge in judges
+        if leave_out(label, tile, [judge])
+    ]
 
 
 def _open_all(paths: Sequence[Path]) -> list[Image]:

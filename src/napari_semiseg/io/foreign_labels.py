@@ -22,13 +22,16 @@ from napari_semiseg.io.images import TIFFS, open_source
 from napari_semiseg.io.labels import as_labels, labels_of
 from napari_semiseg.io.locate import Location, is_folder, locate
 from napari_semiseg.io.nucleus import Nucleus, Place
-from napari_semiseg.io.outlines import fill
+from napari_semiseg.io.outlines import fill, holds
 from napari_semiseg.io.read_tiff import class_map_of
 from napari_semiseg.io.result import Result
 from napari_semiseg.io.result_card import result_state
 
 MAX_CLASSES = 250
 """Most names of classes that are taken from a file."""
+
+REGION_HOLDS = 4
+"""An annotation around the middles of so many other outlines is a region in which nuclei were looked for, and none."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,14 @@ class ForeignLabels(Protocol):
         What is known of the image; `shape` is None where a file does not say it.
     class_names : tuple of str
         Names of the classes of nuclei that it holds.
+    note : str
+        What the user should know of how it was read, in a sentence; "" for nothing.
     """
 
     name: str
     place: Place
     class_names: tuple[str, ...]
+    note: str
 
     def occupied(self, shape: tuple[int, int], side: int) -> list[tuple[Box, int]]:
         """Cut an image of that shape into cells, and return those that hold nuclei, with how many begin there."""
@@ -121,18 +127,23 @@ class _Outlines:
     def __init__(self, name: str, reader: Any) -> None:
         self.name, self._reader = name, reader
         self.place, nuclei = reader(name)
-        found: dict[str, None] = dict.fromkeys(self.place.classes)
-        boxes = []
-        for nucleus in nuclei:
-            if nucleus.class_name:
-                found.setdefault(nucleus.class_name)
+        boxes, names, drawn = [], [], {}
+        for number, nucleus in enumerate(nuclei):
             boxes.append(_around(nucleus))
+            names.append(nucleus.class_name)
+            if nucleus.annotation:
+                drawn[number] = nucleus.polygons
+        self._boxes = np.array(boxes, np.int64).reshape(-1, 4)
+        regions = _regions(drawn, self._boxes)
+        self._boxes[regions] = 0  # which lies in no rectangle
+        self.note = _note(len(regions))
+        of_nuclei = (title for number, title in enumerate(names) if title and number not in set(regions))
+        found: dict[str, None] = dict.fromkeys((*self.place.classes, *of_nuclei))
         if len(found) > MAX_CLASSES:
             raise InputError(
                 f"'{name}' names {len(found)} classes and {MAX_CLASSES} are the most: keep the ones you need."
             )
         self.class_names = tuple(found)
-        self._boxes = np.array(boxes, np.int64).reshape(-1, 4)
 
     def occupied(self, shape: tuple[int, int], side: int) -> list[tuple[Box, int]]:
         return _by_cell(self._boxes, shape, side)
@@ -159,6 +170,8 @@ class _Outlines:
 
 class _LabelImage(ABC):
     """One number for each pixel."""
+
+    note = ""
 
     def occupied(self, shape: tuple[int, int], side: int) -> list[tuple[Box, int]]:
         counted = ((cell, _nuclei_in(self._instance(cell))) for cell in cells(shape, side))
@@ -246,6 +259,28 @@ class _Array(_LabelImage):
         if there.height > 0 and there.width > 0:
             found[there.shifted(-wanted.y0, -wanted.x0).slices] = self._labels[there.slices]
         return found
+
+
+def _regions(drawn: Mapping[int, Any], boxes: NDArray[np.int64]) -> list[int]:
+    """Return which of some annotations, polygons by number, are regions; `boxes` are those of all outlines, (n, 4)."""
+    middles = (boxes[:, :2] + boxes[:, 2:]) / 2
+    order = np.argsort(middles[:, 0], kind="stable")
+    rows = middles[order, 0]
+    found = []
+    for number, polygons in drawn.items():
+        first, last = np.searchsorted(rows, boxes[number, [0, 2]])  # few, unless it is large
+        near = order[first:last]
+        near = near[near != number]
+        if len(near) >= REGION_HOLDS and np.count_nonzero(holds(polygons, middles[near])) >= REGION_HOLDS:
+            found.append(number)
+    return found
+
+
+def _note(regions: int) -> str:
+    if not regions:
+        return ""
+    what = "An outline around others is" if regions == 1 else f"{regions} outlines around others are"
+    return f"{what} no nucleus but a region in which nuclei were looked for: left out."
 
 
 def _around(nucleus: Nucleus) -> tuple[int, int, int, int]:

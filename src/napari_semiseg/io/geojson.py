@@ -28,8 +28,14 @@ ENDINGS = (".geojson", ".json")
 LABEL = "label"
 """Name of the measurement that carries the label: QuPath keeps measurements, whatever else it drops."""
 
+_NO_NUCLEI = ("tile", "tmaCore", "root")
+"""Objects of QuPath that hold nuclei."""
+
 MAX_FEATURE = 2**26
 """Longest feature that is read, in characters: some four million corners."""
+
+MAX_NAME = 200
+"""Longest name of a class that is read, in characters."""
 
 _OURS = "napari-semiseg"
 _IDS = uuid.UUID("6e617061-7269-4e75-8c65-692066726f6d")
@@ -77,8 +83,9 @@ def read_geojson(path: str | Path) -> tuple[Place, Iterator[Nucleus]]:
     place : Place
         Of the image; empty where the file does not say it before its features.
     nuclei : iterator of Nucleus
-        Those of the features that are polygons, in the order of the file; others (points, lines) are passed over. Of
-        QuPath's cells the whole cell is read. Reading goes on as they are asked for, and may raise InputError then.
+        Those of the features that are polygons, in the order of the file; others (points, lines, and QuPath's tiles and
+        cores) are passed over. Of QuPath's cells the nucleus is read, where there is one. Reading goes on as they are
+        asked for, and may raise InputError then.
 
     Raises
     ------
@@ -127,7 +134,10 @@ def _nucleus(feature: Any, path: str | Path) -> Nucleus | None:
     """Return what a feature says; None where it is no polygon."""
     if not isinstance(feature, dict):
         raise InputError(f"'{path}' holds something that is no GeoJSON feature: export it again.")
-    geometry, properties = _mapping(feature.get("geometry")), _mapping(feature.get("properties"))
+    properties = _mapping(feature.get("properties"))
+    if properties.get("objectType") in _NO_NUCLEI:
+        return None
+    geometry = _mapping(feature.get("nucleusGeometry")) or _mapping(feature.get("geometry"))
     kind, coordinates = geometry.get("type"), geometry.get("coordinates")
     parts: Any = [coordinates] if kind == "Polygon" else coordinates
     if kind not in ("Polygon", "MultiPolygon"):
@@ -139,15 +149,23 @@ def _nucleus(feature: Any, path: str | Path) -> Nucleus | None:
     polygons = [polygon for polygon in polygons if polygon]
     if not polygons:
         return None
-    named = _mapping(properties.get("classification")).get("name")
     measured = _measured(properties.get("measurements"))
     label = measured.pop(LABEL, 0.0)
     return Nucleus(
         label=int(label) if label.is_integer() and 0 < label < 2**32 else 0,
         polygons=polygons,
-        class_name=named if isinstance(named, str) else "",
+        class_name=_class_name(properties.get("classification")),
         measurements=measured,
+        annotation=properties.get("objectType") == "annotation",
     )
+
+
+def _class_name(given: Any) -> str:
+    """Return the name of a class as QuPath shows it; of a class of a class, as "Tumor: Positive", it may list both."""
+    said = _mapping(given)
+    names = said.get("names", said.get("name", given))
+    parts = names if isinstance(names, list) else [names]
+    return ": ".join(part.strip() for part in parts if isinstance(part, str) and part.strip())[:MAX_NAME]
 
 
 def _ring(points: Any) -> NDArray[np.float64]:

@@ -27,12 +27,15 @@ class Nucleus:
     class_name : str
         "" for none.
     measurements : mapping of str to float
+    annotation : bool
+        Whether QuPath calls it one: drawn by a person, as a nucleus, or as a region to look for nuclei in.
     """
 
     label: int
     polygons: Sequence[Sequence[NDArray[np.number[Any]]]]
     class_name: str = ""
     measurements: Mapping[str, float] = field(default_factory=dict)
+    annotation: bool = False
 
 
 class Place(Config):

@@ -12,8 +12,9 @@ from yaozarrs import v04, v05
 
 Version = Literal["0.4", "0.5"]
 
-CLASS_COLORS = ("E69F00", "56B4E9", "009E73", "F0E442", "0072B2", "D55E00", "CC79A7")
-"""Colors that people with any color vision tell apart (Okabe and Ito, 2008; without black)."""
+CLASS_COLORS = ("F0E442", "56B4E9", "009E73", "E69F00", "0072B2", "D55E00", "CC79A7")
+"""Colors that people with any color vision tell apart (Okabe and Ito, 2008; without black), in the order in which the
+classes of a project take them: a class has one color in tiles and in files."""
 
 
 def image_attributes(

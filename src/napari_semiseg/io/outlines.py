@@ -137,6 +137,17 @@ def fill(polygons: Sequence[Sequence[NDArray[np.number]]], box: Box) -> NDArray[
     return mask
 
 
+def holds(polygons: Sequence[Sequence[NDArray[np.number]]], points: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Return which points, (n, 2), lie inside of polygons and not in a hole."""
+    inside = np.zeros(len(points), np.bool_)
+    for outer, *holes in polygons:
+        part = points_in_poly(points, outer)  # type: ignore[no-untyped-call]
+        for hole in holes:
+            part &= ~points_in_poly(points, hole)  # type: ignore[no-untyped-call]
+        inside |= part
+    return inside
+
+
 def nested(rings: Sequence[NDArray[np.floating]]) -> list[list[NDArray[np.floating]]]:
     """Sort rings that do not cross into polygons: what lies inside of an odd number of others is a hole.
 

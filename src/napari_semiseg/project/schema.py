@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -107,7 +108,16 @@ class Tile(Config):
         return self.status in ("sparse", "complete")
 
 
-DEFAULT_CLASSES = (ClassSpec(name="nucleus", color="#f0e442"),)
+CLASS_COLORS = ("#f0e442", "#56b4e9", "#009e73", "#e69f00", "#0072b2", "#d55e00", "#cc79a7")
+"""Okabe and Ito's colors in the order that new classes take them: first those that brown and pink tissue has not."""
+
+DEFAULT_CLASSES = (ClassSpec(name="nucleus", color=CLASS_COLORS[0]),)
+
+
+def with_class(classes: Sequence[ClassSpec], name: str) -> tuple[ClassSpec, ...]:
+    """Add a class, in the first color that fewest of the others have."""
+    taken = [spec.color for spec in classes]
+    return (*classes, ClassSpec(name=name, color=min(CLASS_COLORS, key=taken.count)))
 
 
 class Project(Config):

@@ -41,11 +41,8 @@ from napari_semiseg.plugin.widgets.step import ElidedLabel, as_plain_tooltip
 from napari_semiseg.plugin.widgets.tile_strip import TileStrip, thumbnail
 from napari_semiseg.plugin.widgets.tile_table import Row, TileTable
 from napari_semiseg.project.recovery import Recovery
-from napari_semiseg.project.schema import ClassSpec, Tile
+from napari_semiseg.project.schema import ClassSpec, Tile, with_class
 from napari_semiseg.project.tile_annotation import BACKGROUND, Tally, TileAnnotation
-
-CLASS_COLORS = ("#f0e442", "#56b4e9", "#009e73", "#e69f00", "#0072b2", "#d55e00", "#cc79a7")
-"""Okabe and Ito's colors in the order that new classes take them: first those that brown and pink tissue has not."""
 
 _STATUS_WORDS = {
     "empty": "nothing painted yet",
@@ -658,9 +655,8 @@ class TilesPanel(QWidget):
     def _add_class(self) -> None:
         name, given = QInputDialog.getText(self, "A class of nuclei", "Name of the class")
         if given and name.strip():
-            classes = self.session.project.classes
-            color = CLASS_COLORS[len(classes) % len(CLASS_COLORS)]
-            self._try(self.session.project.set_classes, [*classes, ClassSpec(name=name.strip()[:200], color=color)])
+            classes = with_class(self.session.project.classes, name.strip()[:200])
+            self._try(self.session.project.set_classes, classes)
 
     def _rename_class(self) -> None:
         classes = list(self.session.project.classes)
