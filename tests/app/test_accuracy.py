@@ -29,3 +29,9 @@ def test_better_than_the_threshold_is_said_only_where_the_tiles_show_it():
     assert accuracy_words({"a": 0.80, "b": 0.82, "c": 0.81}, 0.74).endswith("Better than the threshold.")
     assert accuracy_words({"a": 0.70, "b": 0.92, "c": 0.81}, 0.74).endswith("Not surely better than the threshold.")
     assert "threshold" not in accuracy_words({"a": 0.80, "b": 0.82}, math.nan)
+
+
+def test_what_is_worse_than_the_threshold_is_said_to_be_worse():
+    scores = {"t1": 0.60, "t2": 0.62, "t3": 0.61}
+    assert accuracy_words(scores, 0.75).endswith("Worse than the threshold.")
+    assert accuracy_words(scores, 0.62).endswith("Not surely better than the threshold.")

@@ -46,7 +46,8 @@ def accuracy_words(scores: Mapping[str, float], threshold: float) -> str:
         return f"Dice {mean:.2f} on the one tile set aside{beside}. One tile says little about the rest."
     better = ""
     if math.isfinite(threshold):
-        better = " Better than the threshold." if low > threshold else " Not surely better than the threshold."
+        better = " Worse than the threshold." if high < threshold else " Not surely better than the threshold."
+        better = " Better than the threshold." if low > threshold else better
     return (
         f"Dice {mean:.2f}, and {low:.2f} to {high:.2f} would fit too ({len(scores)} tiles set aside){beside}.{better}"
     )
