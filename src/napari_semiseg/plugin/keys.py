@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import ref
 
+from app_model.types import KeyCode
 from napari.settings import get_plugin_settings
 from napari.utils.key_bindings import coerce_keybinding
 from psygnal import Signal
@@ -50,13 +51,19 @@ ACTIONS = (
     Action("peek", "J", "see the image alone, for as long as it is held"),
 )
 
+_UNDO = ("Control-Z", "Control-Shift-Z")
+_BESIDE_TILES = ("take_back",)
+"""Actions whose keys no layer has that is painted in."""
+_NO_KEYS = (None, KeyCode.UNKNOWN, KeyCode.Shift, KeyCode.Ctrl, KeyCode.Alt, KeyCode.Meta)
+
 Calls = Mapping[str, Callable[[Any], object]]
 
 
 class Keys:
     """Which key does what, and the layers that have them.
 
-    Keys that mean nothing to napari, and a second one that is taken already, are left at what they usually are.
+    Keys that mean nothing to napari, one that another action has, and those of undo and redo are not taken: the action
+    keeps its usual one.
     """
 
     changed = Signal()
@@ -71,7 +78,7 @@ class Keys:
 
     def of(self, name: str) -> str:
         """Return the key of an action, as people write it: "Shift+C"."""
-        return self._keys[name].replace("-", "+")
+        return str(coerce_keybinding(self._keys[name]))
 
     @property
     def words(self) -> str:
@@ -124,11 +131,20 @@ def _settings() -> Any:
 
 def _chosen(settings: Any) -> dict[str, str]:
     """Return the key of each action."""
-    keys: dict[str, str] = {}
-    for action in ACTIONS:
-        wanted = str(getattr(settings, action.name, "") or action.key)
-        keys[action.name] = wanted if _is_key(wanted) and _told_apart(wanted, keys) else action.key
+    usual = {action.name: action.key for action in ACTIONS}
+    wanted = {name: str(getattr(settings, name, "") or key) for name, key in usual.items()}
+    keys = {name: key if _is_key(key) and _may_be(name, key) else usual[name] for name, key in wanted.items()}
+    while clash := _clash(keys, usual):
+        keys[clash] = usual[clash]
     return keys
+
+
+def _clash(keys: Mapping[str, str], usual: Mapping[str, str]) -> str:
+    """Return the last action that was given the key of another one; "" where each has its own."""
+    pressed = {name: coerce_keybinding(key) for name, key in keys.items()}
+    twice = [name for name, key in pressed.items() if list(pressed.values()).count(key) > 1]
+    given = [name for name in twice if keys[name] != usual[name]]
+    return given[-1] if given else ""
 
 
 def _is_key(text: str) -> bool:
@@ -136,8 +152,9 @@ def _is_key(text: str) -> bool:
         binding = coerce_keybinding(text)
     except (ValueError, IndexError):
         return False
-    return len(binding.parts) == 1 and bool(str(binding))
+    return len(binding.parts) == 1 and binding.part0.key not in _NO_KEYS
 
 
-def _told_apart(key: str, others: Mapping[str, str]) -> bool:
-    return all(coerce_keybinding(key) != coerce_keybinding(other) for other in others.values())
+def _may_be(name: str, key: str) -> bool:
+    """Whether an action may have a key: where one paints, undo and redo stay napari's."""
+    return name in _BESIDE_TILES or coerce_keybinding(key) not in map(coerce_keybinding, _UNDO)

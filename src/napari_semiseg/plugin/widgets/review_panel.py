@@ -119,6 +119,8 @@ class ReviewPanel(QWidget):
         self.comparison.changed.connect(self._show_comparison)
         self.history.changed.connect(self._show_history)
         viewer.layers.events.inserted.connect(self._give_keys)
+        keys.changed.connect(self._show_keys)
+        self._show_keys()
         self._show_split()
         self._show()
         self._show_nuclei()
@@ -132,6 +134,7 @@ class ReviewPanel(QWidget):
         self.model.split_changed.disconnect(self._show_split, missing_ok=True)
         self.model.result_changed.disconnect(self._first_place, missing_ok=True)
         self.viewer.layers.events.inserted.disconnect(self._give_keys)
+        self.keys.changed.disconnect(self._show_keys, missing_ok=True)
         self.nuclei.end()
         self.mark.end()
         self.region.end()
@@ -221,9 +224,7 @@ class ReviewPanel(QWidget):
         self.next = QPushButton()
         self.next.setToolTip("Go to the next place where the network is unsure, the most doubtful first")
         self.next.clicked.connect(self._next_place)
-        self.look = plain_button(
-            "Peek", f"Hold to see the image alone; with a layer of ours selected, hold {self.keys.of('peek')}"
-        )
+        self.look = plain_button("Peek", "")
         self.look.setObjectName("semisegPen")
         self.look.pressed.connect(self.peek.begin)
         self.look.released.connect(self.peek.finish)
@@ -405,16 +406,20 @@ class ReviewPanel(QWidget):
         self.nuclei_box.setVisible(begun)
         self.nuclei_words.setVisible(begun)
         self.nuclei_words.setText(found.words)
+        self.undo.setEnabled(found.can_take_back)
+        self.mark.show(found.current)
+        if begins:
+            self._take_keys()
+
+    def _show_keys(self) -> None:
         for button, name, does in (
             (self.accept, "accept", "This is a nucleus"),
             (self.reject, "delete", "There is no nucleus here"),
             (self.undo, "take_back", "Take the last word back"),
         ):
             button.setToolTip(f"{does}; with the layer of nuclei selected: {self.keys.of(name)}")
-        self.undo.setEnabled(found.can_take_back)
-        self.mark.show(found.current)
-        if begins:
-            self._take_keys()
+        key = self.keys.of("peek")
+        self.look.setToolTip(f"Hold to see the image alone; with a layer of ours selected, hold {key}")
 
     def _take_keys(self) -> None:
         """Choose the layer that has the keys, and a button that lets them through: the next key counts."""
