@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,7 +20,17 @@ from napari_semiseg.engine.recipe import prepare
 from napari_semiseg.engine.requests import TrainRequest
 from napari_semiseg.engine.train import train
 from napari_semiseg.errors import InputError
-from napari_semiseg.events import Event, Finished, LabelsChanged, LabelsRead, StepDone, Validated, Warned
+from napari_semiseg.events import (
+    Event,
+    Finished,
+    LabelsChanged,
+    LabelsRead,
+    StepDone,
+    Suggested,
+    SuggestTiles,
+    Validated,
+    Warned,
+)
 from napari_semiseg.io.rescale import scale_of
 from napari_semiseg.project.folder import ProjectFolder
 from napari_semiseg.project.schema import ClassSpec
@@ -253,6 +264,37 @@ def test_tiles_of_an_image_that_was_added_meanwhile_are_learned_from(project: Pr
 
     assert [event.tiles for event in events if isinstance(event, LabelsRead)] == [3]
     assert isinstance(events[-1], Finished)
+
+
+def test_places_are_suggested_on_an_image_that_was_added_meanwhile_and_one_that_is_gone_ends_no_run(
+    project: ProjectFolder, tmp_path: Path
+) -> None:
+    control = Control()
+    request = TrainRequest(
+        project=str(project.path),
+        out=str(tmp_path / "run"),
+        method="supervised",
+        network="small_unet",
+        steps=3,
+        device="cpu",
+        set={"crop": 64, "batch_labeled": 2},
+    )
+    events: list[Event] = []
+    for event in train(request, control):
+        if isinstance(event, StepDone) and len(project.images) == 1:
+            for name in ("more", "gone"):
+                shutil.copy(tmp_path / "field.tif", tmp_path / f"{name}.tif")
+                project.add_image(tmp_path / f"{name}.tif", shape=(128, 128))
+            (tmp_path / "gone.tif").unlink()
+            control.send(SuggestTiles(1, 32, 2))
+            control.send(SuggestTiles(2, 32, 2))
+        events.append(event)
+
+    (places,) = [event.tiles for event in events if isinstance(event, Suggested)]
+    assert {place["image"] for place in places} == {1}
+    assert any("gone.tif" in event.message for event in events if isinstance(event, Warned))
+    assert isinstance(events[-1], Finished)
+    assert not events[-1].stopped
 
 
 def test_a_project_that_cannot_be_read_for_a_while_ends_no_run(project: ProjectFolder, tmp_path: Path) -> None:

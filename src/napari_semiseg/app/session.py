@@ -128,10 +128,18 @@ class Session:
     # ---- what is in view ----
 
     def show_image(self, index: int | None) -> None:
-        """Note which image of the project is in view."""
+        """Note which image of the project is in view; the tile that is chosen is one of it."""
         if index != self.image_index:
             self.image_index = index
             self.image_changed.emit()
+            if index is not None:
+                self._choose_tile(index)
+
+    def _choose_tile(self, image: int) -> None:
+        chosen = self.project.tile(self.project.selected)
+        if chosen is not None and chosen.image != image:
+            there = [tile.id for tile in self.project.tiles if tile.image == image]
+            self.project.select(there[-1] if there else "")
 
     def show_box(self, box: Box | None) -> None:
         """Note which part of it is in view."""
@@ -150,8 +158,12 @@ class Session:
         self._errands = deque([*waiting, _Errand(verb, dict(args), listen, purpose)])
         self.run_errands()
 
-    def drop_errands(self, verb: str) -> None:
-        """Forget what waits, and listen no longer to what runs."""
+    def drop_errands(self, verb: str, purpose: str | None = None) -> None:
+        """Forget what waits, and listen no longer to what runs; or forget only what waits for a purpose."""
+        if purpose is not None:
+            kept = (errand for errand in self._errands if (errand.verb, errand.purpose) != (verb, purpose))
+            self._errands = deque(kept)
+            return
         self._errands = deque(errand for errand in self._errands if errand.verb != verb)
         self._listening = {job: listen for job, listen in self._listening.items() if not job.startswith(f"{verb}-")}
 
@@ -198,5 +210,7 @@ class Session:
             listen(event)
 
     def _forget_image(self) -> None:
+        if self.notice is not None and self.notice.actions:
+            self.hush()  # what could be done there is nothing to do in another project
         self.show_image(None)
         self.show_box(None)

@@ -9,7 +9,7 @@ from psygnal import Signal
 
 from napari_semiseg.app.session import Session
 from napari_semiseg.blocks import Box
-from napari_semiseg.events import Event, Failed, Finished, Suggested
+from napari_semiseg.events import Event, Failed, Finished, Suggested, Warned
 
 COUNT = 6
 
@@ -43,9 +43,12 @@ class Suggestions:
         self.current: Suggestion | None = None
         self.waiting = False
         self._rest: list[Suggestion] = []
+        self._side = 0
+        self._asked_of = ""  # the job of the training that was asked; "" where the engine is, as soon as it is free
         session.project.closed.connect(self.drop)
         session.image_changed.connect(self.drop)
         session.engine.received.connect(self._hear_training)
+        session.engine.events["lost_job"].connect(self._give_up)
 
     @property
     def left(self) -> int:
@@ -62,9 +65,10 @@ class Suggestions:
         project = self.session.project
         if project.path is None or self.session.image_index is None or self.waiting:
             return
-        self.waiting = True
+        self.waiting, self._side = True, side
         training = self.session.training
-        if training.state in ("running", "paused") and training.record.step > 0:  # its network knows best, and is busy
+        self._asked_of = training.job if training.answers else ""
+        if self._asked_of:  # its network knows best, and the engine is busy with it
             self.session.engine.suggest(self.session.image_index, side, COUNT)
             self.changed.emit()
             return
@@ -101,10 +105,22 @@ class Suggestions:
         """Hear nothing more."""
         self.session.drop_errands("suggest")
         self.session.engine.received.disconnect(self._hear_training, missing_ok=True)
+        self.session.engine.events["lost_job"].disconnect(self._give_up, missing_ok=True)
 
     def _hear_training(self, job: str, event: Event) -> None:
-        if self.waiting and job == self.session.training.job and isinstance(event, Suggested | Finished | Failed):
+        """Take what the running training suggests; where it ended before, or has just begun, ask again."""
+        if not self.waiting:
+            return
+        if job and job == self._asked_of and isinstance(event, Suggested | Warned):
             self._hear(event)
+        elif self.session.training.asked_anew(job, event, self._asked_of):
+            self.session.drop_errands("suggest")
+            self.waiting = False
+            self.ask(self._side)
+
+    def _give_up(self) -> None:
+        self.waiting = False
+        self.changed.emit()
 
     def _hear(self, event: Event) -> None:
         match event:
@@ -118,9 +134,8 @@ class Suggestions:
                 self.waiting = False
                 self.session.tell(message, "error", details=detail)
                 self.changed.emit()
-            case Finished() if self.waiting:
-                self.waiting = False
-                self.changed.emit()
+            case Finished() | Warned() if self.waiting:
+                self._give_up()
 
 
 def _suggestion(tile: dict[str, Any]) -> Suggestion:

@@ -17,11 +17,13 @@ from skimage.morphology import disk
 from napari_semiseg.app.session import Session
 from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
-from napari_semiseg.events import Event, Failed, Finished, Warned, Written
+from napari_semiseg.events import Event, Failed, Warned, Written
 
 LEAST_UM2, LEAST_PIXELS = 7.5, 125
 """Smallest nucleus that is proposed, in µm², or in pixels where their size is not known: what is smaller is seldom one,
 and deleting it costs as much as drawing."""
+
+_PURPOSE = "a tile"
 
 Take = Callable[[NDArray[Any], tuple[int, int]], object]
 
@@ -41,6 +43,7 @@ class TileProposals:
         self.session = session
         self.waiting = ""
         self._take: Take | None = None
+        self._asked_of = ""  # the job of the training that was asked; "" where the engine is, as soon as it is free
         session.engine.received.connect(self._hear_training)
         session.engine.events["lost_job"].connect(self._give_up)
         session.project.closed.connect(self._give_up)
@@ -49,7 +52,7 @@ class TileProposals:
     def ask(self, tile_id: str, take: Take) -> None:
         """Have the nuclei of a tile found; `take` gets labels (h, w) and where they begin (y, x), in pixels.
 
-        A training that runs answers between two steps. Another job is waited for.
+        A training answers between two steps. Another job is waited for, and a training that begins meanwhile is asked.
 
         Raises
         ------
@@ -62,7 +65,8 @@ class TileProposals:
             raise InputError("No tile is selected: click on one, or add one.")
         self.waiting, self._take = tile_id, take
         out = folder.predictions_dir / ".proposal"
-        if training.state in ("running", "paused") and training.record.step > 0:
+        self._asked_of = training.job if training.answers else ""
+        if self._asked_of:
             out.mkdir(parents=True, exist_ok=True)
             box = (tile.box.y0, tile.box.x0, tile.box.y1, tile.box.x1)
             self.session.engine.propose(tile.image, box, str(out / "nuclei.npy"))
@@ -72,7 +76,7 @@ class TileProposals:
             if training.run is not None:
                 device = training.setup.device
                 args |= {"run": str(training.run)} | ({} if device == "auto" else {"device": device})
-            self.session.ask("propose", args, self._hear)
+            self.session.ask("propose", args, self._hear, purpose=_PURPOSE)
         self.changed.emit()
 
     def end(self) -> None:
@@ -81,14 +85,15 @@ class TileProposals:
         self.session.engine.received.disconnect(self._hear_training, missing_ok=True)
 
     def _hear_training(self, job: str, event: Event) -> None:
-        """Take what the running training has found; where it ended before, ask again."""
-        if not self.waiting or job != self.session.training.job:
+        """Take what the running training has found; where it ended before, or has just begun, ask again."""
+        if self._take is None:
             return
-        if isinstance(event, Written) and event.what == "nuclei":
-            self._hear(event)
-        elif isinstance(event, Warned):
+        if job == self._asked_of and isinstance(event, Warned):
             self._give_up()
-        elif isinstance(event, Finished | Failed) and self._take is not None:
+        elif job == self._asked_of and isinstance(event, Written) and event.what == "nuclei":
+            self._hear(event)
+        elif self.session.training.asked_anew(job, event, self._asked_of):
+            self.session.drop_errands("propose", _PURPOSE)
             self.ask(self.waiting, self._take)
 
     def _hear(self, event: Event) -> None:

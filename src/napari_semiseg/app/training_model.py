@@ -129,6 +129,26 @@ class TrainingModel:
         """Whether a training runs or is about to."""
         return self.state in ACTIVE
 
+    @property
+    def answers(self) -> bool:
+        """Whether the engine is at this training, which answers what it is asked from its first step on."""
+        job = self.session.engine.job
+        return self.active and job is not None and job.id == self.job
+
+    def asked_anew(self, job: str, event: Event, asked_of: str) -> bool:
+        """Whether what was asked has to be asked again: a training begins, or the one that was asked has ended.
+
+        Parameters
+        ----------
+        job, event
+            What was heard just now.
+        asked_of : str
+            The job that was asked; "" for none, where the engine is to answer as soon as it is free.
+        """
+        if job and job == asked_of:
+            return isinstance(event, Finished | Failed)
+        return job == self.job and isinstance(event, Started)
+
     def request_train(self) -> None:
         """Begin a training as it is set up. Does nothing where `why_not` says why."""
         folder = self.session.project.folder

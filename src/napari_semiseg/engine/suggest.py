@@ -134,12 +134,25 @@ def suggest(request: SuggestRequest, control: Control | None = None) -> Iterator
         if any(isinstance(command, Stop | Cancel) for command in control.take()):
             yield Finished("suggest", stopped=True)
             return
-        image = open_image(project.source_path(index), mpp=project.images[index].mpp)
+        image = opened(project, index)
         found.append(candidates(image, index, request.side, max(_FEW, MOST_PLACES // len(indices))))
         yield Progressed("looking at images", done, len(indices))
     doubt = _doubt(project, request) if request.doubt else None
     yield Suggested(ranked(project, found, request.n, doubt))
     yield Finished("suggest")
+
+
+def opened(project: ProjectFolder, index: int) -> Image:
+    """Open an image of a project.
+
+    Raises
+    ------
+    InputError
+        If there is none of that index, or it cannot be opened.
+    """
+    path = project.source_path(index)
+    source = project.images[index]
+    return open_image(path, series=source.series, mpp=source.mpp)
 
 
 def _doubt(project: ProjectFolder, request: SuggestRequest) -> DoubtOf | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from napari_semiseg.blocks import Box
 from napari_semiseg.engine.checkpoint import RunFolder
@@ -10,7 +11,7 @@ from napari_semiseg.engine.doubt import Doubt, Witness, mean_doubt, restarts
 from napari_semiseg.engine.look_inside import Subject, look_inside, make_room
 from napari_semiseg.engine.preview import Previewer
 from napari_semiseg.engine.recipe import Recipe
-from napari_semiseg.engine.suggest import candidates, models_of, ranked
+from napari_semiseg.engine.suggest import candidates, models_of, opened, ranked
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import Event, Suggested, Warned, Written
 from napari_semiseg.io.diagnostics import write_look
@@ -43,17 +44,24 @@ class Answers:
 
     def suggested(self, index: int, side: int, n: int, grown: bool) -> Iterator[Event]:
         """Suggest tiles by the doubt of this training, as soon as it is worth asking, and of runs before it."""
-        recipe = self._recipe
-        if not self._project or not 0 <= index < len(recipe.data.images):
+        if not self._project:
             return
-        project = ProjectFolder.open(self._project, read_only=True)
-        found = [candidates(recipe.data.images[index], index, side)]
+        try:
+            yield Suggested(self._places(self._project, index, side, n, grown))
+        except InputError as error:
+            yield Warned(f"No place can be suggested: {error}")
+
+    def _places(self, folder: str, index: int, side: int, n: int, grown: bool) -> list[dict[str, Any]]:
+        project = ProjectFolder.open(folder, read_only=True)
+        known = self._recipe.data.images
+        image = known[index] if index < len(known) else opened(project, index)  # added since the training has looked
+        found = [candidates(image, index, side)]
         witnesses = self._witnesses(project, grown)
 
-        def doubt(image: int, box: Box) -> Doubt:
-            return mean_doubt(witnesses, recipe.data.images[image], box)
+        def doubt(_: int, box: Box) -> Doubt:
+            return mean_doubt(witnesses, image, box)
 
-        yield Suggested(ranked(project, found, n, doubt if witnesses else None))
+        return ranked(project, found, n, doubt if witnesses else None)
 
     def _witnesses(self, project: ProjectFolder, grown: bool) -> list[Witness]:
         """Return the networks to ask for their doubt: this training's, and those of runs of its kind."""

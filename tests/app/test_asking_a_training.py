@@ -1,0 +1,122 @@
+"""Places and proposed nuclei that are asked for just when a training begins, goes on, or ends."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from napari_semiseg.app.engine_model import ChildEnded
+from napari_semiseg.app.suggestions import Suggestions
+from napari_semiseg.app.tile_proposals import TileProposals
+from napari_semiseg.events import (
+    Failed,
+    Finished,
+    ProposeNuclei,
+    Run,
+    Started,
+    StepDone,
+    Suggested,
+    SuggestTiles,
+    Warned,
+    Written,
+)
+
+PLACES = Suggested([{"image": 0, "box": [0, 0, 50, 50], "reason": "because"}])
+FACTS = {"method": "stain_guided", "network": "small_unet", "device": "cpu"}
+
+
+@pytest.fixture
+def asking(bench):
+    """Both who ask, and a tile to ask for; what was proposed is in `taken`."""
+    tile = bench.session.project.add_tile(0, center=(100, 100), side=40)
+    taken: list[np.ndarray] = []
+    proposals, suggestions = TileProposals(bench.session), Suggestions(bench.session)
+
+    def ask() -> None:
+        suggestions.ask(50)
+        proposals.ask(tile.id, lambda labels, origin: taken.append(labels))
+
+    yield SimpleNamespace(
+        ask=ask, proposals=proposals, suggestions=suggestions, taken=taken, training=bench.session.training
+    )
+    proposals.end()
+    suggestions.end()
+
+
+def asked(bench, kind):
+    return [command for command in bench.sent if isinstance(command, kind)]
+
+
+def begin(bench, training):
+    bench.say(Started("train", str(training.record.path), 100, FACTS))
+
+
+def answer(bench, tmp_path):
+    np.save(tmp_path / "nuclei.npy", np.ones((40, 40), np.uint32))
+    bench.say(PLACES, Written("nuclei", str(tmp_path / "nuclei.npy"), {"box": [80, 80, 120, 120]}))
+    bench.settle()
+
+
+@pytest.mark.parametrize("when", ["before it has begun", "before its first step", "later"])
+def test_a_training_is_asked_itself_however_early_so_that_nobody_waits_for_its_end(bench, asking, tmp_path, when):
+    asking.training.request_train()
+    if when == "before it has begun":
+        asking.ask()
+    begin(bench, asking.training)
+    if when == "before its first step":
+        asking.ask()
+    bench.say(StepDone(0, {"sup": 1.0}))
+    if when == "later":
+        asking.ask()
+
+    assert (len(asked(bench, SuggestTiles)), len(asked(bench, ProposeNuclei))) == (1, 1)
+    answer(bench, tmp_path)
+    assert not asking.suggestions.waiting
+    assert asking.suggestions.current is not None
+    assert not asking.proposals.waiting
+    assert len(asking.taken) == 1
+
+
+def test_what_waits_for_another_job_is_asked_of_the_training_that_begins_after_it(bench, asking, tmp_path):
+    bench.session.engine.run("split", {})
+    asking.ask()
+    asking.training.request_train()
+    bench.say(Finished("split"))
+    begin(bench, asking.training)
+
+    assert (len(asked(bench, SuggestTiles)), len(asked(bench, ProposeNuclei))) == (1, 1)
+    answer(bench, tmp_path)
+    assert asking.suggestions.current is not None
+    assert len(asking.taken) == 1
+    bench.say(Finished("train"))
+    bench.session.run_errands()
+    assert [run.verb for run in asked(bench, Run)] == ["split", "train"]
+
+
+@pytest.mark.parametrize("end", [Finished("train", stopped=True), Failed("The disk is full.", wrong_input=True)])
+def test_where_the_training_ends_first_the_engine_is_asked_again(bench, asking, end):
+    asking.training.request_train()
+    begin(bench, asking.training)
+    asking.ask()
+    bench.say(end)
+    bench.session.run_errands()
+    assert asked(bench, Run)[-1].verb in ("suggest", "propose")
+    first = asked(bench, Run)[-1].verb
+    bench.say(Finished(first))
+    bench.session.run_errands()
+
+    assert {run.verb for run in asked(bench, Run)[-2:]} == {"suggest", "propose"}
+
+
+def test_a_place_that_cannot_be_found_or_an_engine_that_dies_ends_the_waiting(bench, asking):
+    asking.training.request_train()
+    begin(bench, asking.training)
+    asking.ask()
+    bench.say(Warned("No place can be suggested: the image is gone."))
+    assert not asking.suggestions.waiting
+
+    asking.ask()
+    bench.session.engine.apply([ChildEnded("crash", -9, again=True)])
+    assert not asking.suggestions.waiting
