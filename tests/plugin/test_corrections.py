@@ -18,7 +18,8 @@ from napari_semiseg.plugin import keys as keys_module
 from napari_semiseg.plugin.keys import ACTIONS, Keys
 from napari_semiseg.plugin.layers import of_role
 from napari_semiseg.project.folder import ProjectFolder
-from napari_semiseg.project.tile_annotation import ACCEPTED_FROM, Tally
+from napari_semiseg.project.schema import with_class
+from napari_semiseg.project.tile_annotation import ACCEPTED_FROM, BACKGROUND, Tally
 
 
 @pytest.fixture
@@ -122,6 +123,35 @@ def test_marking_complete_accepts_the_rest_and_what_is_drawn_is_told_apart(propo
     assert tally_on_disk(proposed) == Tally(drawn=2, accepted=2)
 
 
+def test_an_accepted_nucleus_is_of_the_class_that_is_chosen_when_it_is_accepted(proposed):
+    tiles = proposed.dock.tiles
+    proposed.project.set_classes(with_class(proposed.project.classes, "tumor"))
+    proposed.click(170, 190)
+    tiles.choose_pen(BACKGROUND + 2)
+    tiles.correct(True)
+    proposed.click(170, 170)
+    assert "of the class “tumor”" in proposed.dock.tiles_panel.hint.text()
+    proposed.stroke([(206, 180), (234, 180)])  # a cut makes two of one that nobody has named yet
+    tally_on_disk(proposed)
+    classes = ProjectFolder.open(proposed.project.path, read_only=True).annotation(proposed.project.selected).classes
+
+    assert [classes[20, 40], classes[20, 20], classes[70, 22], classes[70, 37]] == [2, 3, 3, 3]
+
+
+def test_taking_back_a_mark_spares_what_was_corrected_since(proposed):
+    layer = layer_of(proposed)
+    proposed.press(proposed.dock.tiles_panel.complete)
+    (_, undo) = proposed.dock.session.notice.actions[0]
+    proposed.stroke([(170, 170)], button=2)  # delete one of the three
+    proposed.stroke([(170, 194), (170, 194)])
+    undo()
+
+    assert proposed.project.tile(proposed.project.selected).status in ("empty", "sparse")
+    assert not layer.data[10:30, 10:30].any()
+    assert tally_on_disk(proposed) == Tally(proposed=2)
+    assert proposed.project.tile(proposed.project.selected).status == "sparse"
+
+
 def test_keys_correct_the_nucleus_below_the_mouse(proposed):
     layer, viewer = layer_of(proposed), proposed.viewer.__wrapped__
     viewer.cursor.position = (170, 170)
@@ -216,15 +246,37 @@ def test_keys_are_those_of_the_preferences(monkeypatch):
     pressed = []
     layer = Labels(np.zeros((4, 4), np.uint8))
     keys.bind(layer, {name: lambda _, name=name: pressed.append(name) for name in ("next_tile", "delete")})
+    page.next_tile = "P"  # the usual key of another action
+    press(layer, "N")
     page.next_tile = "K"
     press(layer, "K")
     page.delete = "K"  # taken already
     press(layer, "D")
-    assert pressed == ["next_tile", "delete"]
+    assert pressed == ["next_tile", "next_tile", "delete"]
     assert (keys.of("next_tile"), keys.of("previous_tile"), keys.of("delete")) == ("K", "P", "D")
     assert "K: go to the next tile" in keys.words
     keys.end()
     assert not any(layer.keymap.values())
+
+
+@pytest.mark.parametrize("key", ["Shift", "Ctrl++", " ", "Ctrl-X Ctrl-C", "Control-Z", "Ctrl-Shift-Z"])
+def test_no_action_takes_a_key_that_is_none_or_that_undoes_strokes(monkeypatch, key):
+    page = SimpleNamespace(next_tile=key, events=EventedModel().events)
+    monkeypatch.setattr(keys_module, "get_plugin_settings", lambda name: SimpleNamespace(keys=page))
+    keys = Keys()
+
+    assert keys.of("next_tile") == "N"
+    assert keys.of("take_back") == "Ctrl+Z"
+    keys.end()
+
+
+def test_two_actions_may_exchange_their_keys(monkeypatch):
+    page = SimpleNamespace(next_tile="P", previous_tile="N", peek="-", events=EventedModel().events)
+    monkeypatch.setattr(keys_module, "get_plugin_settings", lambda name: SimpleNamespace(keys=page))
+    keys = Keys()
+
+    assert (keys.of("next_tile"), keys.of("previous_tile"), keys.of("peek")) == ("P", "N", "-")
+    keys.end()
 
 
 def press(layer, key: str) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tifffile
 from qtpy.QtCore import Qt
 
 from napari_semiseg.app.painting import BACKGROUND_ID
 from napari_semiseg.plugin.layers import of_role, role
 from napari_semiseg.project.folder import ProjectFolder
-from napari_semiseg.project.schema import ClassSpec
+from napari_semiseg.project.schema import ClassSpec, with_class
 from napari_semiseg.project.tile_annotation import BACKGROUND
 
 
@@ -232,6 +233,63 @@ def test_a_mark_is_taken_back_with_one_click(started):
 
     assert started.project.tile(tile_id).status == "sparse"
     np.testing.assert_array_equal(started.dock.tiles.layer(tile_id).data, before)
+
+
+def test_what_could_be_taken_back_in_one_project_is_no_longer_offered_in_another(started, tmp_path):
+    add_tile(started, 200, 200)
+    started.press(started.dock.tiles_panel.complete)
+    assert started.dock.session.notice.actions
+    started.dock.view.close_project()
+
+    assert started.dock.session.notice is None
+
+
+def test_a_tile_that_was_left_out_is_taken_in_again_as_it_was(started):
+    panel = started.dock.tiles_panel
+    tile_id = add_tile(started, 200, 200)
+    panel.excluding.trigger()
+    started.stroke([(120, 120), (125, 125)])
+    panel.excluding.trigger()
+    assert started.project.tile(tile_id).status == "sparse"
+
+    started.press(panel.complete)
+    panel.excluding.trigger()
+    assert started.project.tile(tile_id).status == "excluded"
+    assert "left out of training" in started.dock.session.notice.sentence
+    panel.excluding.trigger()
+    assert started.project.tile(tile_id).status == "complete"
+
+
+def test_the_tile_that_is_chosen_lies_on_the_image_in_view(open_dock, tissue, tmp_path):
+    with ProjectFolder.create(tmp_path / "case.semiseg") as folder:
+        for name in ("first", "second", "third"):
+            tifffile.imwrite(tmp_path / f"{name}.tif", tissue, photometric="rgb")
+            folder.add_image(tmp_path / f"{name}.tif", shape=(512, 512))
+        for image in (0, 1):
+            folder.add_tile(image, (0, 0, 100, 100))
+    hands = open_dock()
+    hands.dock.view.open_project(tmp_path / "case.semiseg")
+    hands.wait(lambda: hands.project.selected == "t0001", "the first image")
+    hands.dock.view.show_image(1)
+    hands.wait(lambda: hands.dock.session.image_index == 1, "the second image")
+    assert hands.project.selected == "t0002"
+    hands.press(hands.dock.tiles_panel.complete)
+    assert [tile.status for tile in hands.project.tiles] == ["empty", "complete"]
+
+    hands.dock.view.show_image(2)
+    hands.wait(lambda: hands.dock.session.image_index == 2, "the third image")
+    assert hands.project.selected == ""
+    assert not hands.dock.tiles_panel.tile_box.isVisible()
+
+
+def test_the_pen_is_a_class_of_the_project_that_is_open(started, tmp_path):
+    started.project.set_classes(with_class(started.project.classes, "tumor"))
+    started.dock.tiles.choose_pen(BACKGROUND + 2)
+    with ProjectFolder.create(tmp_path / "other.semiseg") as folder:
+        path = folder.path
+    started.project.open(path)
+
+    assert started.dock.tiles.pen == BACKGROUND + 1
 
 
 def test_the_table_says_all_of_a_tile_is_sorted_by_a_click_and_led_through_by_keys(started):

@@ -85,7 +85,7 @@ class TileLayers:
         self._ended = False
         project = session.project
         project.tiles_changed.connect(self._arrange)
-        project.classes_changed.connect(self._recolor)
+        project.classes_changed.connect(self._follow_classes)
         project.selected_changed.connect(self._select)
         project.closed.connect(self.clear)
         viewer.layers.events.removed.connect(self._on_removed)
@@ -136,7 +136,8 @@ class TileLayers:
         kind = self.pen if self.pen > BACKGROUND else FIRST_CLASS
         nuclei = (correction.numbers > 0) & (correction.numbers < BACKGROUND_ID)
         for number in np.unique(correction.numbers[nuclei]).tolist():
-            painted.class_of[number] = painted.class_of.get(correction.heirs.get(number, 0), kind)
+            heir = correction.heirs.get(number, 0)  # of a proposed one nobody has said the class before
+            painted.class_of[number] = kind if is_proposed(heir) else painted.class_of.get(heir, kind)
         self._color(painted)
         painted.layer.data_setitem(correction.where, correction.numbers.astype(painted.layer.data.dtype))
         return True
@@ -191,7 +192,7 @@ class TileLayers:
         Returns
         -------
         callable or None
-            What takes that back; None where nothing was done.
+            What takes that back, wherever nothing was corrected since; None where nothing was done.
 
         Raises
         ------
@@ -212,8 +213,9 @@ class TileLayers:
         project.set_status(tile.id, "sparse" if tile.status == "complete" else "complete")
 
         def take_back() -> None:
-            if accepted is not None:
-                self.apply(tile.id, before)
+            now = self._tiles.get(tile.id)
+            if accepted is not None and now is not None:
+                self.apply(tile.id, before.only(now.layer.data[accepted.where] == accepted.numbers))
                 self.tick()
             project.set_status(tile.id, tile.status)
 
@@ -524,7 +526,10 @@ class TileLayers:
 
     # ---- colors ----
 
-    def _recolor(self) -> None:
+    def _follow_classes(self) -> None:
+        last = BACKGROUND + len(self.session.project.classes)
+        if self.pen > last:  # the class painted with was removed, or another project has fewer
+            self.choose_pen(last)
         for painted in self._tiles.values():
             painted.colored.clear()
             self._color(painted)

@@ -41,7 +41,7 @@ from napari_semiseg.plugin.widgets.step import ElidedLabel, as_plain_tooltip
 from napari_semiseg.plugin.widgets.tile_strip import TileStrip, thumbnail
 from napari_semiseg.plugin.widgets.tile_table import Row, TileTable
 from napari_semiseg.project.recovery import Recovery
-from napari_semiseg.project.schema import ClassSpec, Tile, with_class
+from napari_semiseg.project.schema import ClassSpec, Status, Tile, with_class
 from napari_semiseg.project.tile_annotation import BACKGROUND, Tally, TileAnnotation
 
 _STATUS_WORDS = {
@@ -85,6 +85,7 @@ class TilesPanel(QWidget):
         self.tool = TileTool(session, viewer, view)
         self.summary, self.done = "", False
         self._stale: set[str] = set()
+        self._were_complete: set[str] = set()  # tiles that are left out since
         self._scores: tuple[dict[str, float], ...] = ({}, {})
         self._pens = QButtonGroup(self)
         self._pens.setExclusive(True)
@@ -132,6 +133,7 @@ class TilesPanel(QWidget):
         project = session.project
         for signal in (project.tiles_changed, project.selected_changed, project.opened, project.closed, view.changed):
             signal.connect(self._show)
+        project.closed.connect(self._forget_exclusions)
         session.training.curves_changed.connect(self._show_scores)
         project.classes_changed.connect(self._show_classes)
         project.annotated.connect(self._mark_stale)
@@ -366,11 +368,10 @@ class TilesPanel(QWidget):
             button.setIcon(dot_icon(color, ring=kind == BACKGROUND))
             button.setIconSize(QSize(12, 12))
             button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
-            button.setToolTip(
-                "Paint what is certainly no nucleus: needed in sparse tiles only (B)"
-                if kind == BACKGROUND
-                else f"Paint nuclei of the class “{name[:80]}”; with the picker (L) the picked nucleus becomes one"
-            )
+            if kind != BACKGROUND:
+                button.setToolTip(
+                    f"Paint nuclei of the class “{name[:80]}”; with the picker (L) the picked nucleus becomes one"
+                )
             button.setProperty("kind", kind)
             button.clicked.connect(lambda _=False, kind=kind: self.layers.choose_pen(kind))
             self._pens.addButton(button)
@@ -389,11 +390,22 @@ class TilesPanel(QWidget):
         chosen = _CORRECTING if self.layers.correcting else self.layers.pen
         for button in self._pens.buttons():
             button.setChecked(button.property("kind") == chosen)
-        self.hint.setText(_GESTURES if self.layers.correcting else _STROKES)
+        self.hint.setText(f"{_GESTURES}{self._class_words()}" if self.layers.correcting else _STROKES)
         self._show_keys()
+
+    def _class_words(self) -> str:
+        """Of which class accepted nuclei are, where there are several."""
+        classes = self.session.project.classes
+        if len(classes) < 2:
+            return ""
+        return f" Accepted ones are of the class “{classes[max(0, self.layers.pen - BACKGROUND - 1)].name[:40]}”."
 
     def _show_keys(self) -> None:
         key = self.keys.of
+        for button in self._pens.buttons():
+            if button.property("kind") == BACKGROUND:
+                what = "Paint what is certainly no nucleus: needed in sparse tiles only"
+                button.setToolTip(f"{what} ({key('background')})")
         self.key_list.setText(self.keys.words)
         self.hint.setToolTip(as_plain_tooltip(self.keys.words))
         self.complete.setToolTip(
@@ -527,11 +539,27 @@ class TilesPanel(QWidget):
             )
 
     def _exclude(self) -> None:
+        """Leave a tile out of training, or take it in again as it was before; after a new start, as sparse."""
         project = self.session.project
         tile = project.tile(project.selected)
-        if tile is not None:
-            back = "sparse" if project.painted.get(tile.id) else "empty"
-            self._try(project.set_status, tile.id, back if tile.status == "excluded" else "excluded")
+        if tile is None:
+            return
+        status: Status = "excluded"
+        if tile.status == "excluded":
+            status = "complete" if tile.id in self._were_complete else self._usual_status(tile.id)
+        self._were_complete -= {tile.id}
+        self._were_complete |= {tile.id} if tile.status == "complete" else set()
+        self._try(project.set_status, tile.id, status)
+        now = project.tile(tile.id).status
+        self.session.tell(f"Tile {tile.id} is {now}: {_STATUS_WORDS[now]}.")
+
+    def _forget_exclusions(self) -> None:
+        self._were_complete.clear()
+
+    def _usual_status(self, tile_id: str) -> Status:
+        painted = self.layers.annotation_of(tile_id)
+        some = painted[0].any() if painted else self.session.project.painted.get(tile_id)
+        return "sparse" if some else "empty"
 
     def _judge(self) -> None:
         """Keep a tile for validation, or no longer, and say which ones are."""
@@ -675,8 +703,6 @@ class TilesPanel(QWidget):
         except InputError as error:
             self.session.tell(str(error), "warning")
             return
-        if self.layers.pen > BACKGROUND + len(classes):
-            self.layers.choose_pen(BACKGROUND + len(classes))
         self.session.tell(
             f"The class {gone.name} is removed: nothing was painted in it.",
             actions=(("Bring it back", lambda: self._try(self.session.project.set_classes, [*classes, gone])),),
