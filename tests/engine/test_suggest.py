@@ -131,6 +131,19 @@ def test_tissue_that_looks_different_comes_before_more_of_the_same(tmp_path):
     assert inside(found["box"], (100, 250, 300, 450)) >= 0.5 * 100 * 100
 
 
+def test_tissue_of_another_texture_comes_before_more_of_the_same_though_its_mean_color_is_the_same(tmp_path):
+    image = np.full((400, 800, 3), TISSUE, np.uint8)
+    rows, columns = np.indices((400, 200))
+    image[:, 500:700] += (np.where((rows // 4 + columns // 4) % 2, 55, -55)[..., None]).astype(np.uint8)
+    with ProjectFolder.create(tmp_path / "case") as folder:
+        folder.add_array(image, "slide")
+        for x in (0, 700):  # the widest gap has its middle at 400
+            folder.add_tile(0, (150, x, 250, x + 100))
+    (found,) = suggested(str(tmp_path / "case.semiseg"), n=1)
+
+    assert inside(found["box"], (0, 500, 400, 700)) >= 0.5 * 100 * 100
+
+
 def whole_slide(side=40_000):
     """A slide of 0.25 µm of which only the small image exists: tissue in the upper left part of the glass."""
     small = np.full((1000, 1000, 3), GLASS, np.uint8)

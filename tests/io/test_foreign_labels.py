@@ -164,6 +164,25 @@ def test_a_layer_that_covers_a_part_of_the_image_lies_where_it_begins() -> None:
     assert labels.occupied((64, 64), 16) == [(Box(0, 16, 16, 32), 1)]
 
 
+def test_of_a_mask_each_part_is_a_nucleus_and_that_is_said() -> None:
+    mask = np.zeros((40, 40), np.uint8)
+    mask[2:8, 2:8] = mask[2:8, 20:28] = mask[30:36, 30:36] = 255
+    labels = of_array(mask, "a mask")
+
+    assert labels.occupied((40, 40), 20) == [(Box(0, 0, 20, 20), 1), (Box(0, 20, 20, 40), 1), (Box(20, 20, 40, 40), 1)]
+    (painted,) = labels.read([Box(0, 0, 40, 40)])
+    assert np.unique(painted.instance).tolist() == [0, 1, 2, 3]
+    assert labels.note.startswith("All labels have the same number")
+
+    mask[30:36, 30:36] = 254
+    nuclei = of_array(mask, "nuclei")
+    assert [count for _, count in nuclei.occupied((40, 40), 40)] == [2]
+    assert nuclei.note == ""
+    one = of_array(mask == 254, "one")
+    assert [count for _, count in one.occupied((40, 40), 40)] == [1]
+    assert one.note == ""
+
+
 def test_what_holds_no_nuclei_is_refused_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("label\n1\n")
     with pytest.raises(InputError, match="no outlines"):

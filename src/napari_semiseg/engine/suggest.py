@@ -3,10 +3,10 @@
 Each suggestion is the place by which the tissue comes nearest to its tiles on the whole (greedy facility location).
 With few labels, typical places teach more than odd ones: G. Hacohen, A. Dekel, D. Weinshall, "Active Learning on a
 Budget: Opposite Strategies Suit High and Low Budgets", ICML 2022, who take the densest place of each cluster. Their
-features come from a network; ours are the place and the mean color, so that there is something to suggest before
-anything was trained. Tissue counts twice as much where it is stained most. Where there are networks, they look at the
-first places, which are ranked by how much is new in them times their doubt: only those few are read at full size, so
-that a slide may have any size. `engine.doubt` says what their doubt is.
+features come from a network; ours are the place, the mean color and the texture (how much brightness varies in it), so
+that there is something to suggest before anything was trained. Tissue counts twice as much where it is stained most.
+Where there are networks, they look at the first places, which are ranked by how much is new in them times their doubt:
+only those few are read at full size, so that a slide may have any size. `engine.doubt` says what their doubt is.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ LEAST_TISSUE = 0.25
 """Part of a tile that shows tissue, at least; where no place has that much, the fullest ones are taken."""
 
 LOOKS = 1.0
-"""Weight of a difference in color (0 to 1 per channel) against a distance (1 is the longer side of the image)."""
+"""Weight of a difference in color or brightness (0 to 1) against a distance (1 is the longer side of the image)."""
 
 SHORTLIST = 24
 """Places that a network looks at, at least."""
@@ -217,6 +217,7 @@ def candidates(image: Image, index: int, side: int, most: int = MOST_PLACES) -> 
     window = np.maximum(1, np.rint(side / step)).astype(int)
     tissue = uniform_filter(find_tissue(small, image.shape).mask.astype(np.float64), window)
     color = np.stack([uniform_filter(small[..., band] / 255, window) for band in range(3)], axis=-1)
+    texture = _deviation(small.mean(axis=-1) / 255, window)
     mean_stain = uniform_filter(stain, window)
 
     corners = _spread_out(image.shape, side, tissue, most)
@@ -225,10 +226,16 @@ def candidates(image: Image, index: int, side: int, most: int = MOST_PLACES) -> 
     rows, columns = _pixels(middle, step, tissue.shape)
     place = middle / max(image.shape)
     apart = np.full((len(corners), 1), 2.0 * index)  # images are farther from each other than places within one
-    features = np.hstack([place, LOOKS * color[rows, columns], apart])
+    features = np.hstack([place, LOOKS * color[rows, columns], LOOKS * texture[rows, columns, None], apart])
     return Candidates(
         index, np.hstack([corners, ends]), features, tissue[rows, columns], _ranked(mean_stain[rows, columns])
     )
+
+
+def _deviation(values: NDArray[np.float64], window: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the standard deviation of values, (h, w), within a window around each."""
+    mean, squares = uniform_filter(values, window), uniform_filter(values**2, window)
+    return np.asarray(np.sqrt(np.maximum(squares - mean**2, 0)))
 
 
 def choose(

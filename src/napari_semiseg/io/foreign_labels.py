@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from skimage.measure import label
 
 from napari_semiseg.blocks import Box, cells
 from napari_semiseg.errors import InputError
@@ -29,6 +30,8 @@ from napari_semiseg.io.result_card import result_state
 
 MAX_CLASSES = 250
 """Most names of classes that are taken from a file."""
+
+_MASK = "All labels have the same number, as in a mask: each part of it was taken for a nucleus."
 
 REGION_HOLDS = 4
 """An annotation around the middles of so many other outlines is a region in which nuclei were looked for, and none."""
@@ -169,16 +172,28 @@ class _Outlines:
 
 
 class _LabelImage(ABC):
-    """One number for each pixel."""
+    """One number for each pixel: that of the nucleus, or in a mask the same for all."""
 
     note = ""
+    _mask = False
 
     def occupied(self, shape: tuple[int, int], side: int) -> list[tuple[Box, int]]:
-        counted = ((cell, _nuclei_in(self._instance(cell))) for cell in cells(shape, side))
-        return [(cell, count) for cell, count in counted if count]
+        ids: set[int] = set()
+        found: list[tuple[Box, int, int]] = []
+        for cell in cells(shape, side):
+            instance = self._instance(cell)
+            here = np.unique(instance[instance > 0])
+            ids.update(here[:2].tolist())
+            parts = int(_parts(instance).max(initial=0)) if len(ids) == 1 else 0
+            if here.size:
+                found.append((cell, here.size, parts))
+        self._mask = len(ids) == 1 and sum(parts for *_, parts in found) > 1
+        self.note = _MASK if self._mask else ""
+        return [(cell, parts if self._mask else count) for cell, count, parts in found]
 
     def read(self, boxes: Sequence[Box]) -> list[Painted]:
-        return [Painted(_numbered(self._instance(box)), self._classes(box)) for box in boxes]
+        number = _parts if self._mask else _numbered
+        return [Painted(number(self._instance(box)), self._classes(box)) for box in boxes]
 
     @abstractmethod
     def _instance(self, box: Box) -> NDArray[np.uint32]: ...
@@ -298,8 +313,9 @@ def _by_cell(boxes: NDArray[np.int64], shape: tuple[int, int], side: int) -> lis
     return [(place.intersect(Box.whole(shape)), count) for place, count in zip(places, counts.tolist(), strict=True)]
 
 
-def _nuclei_in(labels: NDArray[np.uint32]) -> int:
-    return int(np.count_nonzero(np.unique(labels)))
+def _parts(labels: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Give a number, from 1 on, to each part of a mask that hangs together by the sides of pixels; 0 stays."""
+    return np.asarray(label(labels > 0, connectivity=1), np.uint32)  # type: ignore[no-untyped-call]
 
 
 def _numbered(labels: NDArray[np.uint32]) -> NDArray[np.uint32]:
