@@ -134,6 +134,21 @@ def test_losses_scores_time_and_speed_are_kept_and_said(bench):
     assert training.seen_words == "learns from 1 tile · 2 nuclei"
 
 
+def test_it_is_said_which_tiles_a_run_has_not_seen_also_after_its_end(bench):
+    seen, changed = bench.complete_tile(0, 0), bench.complete_tile(0, 100)
+    training = begin(bench)
+    bench.session.project.set_status(changed, "sparse")
+    bench.say(StepDone(0, {"sup": 1.0}), Finished("train", str(training.record.path)))
+    assert training.unseen == {changed}
+    added = bench.complete_tile(100, 0)
+
+    assert training.unseen == {changed, added}
+    assert seen not in training.unseen
+    assert training.seen_words.endswith("2 tiles changed since")
+    training.request_train()
+    assert not training.unseen
+
+
 def test_pause_resume_and_stop_are_passed_on_and_shown(bench):
     training = begin(bench)
     training.pause()

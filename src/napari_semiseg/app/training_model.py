@@ -73,7 +73,8 @@ class TrainingModel:
     doing : str
         What is waited for before the first step, in words.
     unseen : set of str
-        Tiles that were changed and that the run has not read yet.
+        Tiles that were changed and that the run has not read; after its end, what was changed since too, as long as
+        the project stays open.
     """
 
     changed = Signal()
@@ -380,7 +381,7 @@ class TrainingModel:
         self.previews_changed.emit()
 
     def _look_at(self, record: RunRecord) -> None:
-        self.record, self.job, self._args = record, "", {}
+        self.record, self.job, self._args, self.unseen = record, "", {}, set()
         match record.end:
             case Finished(canceled=True):
                 self.state = "canceled"
@@ -409,11 +410,10 @@ class TrainingModel:
     def _end(self, event: Finished | Failed) -> None:
         self._failed = self.job if isinstance(event, Failed) else ""
         self.job, self.doing = "", ""
-        self.unseen = set()
         if isinstance(event, Failed):
             self._set("failed")
         elif event.canceled:
-            self.record = RunRecord()
+            self.record, self.unseen = RunRecord(), set()
             self._set("canceled")
             self.run_changed.emit()
             self.curves_changed.emit()
@@ -454,7 +454,7 @@ class TrainingModel:
         self.changed.emit()
 
     def _note_painted(self, tile_id: str) -> None:
-        if self.active:
+        if self._has_seen_labels:
             self.unseen.add(tile_id)
             self._note_change()
             self.changed.emit()
@@ -462,11 +462,16 @@ class TrainingModel:
     def _note_tiles(self) -> None:
         tiles = self._signature()
         if tiles != self._tiles:
-            if self.active:
+            if self._has_seen_labels:
                 self.unseen |= {tile_id for tile_id, *_ in tiles ^ self._tiles}
                 self._note_change()
             self._tiles = tiles
         self.changed.emit()
+
+    @property
+    def _has_seen_labels(self) -> bool:
+        """Whether there is a run that may have learned from what is changed now."""
+        return self.active or bool(self.record.facts)
 
     def _note_change(self) -> None:
         self._changed_at = self._clock()

@@ -36,7 +36,7 @@ class Row:
     fit : float
         Dice of the present network on it where it learns from it, NaN where that is not known.
     changed : bool
-        Whether the running training has not seen it as it is now.
+        Whether the training that runs, or was last, has not seen it as it is now.
     """
 
     tile: Tile

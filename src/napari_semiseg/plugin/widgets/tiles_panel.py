@@ -316,7 +316,7 @@ class TilesPanel(QWidget):
                 tile.id in judges,
                 scores.get(tile.id, math.nan),
                 training.record.fits.get(tile.id, math.nan),
-                training.active and tile.id in training.unseen,
+                tile.id in training.unseen,
             )
             for tile in tiles
         ]
