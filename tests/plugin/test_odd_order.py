@@ -26,6 +26,7 @@ from napari_semiseg.plugin.layers import of_role
 from napari_semiseg.project.folder import ProjectFolder
 
 EXAMPLES = 60 if os.environ.get("NAPARI_SEMISEG_SOAK") else 4
+REAL_WRITE = os.write
 MINE = ("Close the project", "Open a project…")
 """What has rules of its own here."""
 
@@ -97,7 +98,7 @@ class Anybody(RuleBasedStateMachine):
 
     def __init__(self, open_dock: Any, tissue: np.ndarray, place: Any, patch: pytest.MonkeyPatch) -> None:
         super().__init__()
-        self.tissue, self.patch, self.real_write = tissue, patch, os.write
+        self.tissue, self.patch = tissue, patch
         self.hands = open_dock(tissue)
         self.dock = self.hands.dock
         self.path = place / f"{len(list(place.iterdir()))}.semiseg"
@@ -172,7 +173,8 @@ class Anybody(RuleBasedStateMachine):
         engine = self.dock.session.engine
         if engine.job is not None:
             verb, job = engine.job.verb, engine.job.id
-            said = {"begins": Started(verb, "", 3), "ends": Finished(verb), "fails": Failed("It did not work.")}
+            failed = Failed("It did not work.", wrong_input=False)
+            said = {"begins": Started(verb, "", 3), "ends": Finished(verb), "fails": failed}
             engine.apply([(said[how], job)])
 
     @rule()
@@ -185,7 +187,7 @@ class Anybody(RuleBasedStateMachine):
         def refuse(descriptor: int, data: bytes) -> int:
             if threading.current_thread().name.startswith("annotation"):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            return self.real_write(descriptor, data)
+            return REAL_WRITE(descriptor, data)
 
         self.full = True
         self.patch.setattr(os, "write", refuse)
@@ -193,7 +195,7 @@ class Anybody(RuleBasedStateMachine):
     @rule()
     def free_disk(self) -> None:
         self.full = False
-        self.patch.setattr(os, "write", self.real_write)
+        self.patch.setattr(os, "write", REAL_WRITE)
 
     @precondition(lambda self: self.hands.project.folder is not None)
     @rule()
@@ -228,6 +230,7 @@ class Anybody(RuleBasedStateMachine):
         assert job is None or isinstance(job.id, str)
 
     def teardown(self) -> None:
+        self.free_disk()
         if self.hands.project.folder is not None:
             self._save()
         self.dock.leave()
