@@ -26,6 +26,7 @@ from napari_semiseg.io.result_writer import ResultWriter
 from napari_semiseg.plugin.layers import of_role
 from napari_semiseg.plugin.region_tool import figures
 from napari_semiseg.project.folder import ProjectFolder
+from napari_semiseg.project.schema import with_class
 
 SIDE = 512
 NUCLEI = {1: (100, 100), 2: (110, 160), 3: (400, 400), 4: (300, 60)}
@@ -149,6 +150,34 @@ def test_nuclei_by_doubt_are_judged_with_one_key_each_and_the_last_word_is_taken
     assert painted_at(reviewed, 2) == 0
     assert panel.nuclei.current.number == 2
     assert "1 accepted, 0 rejected" in panel.nuclei_words.text()
+
+
+def test_an_accepted_nucleus_is_of_the_class_that_the_result_gives_it(open_dock, tissue, tmp_path):
+    labels, confidence = nuclei_and_confidence()
+    with ProjectFolder.create(tmp_path / "case") as folder:
+        folder.add_array(tissue, "field", 0.5)
+        folder.set_classes(with_class(with_class(folder.classes, "stroma"), "Tumor"))
+        with ResultWriter.create(folder.prediction_path(0), labels.shape, ["tumor", "nucleus", "lost"]) as writer:
+            writer.write_confidence(Box.whole(labels.shape), np.concatenate([confidence, confidence // 2, confidence]))
+            writer.write_nuclei(Box.whole(labels.shape), labels)
+            writer.write_classes(Box.whole(labels.shape), np.minimum(labels, 3).astype(np.uint8))
+            writer.finish()
+    hands = open_dock()
+    hands.dock.view.open_project(tmp_path / "case.semiseg")
+    hands.wait(lambda: of_role(hands.viewer, "nuclei"), "the result")
+    hands.dock.steps[3].set_open(True)
+    hands.dock.tiles.choose_pen(3)  # "stroma": of what the project has no class for
+    panel = begin(hands)
+    for _ in panel.nuclei.nuclei:
+        key(hands, "A")
+    hands.wait(lambda: "4 accepted" in panel.nuclei_words.text(), "the words")
+    hands.saved()
+
+    classes = np.zeros(labels.shape, np.uint8)
+    with ProjectFolder.open(hands.project.path, read_only=True) as folder:
+        for tile in folder.tiles:
+            classes[tile.box.slices] = np.maximum(classes[tile.box.slices], folder.annotation(tile.id).classes)
+    assert [classes[NUCLEI[number]] for number in (1, 2, 3, 4)] == [4, 2, 3, 3]
 
 
 def test_whoever_goes_back_and_says_the_opposite_is_believed(reviewed):

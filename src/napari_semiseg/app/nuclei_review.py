@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from napari_semiseg.io.result import Result
 from napari_semiseg.project.annotations import IGNORE, training_labels
 from napari_semiseg.project.folder import ProjectFolder
 from napari_semiseg.project.schema import Tile
+from napari_semiseg.project.tile_annotation import BACKGROUND
 
 MARGIN = 8
 """Pixels between a nucleus and the border of a tile that is made for it, at least."""
@@ -34,7 +36,14 @@ _FOUND = 4 * MOST
 """… and those that are asked for, since something is said of some already."""
 
 TakeBack = Callable[[], object]
-Paint = Callable[[str, Box, NDArray[np.bool_], bool], TakeBack | None]
+
+
+class Paint(Protocol):
+    """Writes a word on a nucleus into a tile: see `NucleiReview.decide`."""
+
+    def __call__(self, tile_id: str, box: Box, mask: NDArray[np.bool_], accepted: bool, kind: int) -> TakeBack | None:
+        """Return what takes it back; None where nothing was painted."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -149,21 +158,26 @@ class NucleiReview:
         ----------
         accepted : bool
         paint : callable
-            Paints into a tile: its id, a rectangle in pixels of the tile, the nucleus's pixels in it, `accepted`;
-            returns what takes that back, None where nothing was painted.
+            Paints into a tile: its id, a rectangle in pixels of the tile, the nucleus's pixels in it, `accepted`, and
+            the class as on disk that the result gives it (0 where it tells none); returns what takes that back, None
+            where nothing was painted.
         """
         nucleus, result, image = self.current, self.session.review.result, self.session.image_index
         if self.why_not or nucleus is None or result is None or image is None:
             return
         asked, folder = self._round, self.session.project.folder
 
-        def read() -> NDArray[np.bool_]:
-            return np.asarray(Result.open(result).nuclei(nucleus.box) == nucleus.number)
+        def read() -> tuple[NDArray[np.bool_], str]:
+            found = Result.open(result)
+            mask = np.asarray(found.nuclei(nucleus.box) == nucleus.number)
+            return mask, class_of(found, nucleus.box, mask)
 
-        def done(mask: NDArray[np.bool_]) -> None:
+        def done(found: tuple[NDArray[np.bool_], str]) -> None:
+            mask, title = found
             here = (self.session.project.folder, self.session.image_index) == (folder, image)
             if here and _fills(mask):
-                self._write(nucleus, image, mask, accepted, paint, asked)
+                write = partial(paint, kind=self._kind(title))
+                self._write(nucleus, image, mask, accepted, write, asked)
 
         self.session.background.submit(read, done, self._fail)
         self.step(1)
@@ -189,8 +203,19 @@ class NucleiReview:
         self.session.review.result_changed.disconnect(self.forget, missing_ok=True)
         self.session.review.split_changed.disconnect(self.forget, missing_ok=True)
 
+    def _kind(self, title: str) -> int:
+        """Return the number, on disk, of a class of the project by its name; 0 where it has none of that name."""
+        names = [spec.name.casefold() for spec in self.session.project.classes]
+        return BACKGROUND + 1 + names.index(title.casefold()) if title.casefold() in names else 0
+
     def _write(
-        self, nucleus: DoubtfulNucleus, image: int, mask: NDArray[np.bool_], accepted: bool, paint: Paint, asked: int
+        self,
+        nucleus: DoubtfulNucleus,
+        image: int,
+        mask: NDArray[np.bool_],
+        accepted: bool,
+        paint: Callable[[str, Box, NDArray[np.bool_], bool], TakeBack | None],
+        asked: int,
     ) -> None:
         """Write a word into its tile, in the place of one that was said of this nucleus before."""
         before = self._said.pop(nucleus.number, None)
@@ -299,6 +324,22 @@ def read_doubtful(path: Path, folder: ProjectFolder, tiles: Sequence[Tile]) -> t
         )
 
     return [nucleus for nucleus in found if open_to_words(nucleus)], len(found)
+
+
+def class_of(result: Result, box: Box, mask: NDArray[np.bool_]) -> str:
+    """Return the name of the class that most pixels of a nucleus have in a result; "" where it tells no classes.
+
+    Parameters
+    ----------
+    result : Result
+    box : Box
+    mask : array, (h, w) of `box`, bool
+    """
+    if "classes" not in result.kinds:
+        return ""
+    votes = np.bincount(result.pixel_classes(box)[mask], minlength=2)
+    most = int(votes[1:].argmax()) if votes[1:].any() else -1
+    return result.classes[most] if 0 <= most < len(result.classes) else ""
 
 
 def _fills(mask: NDArray[np.bool_]) -> bool:

@@ -128,12 +128,15 @@ class TileLayers:
             self._make_ready(painted)
         self.correcting_changed.emit()
 
-    def apply(self, tile_id: str, correction: Correction | None) -> bool:
-        """Write a correction into a tile's layer, with one entry in its undo history; whether there was one."""
+    def apply(self, tile_id: str, correction: Correction | None, kind: int = 0) -> bool:
+        """Write a correction into a tile's layer, with one entry in its undo history; whether there was one.
+
+        What is new in it is of the class `kind`, as on disk; 0 for the one that is painted with.
+        """
         painted = self._tiles.get(tile_id)
         if painted is None or correction is None or not painted.layer.editable:
             return False
-        kind = self.pen if self.pen > BACKGROUND else FIRST_CLASS
+        kind = kind or (self.pen if self.pen > BACKGROUND else FIRST_CLASS)
         nuclei = (correction.numbers > 0) & (correction.numbers < BACKGROUND_ID)
         for number in np.unique(correction.numbers[nuclei]).tolist():
             heir = correction.heirs.get(number, 0)  # of a proposed one nobody has said the class before
@@ -152,7 +155,9 @@ class TileLayers:
         number = int(data[y, x]) if 0 <= y < data.shape[0] and 0 <= x < data.shape[1] else 0
         return self.apply(self.session.project.selected, gesture(data, number))
 
-    def decide(self, tile_id: str, box: Box, mask: np.ndarray, accepted: bool) -> Callable[[], None] | None:
+    def decide(
+        self, tile_id: str, box: Box, mask: np.ndarray, accepted: bool, kind: int = 0
+    ) -> Callable[[], None] | None:
         """Write a word on a nucleus of the result into a tile; see `corrections.decide`.
 
         Parameters
@@ -162,6 +167,8 @@ class TileLayers:
             In pixels of the tile; may reach outside.
         mask : array, (h, w) of `box`, bool
         accepted : bool
+        kind : int
+            Its class, as on disk, if it is one; 0 for the one that is painted with.
 
         Returns
         -------
@@ -176,7 +183,7 @@ class TileLayers:
         whole[inside.slices] = mask[inside.shifted(-box.y0, -box.x0).slices]
         word = corrections.decide(painted.layer.data, whole, accepted)
         before = word and word.reversed(painted.layer.data)
-        if word is None or before is None or not self.apply(tile_id, word):
+        if word is None or before is None or not self.apply(tile_id, word, kind):
             return None
 
         def take_back() -> None:
