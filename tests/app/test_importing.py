@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from napari_semiseg.io.outlines import trace
 from napari_semiseg.project import schema
 from napari_semiseg.project.folder import ProjectFolder
 from napari_semiseg.project.schema import with_class
+from napari_semiseg.project.tile_annotation import BACKGROUND
 
 SHAPE = (120, 200)
 
@@ -75,6 +77,28 @@ def test_no_two_of_the_first_seven_classes_have_the_same_color_however_they_came
     assert len({spec.color for spec in project.classes}) == 7
     annotation = project.annotation(done.tile.id)
     assert [annotation.classes[10 * k + 4, 10 * k + 4] for k in range(6)] == [4, 5, 5, 6, 7, 8]
+
+
+def test_of_a_tile_that_reaches_out_of_the_region_of_the_nuclei_only_that_is_known(
+    tmp_path: Path, project: ProjectFolder
+) -> None:
+    def square(kind: str, y: int, x: int, side: int) -> dict[str, object]:
+        ring = [[x, y], [x + side, y], [x + side, y + side], [x, y + side], [x, y]]
+        geometry = {"type": "Polygon", "coordinates": [ring]}
+        return {"type": "Feature", "geometry": geometry, "properties": {"objectType": kind}}
+
+    nuclei = [square("detection", y, x, 8) for y in (4, 44) for x in (4, 64)]
+    (tmp_path / "x.geojson").write_text(json.dumps([square("annotation", 0, 0, 80), *nuclei]))
+    labels = open_labels(tmp_path / "x.geojson")
+    inside, across = import_labels(project, 0, labels, [Box(0, 0, 60, 60), Box(0, 60, 60, 120)])
+    (apart,) = import_labels(project, 0, labels, [Box(60, 0, 120, 60)], complete=False)
+
+    assert (inside.tile.status, across.tile.status) == ("complete", "sparse")
+    classes = project.annotation(across.tile.id).classes
+    assert classes[50, 8] == 0  # a nucleus, which nobody has given a class
+    assert classes[30, 10] == BACKGROUND
+    assert (classes[:, 20:] == 0).all()
+    assert not project.annotation(apart.tile.id).classes.any()
 
 
 def test_a_class_has_the_same_color_in_tiles_and_in_files() -> None:
@@ -139,7 +163,7 @@ def test_the_verb_brings_labels_into_a_project_that_it_makes_with_the_folders_ab
     again = CliRunner().invoke(app, [*words, str(tmp_path / "field.tif"), "--side", "100"])
 
     assert first.exit_code == 0, first.output
-    assert "6 nuclei in 1 tiles" in first.output
+    assert "6 nuclei in 1 tile of" in first.output
     assert isinstance(again.exception, InputError)
     assert "no tile was made" in str(again.exception)
     with ProjectFolder.open(tmp_path / "new" / "p.semiseg", read_only=True) as folder:

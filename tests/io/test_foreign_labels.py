@@ -122,7 +122,10 @@ def test_the_region_in_which_qupath_looked_for_nuclei_is_no_nucleus(tmp_path: Pa
     assert np.unique(seen.instance).size == 8
     assert not seen.instance[52:, 20:].any()
     assert seen.instance[20, 32] == seen.instance[5, 49] > 0
-    assert labels.note.startswith("An outline around others is no nucleus but a region")
+    assert labels.note.startswith("An outline around others is taken for a region")
+    assert seen.known is not None
+    assert seen.known[:60, :60].all()
+    assert not seen.known[60:].any()
 
 
 def test_of_a_cell_of_qupath_the_nucleus_is_read_and_of_a_class_of_a_class_both_names(tmp_path: Path) -> None:

@@ -116,7 +116,8 @@ def import_labels(
         Tiles to make, in pixels of level 0; see `plan_tiles`.
     complete : bool
         Whether every nucleus of a tile is labeled, so that the rest is background; otherwise only what is labeled
-        counts.
+        counts. Where the labels say in which regions nuclei were looked for, the rest of these is background, and a
+        tile that reaches out of them is sparse.
 
     Yields
     ------
@@ -132,15 +133,20 @@ def import_labels(
     for box, painted in zip(boxes, labels.read(boxes), strict=True):
         tile = folder.add_tile(image, box)
         seen = _inside(painted, box, tile.box)
-        folder.write_annotation(tile.id, seen.instance, values[seen.classes])
-        tile = folder.set_status(tile.id, "complete" if complete else "sparse")
+        classes = values[seen.classes]
+        if complete and seen.known is not None:
+            classes[seen.known & (seen.instance == 0)] = BACKGROUND
+        folder.write_annotation(tile.id, seen.instance, classes)
+        everywhere = complete and (seen.known is None or bool(seen.known.all()))
+        tile = folder.set_status(tile.id, "complete" if everywhere else "sparse")
         yield Imported(tile, int(np.count_nonzero(np.unique(seen.instance))))
 
 
 def _inside(painted: Painted, box: Box, kept: Box) -> Painted:
     """Return the part of a rectangle that lies in the image."""
     part = kept.shifted(-box.y0, -box.x0).slices
-    return Painted(painted.instance[part], painted.classes[part])
+    known = None if painted.known is None else painted.known[part]
+    return Painted(painted.instance[part], painted.classes[part], known)
 
 
 def _checked_shape(folder: ProjectFolder, image: int, labels: ForeignLabels) -> tuple[int, int]:

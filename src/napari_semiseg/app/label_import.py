@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_semiseg.app import words
 from napari_semiseg.app.importing import import_labels, plan_tiles
 from napari_semiseg.errors import InputError
 from napari_semiseg.io.foreign_labels import ForeignLabels, open_labels
@@ -82,9 +83,12 @@ class LabelImport:
         project.tiles_changed.emit()
         project.select(found[0][0])
         nuclei = sum(annotation.nuclei for _, annotation in found)
-        tiles = f"{len(found)} complete tile{'s' if len(found) > 1 else ''}"
-        words = "1 nucleus" if nuclei == 1 else f"{nuclei} nuclei"
-        said = f"“{name}”: {words} in {tiles}. Mark a tile sparse where nuclei are missing. {note}"
+        imported = {tile for tile, _ in found}
+        statuses = [tile.status for tile in project.tiles if tile.id in imported]
+        counted = " and ".join(f"{statuses.count(status)} {status}" for status in sorted(set(statuses)))
+        tiles = f"{counted} tile{'s' if len(found) > 1 else ''}"
+        said = f"“{name}”: {words.count(nuclei, 'nucleus', 'nuclei')} in {tiles}. "
+        said += f"Mark a tile sparse where nuclei are missing. {note}"
         self.session.tell(said.strip())
 
     def _failed(self, error: Exception) -> None:

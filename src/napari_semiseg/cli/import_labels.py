@@ -9,6 +9,7 @@ import typer
 
 from napari_semiseg import atomic
 from napari_semiseg.app.importing import MOST, SIDE, import_labels, plan_tiles
+from napari_semiseg.app.words import count
 from napari_semiseg.errors import InputError
 from napari_semiseg.io.foreign_labels import open_labels
 from napari_semiseg.io.images import open_image
@@ -58,8 +59,11 @@ def import_(
         nuclei = 0
         for done in import_labels(folder, index, found, boxes, complete=not sparse):
             nuclei += done.nuclei
-            typer.echo(f"{done.tile.id}: {done.nuclei} nuclei at {tuple(done.tile.box)}")
-        typer.echo(f"{nuclei} nuclei in {len(boxes)} tiles of {folder.path}")
+            typer.echo(
+                f"{done.tile.id}, {done.tile.status}: {count(done.nuclei, 'nucleus', 'nuclei')} at "
+                f"{tuple(done.tile.box)}"
+            )
+        typer.echo(f"{count(nuclei, 'nucleus', 'nuclei')} in {count(len(boxes), 'tile')} of {folder.path}")
 
 
 def _opened(project: Path) -> ProjectFolder:

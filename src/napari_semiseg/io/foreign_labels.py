@@ -47,10 +47,13 @@ class Painted:
         Nuclei, numbered from 1 in this rectangle; 0 none.
     classes : ndarray, uint8, (h, w)
         1 for the first name of `ForeignLabels.class_names`; 0 where no class is said.
+    known : ndarray, bool, (h, w), or None
+        Where nuclei were looked for, as in regions of QuPath; None where nobody says.
     """
 
     instance: NDArray[np.uint32]
     classes: NDArray[np.uint8]
+    known: NDArray[np.bool_] | None = None
 
 
 class ForeignLabels(Protocol):
@@ -138,6 +141,7 @@ class _Outlines:
                 drawn[number] = nucleus.polygons
         self._boxes = np.array(boxes, np.int64).reshape(-1, 4)
         regions = _regions(drawn, self._boxes)
+        self._looked = [polygon for number in regions for polygon in drawn[number]]
         self._boxes[regions] = 0  # which lies in no rectangle
         self.note = _note(len(regions))
         of_nuclei = (title for number, title in enumerate(names) if title and number not in set(regions))
@@ -152,7 +156,14 @@ class _Outlines:
         return _by_cell(self._boxes, shape, side)
 
     def read(self, boxes: Sequence[Box]) -> list[Painted]:
-        painted = [Painted(np.zeros(box.shape, np.uint32), np.zeros(box.shape, np.uint8)) for box in boxes]
+        painted = [
+            Painted(
+                np.zeros(box.shape, np.uint32),
+                np.zeros(box.shape, np.uint8),
+                fill(self._looked, box) if self._looked else None,
+            )
+            for box in boxes
+        ]
         counts = [0] * len(boxes)
         for number, nucleus in enumerate(self._reader(self.name)[1]):
             seen = Box(*self._boxes[number].tolist())
@@ -295,7 +306,7 @@ def _note(regions: int) -> str:
     if not regions:
         return ""
     what = "An outline around others is" if regions == 1 else f"{regions} outlines around others are"
-    return f"{what} no nucleus but a region in which nuclei were looked for: left out."
+    return f"{what} taken for a region in which nuclei were looked for: outside of it nothing is known."
 
 
 def _around(nucleus: Nucleus) -> tuple[int, int, int, int]:
