@@ -266,6 +266,32 @@ def test_labels_that_change_during_a_run_are_told_once_they_are_saved_and_rest(b
     assert training.seen_words == "learns from 1 tile · 1 nucleus"
 
 
+def test_labels_are_told_while_somebody_paints_without_a_pause_and_the_last_stroke_is_not_forgotten(bench):
+    tile = bench.complete_tile(0, 0)
+    training = begin(bench)
+    labels = np.zeros((40, 40), np.int64)
+
+    def told() -> int:
+        return len([command for command in bench.sent if isinstance(command, LabelsChanged)])
+
+    for number in range(1, 13):
+        labels = labels.copy()
+        labels[number, :20] = number
+        bench.session.project.submit(tile, labels, {number: 2})  # as the dock does, just before it looks what is due
+        bench.clock.now += 0.7
+        training.tick()
+        bench.settle()
+    assert told() == 2
+    bench.say(LabelsRead(1, 9, "abc"))
+    assert training.unseen == {tile}
+
+    bench.clock.now += 2
+    training.tick()
+    assert told() == 3
+    bench.say(LabelsRead(1, 12, "abd"))
+    assert not training.unseen
+
+
 def test_a_run_without_labels_is_not_told_of_any(bench):
     training = begin(bench, facts={**FACTS, "method": "csl"})
     bench.complete_tile(0, 0)

@@ -479,13 +479,16 @@ class TrainingModel:
             self._untold_since = self._changed_at
 
     def _tell_labels(self, now: float) -> None:
-        """Tell the run of new labels once they are on the disk."""
-        if self._untold_since is None or self.session.project.saved_words == "saving…":
+        """Tell the run of new labels once they are on the disk; while somebody paints on and on, of those that are."""
+        if self._untold_since is None:
             return
-        if now - self._changed_at < QUIET_S and now - self._untold_since < LABELS_EVERY_S:
+        saving = self.session.project.saved_words == "saving…"
+        if now - self._untold_since < LABELS_EVERY_S and (saving or now - self._changed_at < QUIET_S):
             return
-        self._untold_since = None
-        self._told = set(self.unseen)
+        if saving:  # what is on the disk comes in now, and the last stroke with the next time
+            self._untold_since, self._told = now, set()
+        else:
+            self._untold_since, self._told = None, set(self.unseen)
         if self.setup.uses_labels(str(self.record.facts.get("method", ""))):
             self.session.engine.labels_changed()
 
