@@ -17,7 +17,7 @@ from napari_semiseg import atomic
 from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
 from napari_semiseg.project.folder import ProjectFolder
-from napari_semiseg.project.schema import ClassSpec
+from napari_semiseg.project.schema import ClassSpec, with_class
 from napari_semiseg.project.stored_array import array_bytes
 from napari_semiseg.project.tiles import validation_tiles
 
@@ -399,3 +399,13 @@ def test_one_can_look_at_a_project_without_leaving_a_trace(project, tile_box):
         viewer.annotation(tile.id)
         viewer.reload()
     assert everything() == before
+
+
+def test_classes_that_cannot_be_are_refused_in_a_plain_sentence(project):
+    with pytest.raises(InputError, match=r"^There is a class “nucleus” already: give this one another name\.$"):
+        project.set_classes(with_class(project.classes, " nucleus "))
+    with pytest.raises(InputError, match=r"^A project has at most 250 classes, and these are 251: keep fewer\.$"):
+        project.set_classes([ClassSpec(name=str(number), color="#000000") for number in range(251)])
+    project.set_classes(with_class(with_class(project.classes, "x" * 600), " "))
+
+    assert [spec.name for spec in project.classes] == ["nucleus", "x" * 200, "unnamed"]

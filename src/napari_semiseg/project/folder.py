@@ -26,6 +26,7 @@ from napari_semiseg.project.lock import ProjectLock
 from napari_semiseg.project.recovery import Recovery
 from napari_semiseg.project.schema import (
     DEFAULT_CLASSES,
+    MAX_CLASSES,
     ClassSpec,
     ImageSource,
     Project,
@@ -419,8 +420,10 @@ class ProjectFolder:
         Raises
         ------
         InputError
-            If a class that somebody painted would be gone.
+            If a class that somebody painted would be gone, two have the same name, or there are more than can be told
+            apart.
         """
+        _require_told_apart(classes)
         with self._mutex:
             if len(classes) < len(self.classes):
                 self.autosave.flush()
@@ -771,6 +774,14 @@ class ProjectFolder:
         if path.is_relative_to(self.path.parent):
             return Path(os.path.relpath(path, self.path)).as_posix()
         return str(path)
+
+
+def _require_told_apart(classes: Sequence[ClassSpec]) -> None:
+    names = [spec.name for spec in classes]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise InputError(f"There is a class “{twice:.60}” already: give this one another name.")
+    if len(names) > MAX_CLASSES:
+        raise InputError(f"A project has at most {MAX_CLASSES} classes, and these are {len(names)}: keep fewer.")
 
 
 @contextlib.contextmanager

@@ -22,6 +22,9 @@ SCHEMA_VERSION: Final = 1
 MAX_CLASSES = 250
 """Most classes of a project: on disk they are numbered from 2, and 255 stays free."""
 
+MAX_CLASS_NAME = 200
+"""Longest name that a class is given, in characters."""
+
 Status = Literal["empty", "sparse", "complete", "excluded"]
 Role = Literal["auto", "training", "validation"]
 
@@ -115,8 +118,9 @@ DEFAULT_CLASSES = (ClassSpec(name="nucleus", color=CLASS_COLORS[0]),)
 
 
 def with_class(classes: Sequence[ClassSpec], name: str) -> tuple[ClassSpec, ...]:
-    """Add a class, in the first color that fewest of the others have."""
+    """Add a class, in the first color that fewest of the others have; a name that is too long is cut."""
     taken = [spec.color for spec in classes]
+    name = name.strip()[:MAX_CLASS_NAME] or "unnamed"
     return (*classes, ClassSpec(name=name, color=min(CLASS_COLORS, key=taken.count)))
 
 

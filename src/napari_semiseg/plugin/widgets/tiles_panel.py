@@ -41,7 +41,7 @@ from napari_semiseg.plugin.widgets.step import ElidedLabel, as_plain_tooltip
 from napari_semiseg.plugin.widgets.tile_strip import TileStrip, thumbnail
 from napari_semiseg.plugin.widgets.tile_table import Row, TileTable
 from napari_semiseg.project.recovery import Recovery
-from napari_semiseg.project.schema import ClassSpec, Status, Tile, with_class
+from napari_semiseg.project.schema import MAX_CLASS_NAME, ClassSpec, Status, Tile, with_class
 from napari_semiseg.project.tile_annotation import BACKGROUND, Tally, TileAnnotation
 
 _STATUS_WORDS = {
@@ -683,7 +683,7 @@ class TilesPanel(QWidget):
     def _add_class(self) -> None:
         name, given = QInputDialog.getText(self, "A class of nuclei", "Name of the class")
         if given and name.strip():
-            classes = with_class(self.session.project.classes, name.strip()[:200])
+            classes = with_class(self.session.project.classes, name)
             self._try(self.session.project.set_classes, classes)
 
     def _rename_class(self) -> None:
@@ -691,7 +691,7 @@ class TilesPanel(QWidget):
         index = max(0, self.layers.pen - BACKGROUND - 1)
         name, given = QInputDialog.getText(self, "A class of nuclei", "Name of the class", text=classes[index].name)
         if given and name.strip():
-            classes[index] = ClassSpec(name=name.strip()[:200], color=classes[index].color)
+            classes[index] = ClassSpec(name=name.strip()[:MAX_CLASS_NAME], color=classes[index].color)
             self._try(self.session.project.set_classes, classes)
 
     def _remove_class(self) -> None:
