@@ -109,9 +109,9 @@ class Suggestions:
 
     def _hear_training(self, job: str, event: Event) -> None:
         """Take what the running training suggests; where it ended before, or has just begun, ask again."""
-        if not self.waiting:
+        if not self.waiting or not job:
             return
-        if job and job == self._asked_of and isinstance(event, Suggested | Warned):
+        if job == self._asked_of and isinstance(event, Suggested | Warned):
             self._hear(event)
         elif self.session.training.asked_anew(job, event, self._asked_of):
             self.session.drop_errands("suggest")

@@ -86,7 +86,7 @@ class TileProposals:
 
     def _hear_training(self, job: str, event: Event) -> None:
         """Take what the running training has found; where it ended before, or has just begun, ask again."""
-        if self._take is None:
+        if self._take is None or not job:
             return
         if job == self._asked_of and isinstance(event, Warned):
             self._give_up()

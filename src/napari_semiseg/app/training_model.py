@@ -146,7 +146,7 @@ class TrainingModel:
         asked_of : str
             The job that was asked; "" for none, where the engine is to answer as soon as it is free.
         """
-        if job and job == asked_of:
+        if job == asked_of:
             return isinstance(event, Finished | Failed)
         return job == self.job and isinstance(event, Started)
 

@@ -144,8 +144,9 @@ class _Outlines:
         self._looked = [polygon for number in regions for polygon in drawn[number]]
         self._boxes[regions] = 0  # which lies in no rectangle
         self.note = _note(len(regions))
-        of_nuclei = (title for number, title in enumerate(names) if title and number not in set(regions))
-        found: dict[str, None] = dict.fromkeys((*self.place.classes, *of_nuclei))
+        for number in regions:
+            names[number] = ""
+        found: dict[str, None] = dict.fromkeys((*self.place.classes, *filter(None, names)))
         if len(found) > MAX_CLASSES:
             raise InputError(
                 f"'{name}' names {len(found)} classes and {MAX_CLASSES} are the most: keep the ones you need."
