@@ -288,7 +288,7 @@ def test_labels_are_told_while_somebody_paints_without_a_pause_and_the_last_stro
     bench.clock.now += 2
     training.tick()
     assert told() == 3
-    bench.say(LabelsRead(1, 12, "abd"))
+    bench.say(LabelsRead(1, 12, "def"))
     assert not training.unseen
 
 
