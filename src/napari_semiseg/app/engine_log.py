@@ -46,8 +46,8 @@ class EngineLog:
         self._drop_old()
         return log
 
-    def tail(self, size: int = 4_000) -> str:
-        """Return the last `size` bytes as text; "" if there are none."""
+    def tail(self, size: int = 16_000) -> str:
+        """Return the last `size` bytes as text: the traces of all threads of a crash; "" if there are none."""
         with contextlib.suppress(OSError), self.path.open("rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - size))
             return log.read().decode("utf-8", "replace")
