@@ -109,15 +109,7 @@ def test_what_an_excluded_tile_covers_is_neither_learned_from_nor_judged_by(proj
 
 def test_what_is_painted_while_a_run_goes_on_reaches_it(project: ProjectFolder, tmp_path: Path) -> None:
     control = Control()
-    request = TrainRequest(
-        project=str(project.path),
-        out=str(tmp_path / "run"),
-        method="supervised",
-        network="small_unet",
-        steps=6,
-        device="cpu",
-        set={"crop": 64, "batch_labeled": 2},
-    )
+    request = quick_run(project, tmp_path / "run")
     digests, said = [], False
     for event in train(request, control):
         if isinstance(event, StepDone) and not said:
@@ -270,15 +262,7 @@ def test_places_are_suggested_on_an_image_that_was_added_meanwhile_and_one_that_
     project: ProjectFolder, tmp_path: Path
 ) -> None:
     control = Control()
-    request = TrainRequest(
-        project=str(project.path),
-        out=str(tmp_path / "run"),
-        method="supervised",
-        network="small_unet",
-        steps=3,
-        device="cpu",
-        set={"crop": 64, "batch_labeled": 2},
-    )
+    request = quick_run(project, tmp_path / "run", steps=3)
     events: list[Event] = []
     for event in train(request, control):
         if isinstance(event, StepDone) and len(project.images) == 1:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.filters import threshold_otsu
 
+from napari_semiseg import metrics
 from napari_semiseg.blocks import cells
 from napari_semiseg.postprocess.threshold import Stain, density, find_stain
 
@@ -58,8 +59,7 @@ def agreement(parts: Sequence[NDArray[np.uint8]]) -> float:
     """
     some = _samples(parts)
     stained, dark = (_above(some, stain) for stain in ("hematoxylin", "green"))
-    both, either = int(np.count_nonzero(stained & dark)), int(np.count_nonzero(stained | dark))
-    return 2 * both / (both + either) if either else 0.0
+    return metrics.dice(metrics.confusion(stained, dark)) if stained.any() else 0.0
 
 
 def _samples(parts: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
