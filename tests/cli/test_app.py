@@ -18,6 +18,7 @@ from napari_semiseg.errors import InputError
 VERBS = ["demo", "run", "train", "predict", "suggest", "export", "evaluate", "inspect", "methods", "serve", "doctor"]
 
 
+@pytest.mark.flaky(reruns=2)
 def test_help_names_every_verb_and_answers_within_a_second_without_torch(command):
     begun = time.perf_counter()
     done = command("--help")

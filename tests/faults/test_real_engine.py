@@ -122,6 +122,7 @@ def test_a_training_whose_graphics_driver_gave_up_goes_on_by_itself_in_a_new_pro
 
 
 @pytest.mark.fault
+@pytest.mark.flaky(reruns=2)
 def test_a_training_that_is_killed_is_resumed_where_it_was_saved_and_closing_saves_it(
     viewer: Callable[..., Viewer], ask: Callable[..., TrainRequest]
 ) -> None:

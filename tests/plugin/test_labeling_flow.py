@@ -21,6 +21,7 @@ from napari_semiseg.plugin.layers import of_role
 pytestmark = pytest.mark.flow
 
 
+@pytest.mark.flaky(reruns=2)
 def test_a_tile_is_corrected_with_three_gestures_and_reaches_the_training_within_five_seconds(
     open_window, tissue, tmp_path
 ):

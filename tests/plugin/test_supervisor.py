@@ -160,6 +160,7 @@ def test_a_supervisor_ends_with_its_widget(dock, qtbot):
     assert _engines() == []
 
 
+@pytest.mark.flaky(reruns=2)
 def test_the_wait_of_napari_for_its_workers_ends(dock, qtbot):
     opened = dock()
     qtbot.waitUntil(lambda: opened.settled, timeout=10_000)
@@ -362,6 +363,7 @@ class TestWithNapari:
         assert max(event.step for event in opened.seen if isinstance(event, StepDone)) > newest
         assert opened.model.status == "busy"
 
+    @pytest.mark.flaky(reruns=2)
     def test_closing_the_window_ends_the_training_with_a_checkpoint_within_three_seconds(self, opened, qtbot, tmp_path):
         self._train(opened, qtbot, tmp_path)
         begun = time.monotonic()

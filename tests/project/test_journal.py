@@ -80,6 +80,7 @@ def test_the_caller_may_change_the_array_at_once(writer):
     assert (on_disk(writer).instance == 3).all()
 
 
+@pytest.mark.flaky(reruns=2)
 def test_the_caller_never_waits_for_the_disk(writer, monkeypatch):
     held = threading.Event()
     real = atomic.write_all
@@ -308,6 +309,7 @@ def test_a_tile_folder_that_is_a_link_is_not_written_through(tmp_path, quick):
 
 
 @pytest.mark.fault
+@pytest.mark.flaky(reruns=2)
 def test_closing_with_a_disk_that_hangs_takes_no_longer_than_allowed(tmp_path, monkeypatch):
     held = threading.Event()
     monkeypatch.setattr(atomic, "sync", lambda descriptor: held.wait(20))
