@@ -164,11 +164,15 @@ class PatchesCounted(Event):
 
 @dataclass(frozen=True)
 class LabelsRead(Event):
-    """Annotations were read into the running job: how many tiles, how many nuclei, and their common hash."""
+    """Annotations of a project were read into the running job.
+
+    How many tiles it learns from, how many nuclei are in them, a hash of all, and one of each tile that was read.
+    """
 
     tiles: int
     nuclei: int
     digest: str
+    seen: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

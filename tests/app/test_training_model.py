@@ -10,6 +10,8 @@ import pytest
 
 from napari_semiseg.app.engine_model import ChildEnded
 from napari_semiseg.blocks import Box
+from napari_semiseg.engine.requests import TrainRequest
+from napari_semiseg.engine.train import train
 from napari_semiseg.events import (
     Cancel,
     Failed,
@@ -264,6 +266,22 @@ def test_labels_that_change_during_a_run_are_told_once_they_are_saved_and_rest(b
 
     bench.say(LabelsRead(1, 1, "abc"))
     assert training.seen_words == "learns from 1 tile · 1 nucleus"
+
+
+def test_which_tiles_a_run_has_not_seen_is_known_after_the_project_was_opened_again(bench, reopen):
+    seen, changed, removed = (bench.complete_tile(0, x) for x in (0, 50, 100))
+    folder = bench.session.project.folder
+    list(train(TrainRequest(project=str(folder.path), out=str(folder.new_run_dir()), method="intensity_threshold")))
+    bench.session.project.set_status(changed, "sparse")
+    bench.session.project.remove_tile(removed)
+    added = bench.complete_tile(50, 0)
+    bench.session.project.close()
+    again = reopen()
+    again.settle()
+
+    assert again.session.training.seen_words == "learned from 3 tiles · 6 nuclei · 3 tiles changed since"
+    assert again.session.training.unseen == {changed, removed, added}
+    assert seen not in again.session.training.unseen
 
 
 def test_labels_are_told_while_somebody_paints_without_a_pause_and_the_last_stroke_is_not_forgotten(bench):

@@ -120,6 +120,7 @@ def test_what_is_painted_while_a_run_goes_on_reaches_it(project: ProjectFolder, 
             control.send(LabelsChanged())
         if isinstance(event, LabelsRead):
             digests.append((event.tiles, event.digest))
+            assert event.seen == read_project(project.path).seen
         if isinstance(event, Finished):
             assert not event.stopped
 

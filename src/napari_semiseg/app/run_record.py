@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,7 @@ class RunRecord:
         match event:
             case Started("train", run, total, facts):
                 self.path, self.total, self.facts, self.end = Path(run), total, facts, None
+                self.labels = None  # a run that goes on has read them anew
                 self.rate = self.eta_s = math.nan
             case StepDone(step, losses, counters, rate, eta_s, total):
                 self._note_step(step + 1, losses, counters)
@@ -154,6 +156,21 @@ class RunRecord:
     def nuclei(self) -> int:
         """Nuclei in them."""
         return self.labels.nuclei if self.labels else int(self.facts.get("nuclei", 0))
+
+    @property
+    def seen(self) -> dict[str, str] | None:
+        """Tiles as it read them last, each with its hash; None where that is not known."""
+        return self.labels.seen if self.labels else self.facts.get("seen")
+
+    def unseen(self, tiles: Mapping[str, str]) -> set[str]:
+        """Return the tiles that it has not seen as they are, and those that it has seen and that are no more.
+
+        Parameters
+        ----------
+        tiles : mapping of str to str
+            What `project.annotations.digests` says of the project as it is.
+        """
+        return set() if self.seen is None else {tile for tile, _ in self.seen.items() ^ tiles.items()}
 
     @property
     def usable(self) -> bool:

@@ -31,6 +31,8 @@ from napari_semiseg.events import (
     Validated,
     Warned,
 )
+from napari_semiseg.project.annotations import digests
+from napari_semiseg.project.folder import ProjectFolder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,8 +75,7 @@ class TrainingModel:
     doing : str
         What is waited for before the first step, in words.
     unseen : set of str
-        Tiles that were changed and that the run has not read; after its end, what was changed since too, as long as
-        the project stays open.
+        Tiles that were changed and that the run has not read; after its end, what was changed since too.
     """
 
     changed = Signal()
@@ -204,11 +205,19 @@ class TrainingModel:
         folder = self.session.project.folder
         if folder is None or self.active:
             return
-        runs = folder.runs_dir
+        path, runs = folder.path, folder.runs_dir
 
         def done(record: RunRecord | None) -> None:
             if record is not None and self.session.project.folder is folder and not self.active:
                 self._look_at(record)
+                self.session.background.submit(
+                    lambda: _changed_since(record, path), lambda tiles: compared(record, tiles)
+                )
+
+        def compared(record: RunRecord, tiles: set[str]) -> None:
+            if self.record is record and self.session.project.folder is folder and not self.active:
+                self.unseen |= tiles
+                self.changed.emit()
 
         self.session.background.submit(lambda: newest_run(runs), done)
 
@@ -507,3 +516,14 @@ def _short(title: str) -> str:
     """Return the abbreviation that a title ends with in brackets, or else the title."""
     found = re.search(r"\(([A-Z][\w+-]*)\)$", title)
     return found.group(1) if found else title
+
+
+def _changed_since(record: RunRecord, project: Path) -> set[str]:
+    """Return the tiles of a project that are not as a run has seen them. Not for the GUI thread."""
+    if record.seen is None:
+        return set()
+    try:
+        with ProjectFolder.open(project, read_only=True) as folder:
+            return record.unseen(digests(folder))
+    except (InputError, OSError):  # what of a project cannot be read is said where it is opened
+        return set()

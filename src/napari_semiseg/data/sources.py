@@ -68,6 +68,8 @@ class TrainingData:
         For each image: network pixels per image pixel (`scale_of`); 1 where either size is unknown.
     notes : list of str
         What the user should know, one plain sentence each.
+    seen : dict of str to str, or None
+        Each tile of a project that was read, and the hash of what it held (`project.annotations.tile_digest`).
     """
 
     images: Sequence[Image]
@@ -78,6 +80,7 @@ class TrainingData:
     mpp: float | None = None
     scales: Sequence[float] = ()
     notes: list[str] = field(default_factory=list)
+    seen: dict[str, str] | None = None
 
     def __post_init__(self) -> None:
         if not self.scales:

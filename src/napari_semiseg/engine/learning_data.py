@@ -21,7 +21,7 @@ from napari_semiseg.io.labels import read_labels
 from napari_semiseg.io.locate import stem
 from napari_semiseg.io.rescale import scale_of
 from napari_semiseg.io.source import DecodedCache
-from napari_semiseg.project.annotations import conflicts, leave_out, training_labels
+from napari_semiseg.project.annotations import conflicts, leave_out, tile_digest, training_labels
 from napari_semiseg.project.folder import ProjectFolder
 from napari_semiseg.project.schema import Tile
 from napari_semiseg.project.tiles import validation_tiles
@@ -77,6 +77,7 @@ def read_project(path: str | Path, mpp: float | None = None) -> TrainingData:
     excluded = [tile for tile in project.tiles if tile.status == "excluded"]
     data = _at_one_size(images, ("background", *(spec.name for spec in project.classes)), mpp)
     data.notes += [str(conflict) for conflict in conflicts(project)]
+    data.seen = {}
     data.excluded += [(tile.image, tile.box) for tile in excluded]
     for tile in project.tiles:
         if tile.used:
@@ -84,6 +85,7 @@ def read_project(path: str | Path, mpp: float | None = None) -> TrainingData:
             label = training_labels(tile, annotation, classes=len(project.classes))
             leave_out(label, tile, excluded)
             judging = tile in judges
+            data.seen[tile.id] = tile_digest(tile, annotation, judges=judging)
             if not judging:
                 data.notes += _spare(label, tile, judges)
             if bool((label == IGNORE).all()):

@@ -199,7 +199,8 @@ class Recipe:
         return f"There was not enough memory: a step now takes {now} crops at once instead of {was}."
 
     def facts(self) -> dict[str, Any]:
-        """Say in words what was chosen."""
+        """Say in words what was chosen, and of a project which tiles were read."""
+        seen = {} if self.data.seen is None else {"seen": self.data.seen}
         return {
             "method": self.choices.method,
             "network": self.choices.network,
@@ -210,6 +211,7 @@ class Recipe:
             "validation": [region.name for region in self.data.validation],
             "nuclei": sum(region.nuclei for region in self.data.labeled),
             "steps": self.choices.steps,
+            **seen,
         }
 
 
@@ -227,6 +229,8 @@ def prepare(request: TrainRequest) -> Recipe:
     kind = find_method(request.method)
     if kind.labels == "unused" or not data.labeled:
         _forget_labels(data)
+    if kind.labels == "unused":
+        data.seen = None
     if kind.labels == "needed" and not data.labeled:
         raise InputError(
             f"The method '{kind.name}' learns from labels, and there are none: "
@@ -404,6 +408,7 @@ def _sampler(choices: Choices, data: TrainingData, views: Views, guides: StainGu
 
 def _forget_labels(data: TrainingData) -> None:
     data.labeled, data.validation, data.classes = [], [], ("background", "nucleus")
+    data.seen = None if data.seen is None else {}
 
 
 def _require_classes(choices: Choices, data: TrainingData) -> None:

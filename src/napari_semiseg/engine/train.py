@@ -353,7 +353,8 @@ class _Loop:
         for note in (note for note in data.notes if note not in before):
             yield Warned(note)
         yield from self._meet_labels()
-        yield LabelsRead(len(data.labeled), sum(region.nuclei for region in data.labeled), data.digest())
+        nuclei = sum(region.nuclei for region in data.labeled)
+        yield LabelsRead(len(data.labeled), nuclei, data.digest(), data.seen or {})
 
     def _step(self, step: int) -> Iterator[Event]:
         terms, finite = yield from self._made(step)

@@ -25,9 +25,10 @@ __all__ = [
     "Conflict",
     "TileAnnotation",
     "conflicts",
-    "digest",
+    "digests",
     "leave_out",
     "load_annotation",
+    "tile_digest",
     "training_labels",
 ]
 
@@ -149,29 +150,37 @@ def leave_out(label: NDArray[np.uint8], tile: Tile, others: Sequence[Tile]) -> b
     return known
 
 
-def digest(folder: Annotated) -> str:
-    """Hash everything that a run may learn from.
+def tile_digest(tile: Tile, annotation: TileAnnotation, *, judges: bool) -> str:
+    """Hash what a run may learn from a tile, or judge itself by.
 
-    That is the tiles in use, their images, boxes, status and part in validation, every painted pixel, and what is
-    excluded.
+    Parameters
+    ----------
+    tile : Tile
+    annotation : TileAnnotation, (h, w)
+    judges : bool
+        Whether the tile is one of the `validation_tiles`.
 
     Returns
     -------
     str
-        SHA-256 in hexadecimal. It does not depend on how the annotations are stored or in what order they were painted.
+        BLAKE2b of 16 bytes in hexadecimal, of its place, its status, its part in validation and every painted pixel. It
+        does not depend on how the annotation is stored, nor on the order in which it was painted.
     """
-    total = hashlib.sha256()
-    judges = {tile.id for tile in validation_tiles(folder.tiles)}
-    excluded = [tile for tile in folder.tiles if tile.status == "excluded"]
-    for place in sorted((folder.images[tile.image].path, tuple(tile.box)) for tile in excluded):
-        total.update(json.dumps(place).encode("ascii"))
-    for tile in sorted((tile for tile in folder.tiles if tile.used), key=lambda tile: tile.id):
-        facts = [tile.id, folder.images[tile.image].path, list(tile.box), tile.status, tile.id in judges]
-        annotation = load_annotation(folder, tile.id)
-        total.update(json.dumps(facts).encode("ascii"))
-        total.update(np.ascontiguousarray(annotation.instance, "<u4").tobytes())
-        total.update(np.ascontiguousarray(annotation.classes).tobytes())
+    facts = [tile.image, list(tile.box), tile.status, judges]
+    total = hashlib.blake2b(json.dumps(facts).encode("ascii"), digest_size=16)
+    total.update(np.ascontiguousarray(annotation.instance, "<u4").tobytes())
+    total.update(np.ascontiguousarray(annotation.classes).tobytes())
     return total.hexdigest()
+
+
+def digests(folder: Annotated) -> dict[str, str]:
+    """Hash each tile in use, as it is on the disk now: the id of the tile → `tile_digest`."""
+    judges = {tile.id for tile in validation_tiles(folder.tiles)}
+    return {
+        tile.id: tile_digest(tile, load_annotation(folder, tile.id), judges=tile.id in judges)
+        for tile in folder.tiles
+        if tile.used
+    }
 
 
 @dataclass(frozen=True)
