@@ -143,6 +143,40 @@ def test_of_a_cell_of_qupath_the_nucleus_is_read_and_of_a_class_of_a_class_both_
     assert labels.note == ""
 
 
+def test_what_lies_within_the_objects_of_qupath_is_read_wherever_it_lies_in_the_hierarchy(tmp_path: Path) -> None:
+    nuclei = [qupath("detection", 4 + 12 * k, 4, 8) for k in range(4)]
+    region = qupath("annotation", 0, 0, 60, classification={"name": "Tumor"}, childObjects=nuclei)
+    core = qupath("tmaCore", 0, 0, 64, children=[region])
+    root = {"type": "Feature", "geometry": None, "properties": {"objectType": "root", "childObjects": [core]}}
+    (tmp_path / "flat.geojson").write_text(json.dumps([region, *nuclei]))
+    (tmp_path / "deep.geojson").write_text(json.dumps(root))
+    flat, deep = (open_labels(tmp_path / f"{name}.geojson") for name in ("flat", "deep"))
+    (seen,) = deep.read([Box(0, 0, 64, 64)])
+
+    assert np.unique(seen.instance).size == 5
+    np.testing.assert_array_equal(seen.instance > 0, flat.read([Box(0, 0, 64, 64)])[0].instance > 0)
+    assert deep.note == flat.note
+
+
+@pytest.mark.parametrize("version", ["0.2", "0.3"])
+def test_what_earlier_versions_of_qupath_wrote_is_told_apart_as_well(tmp_path: Path, version: str) -> None:
+    def former(kind: str, *place: int) -> dict[str, object]:
+        return qupath("", *place) | (
+            {"id": kind, "properties": {}} if version == "0.2" else {"properties": {"object_type": kind}}
+        )
+
+    names = {"0.2": ["PathAnnotationObject", "PathDetectionObject", "TMACoreObject", "PathTileObject"],
+             "0.3": ["annotation", "detection", "tma_core", "tile"]}[version]  # fmt: skip
+    annotation, detection, core, tile = names
+    nuclei = [former(detection, 4 + 12 * k, 4, 8) for k in range(4)]
+    others = [former(annotation, 0, 0, 60), former(core, 0, 0, 64), former(tile, 0, 0, 60)]
+    (tmp_path / "x.geojson").write_text(json.dumps([*others, *nuclei]))
+    (seen,) = open_labels(tmp_path / "x.geojson").read([Box(0, 0, 64, 64)])
+
+    assert np.unique(seen.instance).size == 5
+    assert (seen.instance > 0).sum() == 4 * 64
+
+
 def test_an_outline_that_begins_outside_of_the_image_is_found_where_it_lies_in_it(tmp_path: Path) -> None:
     def square(y: int, x: int) -> dict[str, object]:
         ring = [[x, y], [x + 9, y], [x + 9, y + 9], [x, y + 9], [x, y]]

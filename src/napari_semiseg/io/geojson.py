@@ -31,6 +31,15 @@ LABEL = "label"
 _NO_NUCLEI = ("tile", "tmaCore", "root")
 """Objects of QuPath that hold nuclei."""
 
+_FORMER_TYPES = {
+    "tma_core": "tmaCore",
+    "PathTileObject": "tile",
+    "TMACoreObject": "tmaCore",
+    "PathRootObject": "root",
+    "PathAnnotationObject": "annotation",
+}
+"""Types of objects as QuPath wrote them up to 0.3, which differ from today's and matter here."""
+
 MAX_FEATURE = 2**26
 """Longest feature that is read, in characters: some four million corners."""
 
@@ -84,8 +93,9 @@ def read_geojson(path: str | Path) -> tuple[Place, Iterator[Nucleus]]:
         Of the image; empty where the file does not say it before its features.
     nuclei : iterator of Nucleus
         Those of the features that are polygons, in the order of the file; others (points, lines, and QuPath's tiles and
-        cores) are passed over. Of QuPath's cells the nucleus is read, where there is one. Reading goes on as they are
-        asked for, and may raise InputError then.
+        cores) are passed over. Of QuPath's cells the nucleus is read, where there is one; what lies within an object,
+        where QuPath wrote the whole hierarchy, follows it. Reading goes on as they are asked for, and may raise
+        InputError then.
 
     Raises
     ------
@@ -96,7 +106,8 @@ def read_geojson(path: str | Path) -> tuple[Place, Iterator[Nucleus]]:
     found = _features(Path(path))
     first = next(found)
     place = first if isinstance(first, Place) else Place()
-    return place, (nucleus for item in found if not isinstance(item, Place) and (nucleus := _nucleus(item, path)))
+    features = (feature for item in found if not isinstance(item, Place) for feature in _with_children(item))
+    return place, (nucleus for feature in features if (nucleus := _nucleus(feature, path)))
 
 
 # ---- writing
@@ -130,12 +141,29 @@ def _closed(ring: NDArray[Any]) -> list[list[float]]:
 # ---- reading
 
 
+def _with_children(feature: Any) -> Iterator[Any]:
+    """Yield a feature, and then what lies within it, however deep."""
+    waiting = [feature]
+    while waiting:
+        yield (one := waiting.pop())
+        properties = _mapping(_mapping(one).get("properties"))
+        children = properties.get("childObjects", properties.get("children"))
+        waiting += reversed(children) if isinstance(children, list) else ()
+
+
+def _type(feature: Mapping[str, Any], properties: Mapping[str, Any]) -> str:
+    """Return the type of an object of QuPath, whichever version wrote it; "" of other programs."""
+    given = properties.get("objectType", properties.get("object_type", feature.get("id")))
+    return _FORMER_TYPES.get(given, given) if isinstance(given, str) else ""
+
+
 def _nucleus(feature: Any, path: str | Path) -> Nucleus | None:
     """Return what a feature says; None where it is no polygon."""
     if not isinstance(feature, dict):
         raise InputError(f"'{path}' holds something that is no GeoJSON feature: export it again.")
     properties = _mapping(feature.get("properties"))
-    if properties.get("objectType") in _NO_NUCLEI:
+    kind_of_object = _type(feature, properties)
+    if kind_of_object in _NO_NUCLEI:
         return None
     geometry = _mapping(feature.get("nucleusGeometry")) or _mapping(feature.get("geometry"))
     kind, coordinates = geometry.get("type"), geometry.get("coordinates")
@@ -156,7 +184,7 @@ def _nucleus(feature: Any, path: str | Path) -> Nucleus | None:
         polygons=polygons,
         class_name=_class_name(properties.get("classification")),
         measurements=measured,
-        annotation=properties.get("objectType") == "annotation",
+        annotation=kind_of_object == "annotation",
     )
 
 
