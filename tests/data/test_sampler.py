@@ -46,6 +46,20 @@ def test_only_the_views_that_were_asked_for_are_made() -> None:
     assert batch.weak_u.shape == (2, 3, 32, 32)
 
 
+def test_without_a_label_unlabeled_crops_fill_the_batch_until_there_is_one() -> None:
+    some, views = data(), Views(labeled=True, weak=True)
+    regions, some.labeled = some.labeled, []
+    sampler = Sampler(some, views, CONFIG, 0)
+    before = sampler.batch(3)
+    some.labeled = regions
+    after = sampler.batch(3)
+
+    assert before.image_l is None
+    assert len(before.weak_u) == 3 + 2
+    assert (len(after.image_l), len(after.weak_u)) == (3, 2)
+    assert torch.equal(after.weak_u, before.weak_u[:2])
+
+
 def test_strong_views_show_the_weak_view_in_other_colors() -> None:
     config = CONFIG.model_copy(update={"color_strong": "none"})
     batch = Sampler(data(), Views(weak=True, strong=1), config, 0).batch(3)

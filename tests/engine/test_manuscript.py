@@ -54,3 +54,12 @@ def test_a_network_that_nothing_judged_was_not_chosen(quick_request: Ask) -> Non
     list(train(request))
 
     assert "validation" not in methods_paragraph(Path(request.out))
+
+
+def test_a_run_without_labels_drew_no_labeled_crop(quick_request: Ask) -> None:
+    request = quick_request(method="stain_guided", labeled="0", steps=1)
+    list(train(request))
+    crops = json.loads((Path(request.out) / "run.json").read_text(encoding="utf-8"))["choices"]["sampler"]
+    both = crops["batch_labeled"] + crops["batch_unlabeled"]
+
+    assert f"steps of {both} unlabeled crops" in methods_paragraph(Path(request.out))

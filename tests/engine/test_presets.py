@@ -10,7 +10,7 @@ from napari_semiseg.engine.presets import ABLATIONS, PAPER, Plan, plan
 from napari_semiseg.engine.requests import Preset
 from napari_semiseg.methods._base import NO_NETWORK
 from napari_semiseg.methods._registry import METHODS
-from napari_semiseg.nn._registry import NETWORKS
+from napari_semiseg.nn._registry import NETWORKS, network_spec
 
 ROWS = [(method, name, plan) for method, rows in ABLATIONS.items() for name, plan in rows.items()]
 
@@ -38,7 +38,9 @@ def test_every_preset_of_a_method_names_options_and_a_network_that_exist(method:
 
 @pytest.mark.parametrize("preset", ["quick", "standard", "best"])
 def test_what_one_click_trains_is_shown_the_stain_on_every_device(preset: Preset) -> None:
-    assert {plan(preset, "stain_guided", device).network for device in ("cpu", "cuda", "mps")} == {"stain_unet"}
+    networks = {plan(preset, "stain_guided", device).network for device in ("cpu", "cuda", "mps")}
+    assert networks == {"narrow_stain_unet", "stain_unet"}
+    assert all(network_spec(network).takes_scale for network in networks)
 
 
 def test_the_whole_of_crcfp_is_its_third_scheme_with_1200_negatives_and_four_heads() -> None:

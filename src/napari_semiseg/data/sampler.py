@@ -33,7 +33,9 @@ class SamplerConfig(Config):
 
     crop: int = Field(160, ge=32, le=1024, multiple_of=4, description="Side of a training crop, in pixels.")
     batch_labeled: int = Field(8, ge=1, le=256, description="Labeled crops in a step.")
-    batch_unlabeled: int = Field(8, ge=1, le=256, description="Unlabeled crops in a step.")
+    batch_unlabeled: int = Field(
+        8, ge=1, le=256, description="Unlabeled crops in a step; where nothing is labeled, as many as both together."
+    )
     scale: float = Field(0.2, ge=0, lt=0.9, description="Crops are magnified by 1 ± this.")
     degrees: float = Field(15.0, ge=0, le=45, description="Crops are rotated by up to ± this many degrees.")
     color_labeled: ColorName = Field("mild", description="Color changes of labeled crops.")
@@ -152,6 +154,12 @@ class Sampler:
             image, label = _tensor(self._images[region.image].read(box)), _cut(region, box, scale)
             yield Batch(image[None], torch.from_numpy(label)[None])
 
+    @property
+    def _unlabeled_crops(self) -> int:
+        """Where nothing is labeled yet, unlabeled crops take the place of labeled ones: a step stays as large."""
+        free = self.config.batch_labeled if self.views.labeled and not self.data.labeled else 0
+        return self.config.batch_unlabeled + free
+
     def _labeled(self, step: int) -> tuple[Tensor, Tensor]:
         size = self.config.batch_labeled
         images, labels = [], []
@@ -185,7 +193,7 @@ class Sampler:
         weak, valid, guides = [], [], []
         strong: list[list[Tensor]] = [[] for _ in range(self.views.strong)]
         color = COLORS[self.config.color_strong]
-        for place in range(self.config.batch_unlabeled):
+        for place in range(self._unlabeled_crops):
             rng = np.random.default_rng([self.seed, 1, step, place])
             window = self._tissue(rng, self.config.crop, None)
             image, seen = self._cut_out(window, self.config.crop)

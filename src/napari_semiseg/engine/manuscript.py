@@ -103,8 +103,10 @@ def _training(config: Mapping[str, Any], choices: Mapping[str, Any], works: _Wor
     sampler, optim = choices["sampler"], choices["optim"]
     views = find_method(choices["method"]).views
     unlabeled = views.weak or views.strong or views.pairs is not None
-    crops = [f"{sampler['batch_labeled']} labeled"] if views.labeled else []
-    crops += [f"{sampler['batch_unlabeled']} unlabeled"] if unlabeled else []
+    labeled = sampler["batch_labeled"] if views.labeled else 0
+    free = 0 if config["facts"]["labeled"] else labeled
+    crops = [f"{labeled} labeled"] if labeled > free else []
+    crops += [f"{sampler['batch_unlabeled'] + free} unlabeled"] if unlabeled else []
     name = _OPTIMIZERS[optim["optimizer"]]
     cited = f" {works.cite(WORKS[optim['optimizer']])}" if optim["optimizer"] in WORKS else ""
     rate = f"a learning rate of {optim['lr']:g}, {_SCHEDULES.get(optim['schedule'], optim['schedule'])}"

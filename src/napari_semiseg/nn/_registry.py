@@ -59,10 +59,10 @@ def _small_unet(classes: int, stain: Stain, pretrained: bool) -> Network:
     return SmallUNet(classes, stain)
 
 
-def _stain_unet(classes: int, stain: Stain, pretrained: bool) -> Network:
+def _stain_unet(width: int, classes: int, stain: Stain, pretrained: bool) -> Network:
     from napari_semiseg.nn.stain_unet import StainUNet
 
-    return StainUNet(classes, stain)
+    return StainUNet(classes, stain, width)
 
 
 def _unet(encoder: str, classes: int, stain: Stain, pretrained: bool) -> Network:
@@ -143,7 +143,15 @@ _SPECS = (
     NetworkSpec(
         "stain_unet",
         "Small U-Net, stain on each image's own scale",
-        _stain_unet,
+        partial(_stain_unet, 32),
+        finite_reach=True,
+        takes_scale=True,
+        references=(_RONNEBERGER,),
+    ),
+    NetworkSpec(
+        "narrow_stain_unet",
+        "Small U-Net, stain on each image's own scale, three quarters as wide",
+        partial(_stain_unet, 24),
         finite_reach=True,
         takes_scale=True,
         references=(_RONNEBERGER,),

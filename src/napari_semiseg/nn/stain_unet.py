@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from napari_semiseg.nn.network import PerImage
 from napari_semiseg.nn.stain import ColorInput, Stain
 from napari_semiseg.nn.stain_scale import UNITS, StainScale, own_channel
-from napari_semiseg.nn.unet import SmallUNet
+from napari_semiseg.nn.unet import WIDTH, SmallUNet
 from napari_semiseg.postprocess.stain_guide import find_guide
 
 
@@ -31,15 +31,17 @@ class StainUNet(SmallUNet, PerImage):
     stain : {"hematoxylin", "intensity", "inverted", "green"}
         What most of the images are stained with: that of an image which comes without its channel. `for_image` looks
         at each image again.
+    width : int
+        See `SmallUNet`.
     """
 
-    def __init__(self, classes: int = 2, stain: Stain = "hematoxylin") -> None:
-        super().__init__(classes, stain)
+    def __init__(self, classes: int = 2, stain: Stain = "hematoxylin", width: int = WIDTH) -> None:
+        super().__init__(classes, stain, width)
         self.stain: Stain = stain
         self.stain_input = _ScaledStain()  # type: ignore[assignment]  # the same shape, made otherwise
 
     def features(self, image: Tensor) -> Tensor:
-        """Return features, (B, 32, H / 2, W / 2), of crops (B, 4, H, W), or of whole images (B, 3, H, W)."""
+        """Return features, (B, width, H / 2, W / 2), of crops (B, 4, H, W), or of whole images (B, 3, H, W)."""
         if image.shape[1] == 3:
             image = torch.cat([image, own_channel(image, self.stain)], 1)
         return super().features(image)

@@ -10,7 +10,8 @@ from napari_semiseg.nn.network import Network
 from napari_semiseg.nn.reach import Span, reach, through_bilinear, through_convolution, union
 from napari_semiseg.nn.stain import Stain, StainInput
 
-CHANNELS = (32, 64, 128, 256)
+WIDTH = 32
+LEVELS = 4
 _CONVOLUTIONS = 2  # per level, on the way down and on the way up
 
 
@@ -29,6 +30,8 @@ class SmallUNet(Network):
         Number of classes, with background.
     stain : {"hematoxylin", "intensity", "inverted", "green"}
         What the fourth input channel shows.
+    width : int
+        Channels of the first level; each has twice as many as the one before.
 
     References
     ----------
@@ -37,25 +40,26 @@ class SmallUNet(Network):
     channel.
     """
 
-    feature_channels = CHANNELS[0]
     stride = 2
-    divisor = 2 ** len(CHANNELS)
+    divisor = 2**LEVELS
 
-    def __init__(self, classes: int = 2, stain: Stain = "hematoxylin") -> None:
+    def __init__(self, classes: int = 2, stain: Stain = "hematoxylin", width: int = WIDTH) -> None:
         super().__init__()
+        channels = [width * 2**level for level in range(LEVELS)]
         self.classes = classes
+        self.feature_channels = width
         self.reach = reach(_traced, self.divisor)
         self.stain_input = StainInput(stain)
-        incoming = (4, *CHANNELS[:-1])
-        self.down = nn.ModuleList(_level(i, o, stride=2) for i, o in zip(incoming, CHANNELS, strict=True))
-        skips = CHANNELS[-2::-1]
+        incoming = [4, *channels[:-1]]
+        self.down = nn.ModuleList(_level(i, o, stride=2) for i, o in zip(incoming, channels, strict=True))
+        skips = channels[-2::-1]
         self.reduce = nn.ModuleList(nn.Conv2d(2 * c, c, 1, bias=False) for c in skips)
         self.up = nn.ModuleList(_level(2 * c, c) for c in skips)
         self.classifier = nn.Conv2d(self.feature_channels, classes, 1)
         self.apply(_initialize)
 
     def features(self, image: Tensor) -> Tensor:
-        """Return features, (B, 32, H / 2, W / 2), at least 0."""
+        """Return features, (B, width, H / 2, W / 2), at least 0."""
         x: Tensor = self.stain_input(image)
         skips: list[Tensor] = []
         for level in self.down:
@@ -95,7 +99,7 @@ def _traced(span: Span) -> Span:
 
 
 def _through_decoder(span: Span, level: int) -> Span:
-    if level == len(CHANNELS) - 1:
+    if level == LEVELS - 1:
         return _through_encoder(span, level)
     for _ in range(_CONVOLUTIONS):
         span = through_convolution(span)
