@@ -212,12 +212,15 @@ def default_beside_threshold() -> str:
 
 
 def _is_older(row: dict[str, Any]) -> bool:
-    """Return whether a training of what *Train* takes had other options than the program gives it today."""
+    """Return whether a training of what *Train* takes had a network or options that the program no longer gives it."""
+    from napari_semiseg.data.sampler import SamplerConfig
     from napari_semiseg.engine.presets import plan
     from napari_semiseg.methods._registry import AUTO
 
-    today = AUTO.Config().model_dump() | plan(row["budget"]["preset"], AUTO.name, "cpu").options
-    return any(today.get(name, value) != value for name, value in row["options"]["options"].items())
+    chosen = plan(row["budget"]["preset"], AUTO.name, "cpu")
+    today = AUTO.Config().model_dump() | SamplerConfig().model_dump() | chosen.options
+    had = row["options"]["options"] | row["options"]["sampler"]
+    return row["network"] != chosen.network or any(today.get(name, value) != value for name, value in had.items())
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
