@@ -110,7 +110,8 @@ class Person:
                     self.made[found.gesture] += 1
                     return
             there = before[self.masks[number] & ~np.isin(before, blocking)]
-            rest = [int(other) for other in np.unique(there) if other and other not in self._partners().values()]
+            others, good = [int(other) for other in np.unique(there) if other], set(self._partners().values())
+            rest = [other for other in others if other not in good] or others  # a good one is drawn anew afterwards
             if not rest:
                 break
             blocking.append(max(rest, key=lambda other: np.count_nonzero(there == other)))
