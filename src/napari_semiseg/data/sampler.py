@@ -328,8 +328,10 @@ class Sampler:
         for excluded in self._excluded(window.index):
             if (hidden := box.intersect(excluded)).area:
                 inside[(slice(None), *hidden.shifted(-box.y0, -box.x0).slices)] = 0
-        shown = geometry.apply(torch.from_numpy(inside), crop, nearest=True)[0].bool()
-        return geometry.apply(self._channels(window.index, window.pixels), crop), shown
+        image = geometry.apply(self._channels(window.index, window.pixels), crop)
+        if inside.all():  # as nearly everywhere, and a window holds all of its crop
+            return image, torch.ones((crop, crop), dtype=torch.bool)
+        return image, geometry.apply(torch.from_numpy(inside), crop, nearest=True)[0].bool()
 
     def _channels(self, index: int, pixels: NDArray[np.uint8]) -> Tensor:
         """Return pixels of an image as (3, h, w), or with the stain on the image's scale as (4, h, w)."""
