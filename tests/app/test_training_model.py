@@ -274,13 +274,14 @@ def test_which_tiles_a_run_has_not_seen_is_known_after_the_project_was_opened_ag
     list(train(TrainRequest(project=str(folder.path), out=str(folder.new_run_dir()), method="intensity_threshold")))
     bench.session.project.set_status(changed, "sparse")
     bench.session.project.remove_tile(removed)
-    added = bench.complete_tile(50, 0)
+    added, left_out = bench.complete_tile(50, 0), bench.complete_tile(50, 100)
+    bench.session.project.set_status(left_out, "excluded")
     bench.session.project.close()
     again = reopen()
     again.settle()
 
-    assert again.session.training.seen_words == "learned from 3 tiles · 6 nuclei · 3 tiles changed since"
-    assert again.session.training.unseen == {changed, removed, added}
+    assert again.session.training.seen_words == "learned from 3 tiles · 6 nuclei · 4 tiles changed since"
+    assert again.session.training.unseen == {changed, removed, added, left_out}
     assert seen not in again.session.training.unseen
 
 

@@ -201,6 +201,15 @@ def test_the_hash_of_a_tile_changes_with_whatever_a_run_would_learn_otherwise_fr
     assert after["t0002"] == before["t0002"]
 
 
+def test_a_tile_that_is_left_out_has_a_hash_of_its_own(two_tiles):
+    before = digests(two_tiles)
+    left_out = two_tiles.add_tile(0, (9, 9, 20, 20)).id
+    two_tiles.set_status(left_out, "excluded")
+    after = digests(two_tiles)
+    assert after.keys() - before.keys() == {left_out}
+    assert {tile: after[tile] for tile in before} == before
+
+
 def test_no_hash_changes_with_what_no_run_reads(two_tiles):
     before = digests(two_tiles)
     two_tiles.add_tile(0, (0, 0, 5, 5))

@@ -77,7 +77,7 @@ def read_project(path: str | Path, mpp: float | None = None) -> TrainingData:
     excluded = [tile for tile in project.tiles if tile.status == "excluded"]
     data = _at_one_size(images, ("background", *(spec.name for spec in project.classes)), mpp)
     data.notes += [str(conflict) for conflict in conflicts(project)]
-    data.seen = {}
+    data.seen = {tile.id: tile_digest(tile) for tile in excluded}
     data.excluded += [(tile.image, tile.box) for tile in excluded]
     for tile in project.tiles:
         if tile.used:

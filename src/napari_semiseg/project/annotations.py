@@ -150,13 +150,14 @@ def leave_out(label: NDArray[np.uint8], tile: Tile, others: Sequence[Tile]) -> b
     return known
 
 
-def tile_digest(tile: Tile, annotation: TileAnnotation, *, judges: bool) -> str:
+def tile_digest(tile: Tile, annotation: TileAnnotation | None = None, *, judges: bool = False) -> str:
     """Hash what a run may learn from a tile, or judge itself by.
 
     Parameters
     ----------
     tile : Tile
-    annotation : TileAnnotation, (h, w)
+    annotation : TileAnnotation, (h, w), optional
+        Left out for an excluded tile, of which its place alone counts.
     judges : bool
         Whether the tile is one of the `validation_tiles`.
 
@@ -168,19 +169,21 @@ def tile_digest(tile: Tile, annotation: TileAnnotation, *, judges: bool) -> str:
     """
     facts = [tile.image, list(tile.box), tile.status, judges]
     total = hashlib.blake2b(json.dumps(facts).encode("ascii"), digest_size=16)
-    total.update(np.ascontiguousarray(annotation.instance, "<u4").tobytes())
-    total.update(np.ascontiguousarray(annotation.classes).tobytes())
+    if annotation is not None:
+        total.update(np.ascontiguousarray(annotation.instance, "<u4").tobytes())
+        total.update(np.ascontiguousarray(annotation.classes).tobytes())
     return total.hexdigest()
 
 
 def digests(folder: Annotated) -> dict[str, str]:
-    """Hash each tile in use, as it is on the disk now: the id of the tile → `tile_digest`."""
+    """Hash each tile in use, or excluded, as it is on the disk now: the id of the tile → `tile_digest`."""
     judges = {tile.id for tile in validation_tiles(folder.tiles)}
-    return {
+    used = {
         tile.id: tile_digest(tile, load_annotation(folder, tile.id), judges=tile.id in judges)
         for tile in folder.tiles
         if tile.used
     }
+    return used | {tile.id: tile_digest(tile) for tile in folder.tiles if tile.status == "excluded"}
 
 
 @dataclass(frozen=True)
