@@ -31,12 +31,12 @@ FACTS = {"method": "stain_guided", "network": "small_unet", "device": "cpu"}
 def asking(bench):
     """Both who ask, and a tile to ask for; what was proposed is in `taken`."""
     tile = bench.session.project.add_tile(0, center=(100, 100), side=40)
-    taken: list[np.ndarray] = []
+    taken: list[tuple[np.ndarray, dict[int, str]]] = []
     proposals, suggestions = TileProposals(bench.session), Suggestions(bench.session)
 
     def ask() -> None:
         suggestions.ask(50)
-        proposals.ask(tile.id, lambda labels, origin: taken.append(labels))
+        proposals.ask(tile.id, lambda labels, origin, classes: taken.append((labels, classes)))
 
     yield SimpleNamespace(
         ask=ask, proposals=proposals, suggestions=suggestions, taken=taken, training=bench.session.training
@@ -57,6 +57,22 @@ def answer(bench, tmp_path):
     np.save(tmp_path / "nuclei.npy", np.ones((40, 40), np.uint32))
     bench.say(PLACES, Written("nuclei", str(tmp_path / "nuclei.npy"), {"box": [80, 80, 120, 120]}))
     bench.settle()
+
+
+def test_the_classes_that_a_training_tells_are_handed_over_by_the_numbers_of_the_nuclei(bench, asking, tmp_path):
+    asking.training.request_train()
+    begin(bench, asking.training)
+    bench.say(StepDone(0, {"sup": 1.0}))
+    asking.ask()
+    labels = np.zeros((40, 40), np.uint32)
+    labels[:9, :9], labels[20:29, 20:29] = 30, 7
+    np.save(tmp_path / "nuclei.npy", labels)
+    facts = {"box": [80, 80, 120, 120], "classes": ["tumor", "stroma"], "kinds": [2, 1]}
+    bench.say(PLACES, Written("nuclei", str(tmp_path / "nuclei.npy"), facts))
+    bench.settle()
+
+    ((_, classes),) = asking.taken
+    assert classes == {7: "stroma", 30: "tumor"}
 
 
 @pytest.mark.parametrize("when", ["before it has begun", "before its first step", "later"])

@@ -3,11 +3,16 @@
 import numpy as np
 import pytest
 import tifffile
+import torch
 from skimage.data import immunohistochemistry
+from torch import nn
 
+from napari_semiseg.app.tile_proposals import class_names
+from napari_semiseg.engine import predictor as predictor_module
 from napari_semiseg.engine import propose as propose_module
 from napari_semiseg.engine import typical as typical_module
 from napari_semiseg.engine.control import Control
+from napari_semiseg.engine.predictor import Predictor
 from napari_semiseg.engine.propose import propose_from_args
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import Finished, Started, Written
@@ -54,6 +59,41 @@ def test_a_trained_run_proposes_the_nuclei_of_a_rectangle(tissue, tmp_path):
     assert written.facts["nuclei"] == len(np.unique(labels)) - 1 > 5
     with pytest.raises(InputError, match="name one"):
         list(propose_from_args(args, Control()))
+
+
+class ByColor(nn.Module):
+    """A network that takes dark for nucleus, and what is blue in that for another class."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        nucleus = 20 * (0.6 - image[:, 1:2])
+        blue = 6 * (image[:, 2:] - image[:, :1]) - 1
+        return torch.cat([torch.zeros_like(nucleus), nucleus, nucleus + blue], dim=1)
+
+
+@pytest.mark.parametrize("several", [True, False])
+def test_a_run_with_several_classes_tells_that_of_each_nucleus(tmp_path, discs, monkeypatch, several):
+    labels = discs(40, shape=(200, 200), radius=9)
+    colors = np.array([[220, 220, 220], [60, 60, 180], [90, 60, 90]], np.uint8)
+    tifffile.imwrite(tmp_path / "field.tif", colors[np.where(labels > 0, 1 + labels % 2, 0)], photometric="rgb")
+    network = ByColor() if several else nn.Sequential(ByColor(), nn.Conv2d(3, 2, 1, bias=False))
+    if not several:
+        network[1].weight.data = torch.tensor([[1.0, 0, 0], [0, 1, 0]])[..., None, None]
+    classes = ("background", "red", "blue") if several else ("background", "nucleus")
+    run = Predictor(network.eval(), classes, 1, 0, None, 0.5, 7, torch.device("cpu"))
+    monkeypatch.setattr(predictor_module, "load_predictor", lambda path, device: run)
+    args = {"image": str(tmp_path / "field.tif"), "out": str(tmp_path / "out"), "run": "a run"}
+    events = list(propose_from_args({**args, "box": [20, 30, 180, 190]}, Control()))
+    (written,) = [event for event in events if isinstance(event, Written)]
+    found, truth = np.load(written.path), labels[20:180, 30:190]
+    names = class_names(found, written.facts)
+    if not several:
+        assert names == {}
+        return
+
+    both = (found > 0) & (truth > 0)
+    assert both.sum() > 0.9 * (truth > 0).sum()
+    said = np.array([names[number] for number in found[both].tolist()])
+    np.testing.assert_array_equal(said, np.where(truth[both] % 2, "red", "blue"))
 
 
 def test_a_field_is_proposed_whole_by_its_own_threshold(tissue, tmp_path):

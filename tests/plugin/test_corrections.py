@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from colorsys import rgb_to_hsv
 from importlib.resources import files
 from types import SimpleNamespace
 
@@ -19,7 +21,7 @@ from napari_semiseg.plugin.keys import ACTIONS, Keys
 from napari_semiseg.plugin.layers import of_role
 from napari_semiseg.project.folder import ProjectFolder
 from napari_semiseg.project.schema import with_class
-from napari_semiseg.project.tile_annotation import ACCEPTED_FROM, BACKGROUND, Tally
+from napari_semiseg.project.tile_annotation import ACCEPTED_FROM, BACKGROUND, PROPOSED, PROPOSED_AS, Tally
 
 
 @pytest.fixture
@@ -40,6 +42,17 @@ def proposed(open_dock, tissue, tmp_path):
 
 def layer_of(hands):
     return hands.dock.tiles.layer(hands.project.selected)
+
+
+def rgb(color: str) -> tuple[float, float, float]:
+    red, green, blue = (int(color[start : start + 2], 16) / 255 for start in (1, 3, 5))
+    return red, green, blue
+
+
+def colors_of(layer: Labels, *places: tuple[int, int]) -> list[str]:
+    """Return how the nuclei at some pixels of a layer are drawn."""
+    colors = [layer.get_color(int(layer.data[place])) for place in places]
+    return [f"#{''.join(f'{round(255 * float(part)):02x}' for part in color[:3])}" for color in colors]
 
 
 def tally_on_disk(hands) -> Tally:
@@ -130,12 +143,100 @@ def test_an_accepted_nucleus_is_of_the_class_that_is_chosen_when_it_is_accepted(
     tiles.choose_pen(BACKGROUND + 2)
     tiles.correct(True)
     proposed.click(170, 170)
-    assert "of the class “tumor”" in proposed.dock.tiles_panel.hint.text()
+    assert "what is white becomes “tumor”" in proposed.dock.tiles_panel.hint.text()
     proposed.stroke([(206, 180), (234, 180)])  # a cut makes two of one that nobody has named yet
     tally_on_disk(proposed)
     classes = ProjectFolder.open(proposed.project.path, read_only=True).annotation(proposed.project.selected).classes
 
     assert [classes[20, 40], classes[20, 20], classes[70, 22], classes[70, 37]] == [2, 3, 3, 3]
+
+
+def classes_on_disk(hands) -> np.ndarray:
+    hands.saved()
+    return ProjectFolder.open(hands.project.path, read_only=True).annotation(hands.project.selected).classes
+
+
+@pytest.fixture
+def proposed_with_classes(proposed):
+    """The three nuclei proposed again: two of a class each, and one of a class that the project does not have."""
+    tiles = proposed.dock.tiles
+    labels = np.zeros((512, 512), np.uint32)
+    for number in np.unique(layer_of(proposed).data)[1:].tolist():
+        labels[150:250, 150:250][layer_of(proposed).data == number] = number
+    layer_of(proposed).undo()
+    proposed.project.set_classes(with_class(with_class(proposed.project.classes, "tumor"), "stroma"))
+    first, second, third = np.unique(labels)[1:].tolist()
+    tiles.take_over(labels, (0, 0), {first: "stroma", second: "tumor", third: "mitosis"})
+    return proposed
+
+
+def test_a_nucleus_that_is_proposed_with_its_class_is_of_that_when_it_is_accepted(proposed_with_classes):
+    hands = proposed_with_classes
+    before = classes_on_disk(hands)
+    assert [before[20, 20], before[20, 40], before[70, 30]] == [PROPOSED_AS + 4, PROPOSED_AS + 3, PROPOSED]
+    assert ProjectFolder.open(hands.project.path, read_only=True).annotation(hands.project.selected).tally.proposed == 3
+
+    hands.dock.tiles.choose_pen(BACKGROUND + 2)
+    hands.dock.tiles.correct(True)
+    hands.click(170, 170)
+    hands.press(hands.dock.tiles_panel.complete)
+    after = classes_on_disk(hands)
+    assert [after[20, 20], after[20, 40], after[70, 30]] == [4, 3, 3]
+
+
+def test_the_class_of_what_is_proposed_is_seen_and_survives_opening_the_project_again(proposed_with_classes, open_dock):
+    hands, colors = proposed_with_classes, [spec.color for spec in proposed_with_classes.project.classes]
+    seen = colors_of(layer_of(hands), (20, 20), (20, 40), (70, 30))
+    hands.saved()
+    path = hands.project.path
+    hands.dock.leave()
+    again = open_dock()
+    again.dock.view.open_project(path)
+    again.wait(lambda: of_role(again.viewer, "annotation"), "the tile")
+    (layer,) = of_role(again.viewer, "annotation")
+
+    assert colors_of(layer, (20, 20), (20, 40), (70, 30)) == seen
+    assert seen[2] == "#ffffff"
+    for color, pale in zip((colors[2], colors[1]), seen[:2], strict=True):
+        strong, weak = rgb_to_hsv(*rgb(color)), rgb_to_hsv(*rgb(pale))
+        assert weak[0] == pytest.approx(strong[0], abs=0.03)
+        assert 0 < weak[1] < 0.5 * strong[1]
+
+
+def test_a_key_gives_the_nucleus_below_the_mouse_the_next_class_and_undo_gives_it_back(proposed_with_classes):
+    hands, layer = proposed_with_classes, layer_of(proposed_with_classes)
+    hands.viewer.cursor.position = (170, 170)
+    press(layer, "K")  # stroma, the last class, so the first comes next
+    assert classes_on_disk(hands)[20, 20] == 2
+    press(layer, "K")
+    press(layer, "K")
+    assert classes_on_disk(hands)[20, 20] == 4
+    hands.viewer.cursor.position = (220, 180)
+    press(layer, "K")  # of no class yet: the one that is painted with
+    hands.viewer.cursor.position = (240, 240)
+    press(layer, "K")  # no nucleus
+    assert tally_on_disk(hands) == Tally(accepted=2, proposed=1)
+    assert classes_on_disk(hands)[70, 30] == 2
+
+    layer.undo()
+    layer.undo()
+    assert [classes_on_disk(hands)[20, 20], classes_on_disk(hands)[70, 30]] == [3, PROPOSED]
+
+
+def test_undo_brings_a_nucleus_back_with_the_class_that_it_had(proposed):
+    tiles, layer = proposed.dock.tiles, layer_of(proposed)
+    proposed.project.set_classes(with_class(proposed.project.classes, "tumor"))
+    ring = [(230 + 12 * math.sin(turn), 230 + 12 * math.cos(turn)) for turn in np.linspace(0, 2 * math.pi, 25)]
+    proposed.stroke(ring)
+    tiles.choose_pen(BACKGROUND + 2)
+    tiles.correct(True)
+    proposed.stroke([(230, 230)], button=2)  # deleted, so that its number is free
+    proposed.stroke([(y - 50, x) for y, x in ring])  # which another one must not get
+    assert classes_on_disk(proposed)[30, 80] == 3
+    layer.undo()
+    layer.undo()
+
+    assert classes_on_disk(proposed)[80, 80] == 2
 
 
 def test_taking_back_a_mark_spares_what_was_corrected_since(proposed):
@@ -248,13 +349,13 @@ def test_keys_are_those_of_the_preferences(monkeypatch):
     keys.bind(layer, {name: lambda _, name=name: pressed.append(name) for name in ("next_tile", "delete")})
     page.next_tile = "P"  # the usual key of another action
     press(layer, "N")
-    page.next_tile = "K"
-    press(layer, "K")
-    page.delete = "K"  # taken already
+    page.next_tile = "U"
+    press(layer, "U")
+    page.delete = "U"  # taken already
     press(layer, "D")
     assert pressed == ["next_tile", "next_tile", "delete"]
-    assert (keys.of("next_tile"), keys.of("previous_tile"), keys.of("delete")) == ("K", "P", "D")
-    assert "K: go to the next tile" in keys.words
+    assert (keys.of("next_tile"), keys.of("previous_tile"), keys.of("delete")) == ("U", "P", "D")
+    assert "U: go to the next tile" in keys.words
     keys.end()
     assert not any(layer.keymap.values())
 

@@ -11,7 +11,7 @@ from napari_semiseg.app.painting import BACKGROUND_ID
 from napari_semiseg.plugin.layers import of_role, role
 from napari_semiseg.project.folder import ProjectFolder
 from napari_semiseg.project.schema import ClassSpec, with_class
-from napari_semiseg.project.tile_annotation import BACKGROUND
+from napari_semiseg.project.tile_annotation import BACKGROUND, PROPOSED, Tally
 
 
 @pytest.fixture
@@ -96,14 +96,18 @@ def test_the_fill_tool_joins_no_nuclei_gives_a_class_and_fills_free_ground_as_a_
     layer.mode = "fill"
     started.click(120, 120)
 
-    np.testing.assert_array_equal(layer.data, before)
-    assert started.dock.tiles.annotation_of(tile_id)[1][1] == BACKGROUND + 2
+    np.testing.assert_array_equal(layer.data > 0, before > 0)
+    started.saved()
+    classes = on_disk(started, tile_id).classes
+    assert (set(classes[before == 1]), set(classes[before == 2])) == ({BACKGROUND + 2}, {BACKGROUND + 1})
     started.click(90, 90)
-    assert set(np.unique(layer.data)) == {1, 2, 3}
+    assert len(np.unique(layer.data)) == 3
+    assert (layer.data > 0).all()
+    layer.undo()
     layer.undo()
     np.testing.assert_array_equal(layer.data, before)
     started.saved()
-    assert on_disk(started, tile_id).nuclei == 2
+    assert set(on_disk(started, tile_id).classes[before > 0]) == {BACKGROUND + 1}
 
 
 def test_undo_takes_a_stroke_back_on_the_disk_too(started):
@@ -151,6 +155,43 @@ def test_classes_are_kept_per_nucleus_and_a_picked_one_can_be_given_another(star
     started.dock.tiles.choose_pen(BACKGROUND + 2)
     started.saved()
     assert set(np.unique(on_disk(started, tile_id).classes)) == {0, 3}
+    layer.undo()
+    started.saved()
+    assert set(np.unique(on_disk(started, tile_id).classes)) == {0, 2, 3}
+
+
+def test_after_background_the_class_that_was_painted_before_is_painted_again(started):
+    started.project.set_classes(with_class(started.project.classes, "tumor"))
+    tile_id = add_tile(started, 200, 200)
+    tiles = started.dock.tiles
+    tiles.choose_pen(BACKGROUND + 2)
+    tiles.swap_background()
+    started.stroke([(220, 220), (225, 225)])
+    tiles.swap_background()
+    started.stroke([(120, 120), (125, 125)])
+    started.saved()
+
+    assert set(np.unique(on_disk(started, tile_id).classes)) == {0, BACKGROUND, BACKGROUND + 2}
+
+
+def test_undoing_an_exchange_gives_every_nucleus_the_class_that_it_had(started):
+    started.project.set_classes(with_class(started.project.classes, "tumor"))
+    tile_id = add_tile(started, 200, 200)
+    started.stroke([(120, 120), (125, 125)])
+    started.stroke([(180, 180), (185, 185)])
+    started.saved()
+    before = on_disk(started, tile_id)
+    changed = before.copy()
+    changed.classes[before.instance == 1] = BACKGROUND + 2
+    changed.classes[before.instance == 2] = PROPOSED
+    started.dock.tiles.exchange(tile_id, changed)
+    started.saved()
+    assert on_disk(started, tile_id).tally == Tally(drawn=1, proposed=1)
+    np.testing.assert_array_equal(on_disk(started, tile_id).classes, changed.classes)
+
+    started.dock.tiles.layer(tile_id).undo()
+    started.saved()
+    np.testing.assert_array_equal(on_disk(started, tile_id).classes, before.classes)
 
 
 def test_the_brush_spares_neighbors_and_the_eraser_does_not(started):
@@ -429,7 +470,7 @@ def test_the_class_added_last_is_removed_while_nothing_is_painted_in_it(started)
     started.stroke([(120, 120), (125, 125)])
     choose(panel.more.menu(), "Remove the class “tumor && stroma”")
     assert project.classes == (nucleus, tumor)
-    assert f"is painted in tile {tile_id}: paint it over" in started.dock.session.notice.sentence
+    assert f"is painted or proposed in tile {tile_id}: paint it over" in started.dock.session.notice.sentence
 
     layer = started.dock.tiles.layer(tile_id)
     layer.data_setitem(np.nonzero(layer.data), 0)

@@ -44,14 +44,16 @@ def test_what_is_not_painted_is_background_in_a_complete_tile_and_ignored_in_a_s
 
 
 def test_the_largest_class_on_disk_is_not_taken_for_ignore():
-    labels = training_labels(tile("sparse", (1, 2)), annotation([[0, 0]], [[253, 0]]))
-    assert labels.tolist() == [[252, 255]]
+    labels = training_labels(tile("sparse", (1, 2)), annotation([[0, 0]], [[125, 0]]))
+    assert labels.tolist() == [[124, 255]]
 
 
 def test_nothing_is_learned_from_what_was_proposed_and_not_accepted():
     for status in ("sparse", "complete"):
-        found = training_labels(tile(status, (1, 3)), annotation([[45_000, 30_000, 1]], [[254, 2, 2]]), classes=1)
-        assert found.tolist() == [[255, 1, 1]]
+        found = training_labels(
+            tile(status, (1, 4)), annotation([[45_000, 46_000, 30_000, 1]], [[254, 130, 2, 2]]), classes=1
+        )
+        assert found.tolist() == [[255, 255, 1, 1]]
 
 
 def test_an_annotation_of_another_size_or_an_unknown_class_is_refused():

@@ -19,6 +19,7 @@ from napari_semiseg.errors import InputError
 from napari_semiseg.project.folder import ProjectFolder
 from napari_semiseg.project.schema import ClassSpec, with_class
 from napari_semiseg.project.stored_array import array_bytes
+from napari_semiseg.project.tile_annotation import PROPOSED_AS
 from napari_semiseg.project.tiles import validation_tiles
 
 
@@ -339,9 +340,10 @@ def test_a_class_that_somebody_painted_is_not_removed(project, tile_box):
     two = [ClassSpec(name="tumor", color="#d55e00"), ClassSpec(name="immune", color="#0072b2")]
     project.set_classes(two)
     tile = project.add_tile(0, tile_box)
-    project.write_annotation(tile.id, classes=np.full(tile.box.shape, 3))
-    with pytest.raises(InputError, match="The class 'immune' is painted in tile t0001: paint it over"):
-        project.set_classes(two[:1])
+    for used in (3, PROPOSED_AS + 3):
+        project.write_annotation(tile.id, classes=np.full(tile.box.shape, used))
+        with pytest.raises(InputError, match="The class 'immune' is painted or proposed in tile t0001: paint it over"):
+            project.set_classes(two[:1])
     project.write_annotation(tile.id, classes=np.full(tile.box.shape, 2))
     project.set_classes(two[:1])
     assert [spec.name for spec in project.classes] == ["tumor"]
@@ -404,8 +406,8 @@ def test_one_can_look_at_a_project_without_leaving_a_trace(project, tile_box):
 def test_classes_that_cannot_be_are_refused_in_a_plain_sentence(project):
     with pytest.raises(InputError, match=r"^There is a class “nucleus” already: give this one another name\.$"):
         project.set_classes(with_class(project.classes, " nucleus "))
-    with pytest.raises(InputError, match=r"^A project has at most 250 classes, and these are 251: keep fewer\.$"):
-        project.set_classes([ClassSpec(name=str(number), color="#000000") for number in range(251)])
+    with pytest.raises(InputError, match=r"^A project has at most 124 classes, and these are 125: keep fewer\.$"):
+        project.set_classes([ClassSpec(name=str(number), color="#000000") for number in range(125)])
     project.set_classes(with_class(with_class(project.classes, "x" * 600), " "))
 
     assert [spec.name for spec in project.classes] == ["nucleus", "x" * 200, "unnamed"]

@@ -12,7 +12,7 @@ Every correction is pixels and their new numbers, to be written with one entry i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Literal
@@ -22,9 +22,18 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.draw import line, polygon
 
-from napari_semiseg.app.painting import BACKGROUND_ID, PROPOSED_FROM, accepted_numbers, is_proposed, next_id
+from napari_semiseg.app.painting import (
+    BACKGROUND_ID,
+    PROPOSED_FROM,
+    accepted_numbers,
+    drawn_numbers,
+    is_proposed,
+    next_id,
+    proposed_numbers,
+)
+from napari_semiseg.project.tile_annotation import ACCEPTED_FROM, ACCEPTED_TO
 
-Gesture = Literal["accept", "delete", "cut", "join", "redraw", "draw"]
+Gesture = Literal["accept", "delete", "cut", "join", "redraw", "draw", "class"]
 Point = tuple[float, float]
 
 LEAST_PART = 12
@@ -90,12 +99,64 @@ def accept_all(labels: NDArray[Any]) -> Correction | None:
     return Correction("accept", where, fresh[places], dict(zip(fresh.tolist(), ids.tolist(), strict=True)))
 
 
+def reclass(labels: NDArray[Any], number: int) -> Correction | None:
+    """Make a nucleus one of another class, by which a proposed one is accepted; None where there is none.
+
+    It gets a new number, so that undo gives it back the class that it had.
+    """
+    if not is_nucleus(number):
+        return None
+    where = np.nonzero(labels == number)
+    if not where[0].size:
+        return None
+    new = int(accepted_numbers(labels, 1)[0]) if number >= ACCEPTED_FROM else next_id(labels)
+    return Correction("class", where, np.full(where[0].size, new))
+
+
 def delete(labels: NDArray[Any], number: int) -> Correction | None:
     """Delete a nucleus; None where it is none."""
     if not is_nucleus(number):
         return None
     where = np.nonzero(labels == number)
     return Correction("delete", where, np.zeros(where[0].size, np.int64))
+
+
+def apart(
+    correction: Correction, kinds: Mapping[int, int], labels: NDArray[Any], class_of: Mapping[int, int]
+) -> tuple[Correction, dict[int, int]]:
+    """Renumber what would get the number that a nucleus of another class has had: undo may bring that one back.
+
+    Parameters
+    ----------
+    correction : Correction
+    kinds : mapping of int to int
+        Class of each of its new numbers.
+    labels : array, (h, w), integer
+        What it was made for.
+    class_of : mapping of int to int
+        Class of every number that this tile has had.
+
+    Returns
+    -------
+    Correction
+    kinds : dict of int to int
+        Of its numbers as they are now.
+    """
+    had = [number for number, kind in kinds.items() if class_of.get(number, kind) != kind]
+    if not had:
+        return correction, dict(kinds)
+    taken = np.concatenate([labels.ravel(), correction.numbers, np.array([*class_of], np.int64)])
+    new: dict[int, int] = {}
+    for start, stop, fresh in (
+        (1, ACCEPTED_FROM, drawn_numbers),
+        (ACCEPTED_FROM, ACCEPTED_TO, accepted_numbers),
+        (PROPOSED_FROM, BACKGROUND_ID, proposed_numbers),
+    ):
+        old = [number for number in had if start <= number < stop]
+        new |= dict(zip(old, fresh(taken, len(old)).tolist(), strict=True))
+    ids, places = np.unique(correction.numbers, return_inverse=True)
+    numbers = np.array([new.get(number, number) for number in ids.tolist()], np.int64)[places]
+    return replace(correction, numbers=numbers), {new.get(number, number): kind for number, kind in kinds.items()}
 
 
 def decide(labels: NDArray[Any], mask: NDArray[np.bool_], accepted: bool) -> Correction | None:

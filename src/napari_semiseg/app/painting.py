@@ -20,6 +20,7 @@ from napari_semiseg.project.tile_annotation import (
     ACCEPTED_TO,
     BACKGROUND,
     PROPOSED,
+    PROPOSED_AS,
     UNPAINTED,
     TileAnnotation,
 )
@@ -51,7 +52,8 @@ def to_layer(annotation: TileAnnotation) -> tuple[NDArray[np.uint16], dict[int, 
         unless one is too large: then they are numbered again from 1, in the same order. Proposed ones are numbered
         from `PROPOSED_FROM` on.
     class_of : dict of int to int
-        Class, as on disk (2 and up), of every nucleus. Where its pixels disagree the largest class counts.
+        Class, as on disk (2 and up), of every nucleus. Where its pixels disagree the largest class counts. Of a
+        proposed one the class that it was proposed with, 0 for none.
 
     Raises
     ------
@@ -61,14 +63,14 @@ def to_layer(annotation: TileAnnotation) -> tuple[NDArray[np.uint16], dict[int, 
     ids, places = np.unique(annotation.instance, return_inverse=True)
     places = places.reshape(annotation.shape)
     proposed = np.zeros(ids.size, bool)
-    proposed[places[(annotation.classes == PROPOSED) & (annotation.instance > 0)]] = True
+    proposed[places[annotation.undecided & (annotation.instance > 0)]] = True
     numbers = _numbers(ids, proposed)
     labels = numbers.astype(LAYER_DTYPE)[places]
-    painted = (labels > 0) & (annotation.classes > BACKGROUND) & (annotation.classes != PROPOSED)
-    largest = np.full(ids.size, FIRST_CLASS, np.uint8)
-    found = np.zeros(ids.size, np.uint8)
-    np.maximum.at(found, places[painted], annotation.classes[painted])
-    largest[found > 0] = found[found > 0]
+    painted = (labels > 0) & (annotation.classes > BACKGROUND) & (annotation.undecided == proposed[places])
+    largest = np.zeros(ids.size, np.uint8)
+    np.maximum.at(largest, places[painted], annotation.classes[painted])
+    largest[proposed] = np.where(largest == PROPOSED, 0, largest - PROPOSED_AS)[proposed]
+    largest[~proposed & (largest == 0)] = FIRST_CLASS
     labels[(labels == 0) & (annotation.classes == BACKGROUND)] = BACKGROUND_ID
     return labels, {int(i): int(c) for i, c in zip(numbers, largest, strict=True) if i > 0}
 
@@ -80,9 +82,9 @@ def from_layer(labels: NDArray[Any], class_of: Mapping[int, int]) -> TileAnnotat
     ----------
     labels : array, (h, w), integer
         As `to_layer` gives it. Numbers that no brush paints, below 0 or above `BACKGROUND_ID`, count as nothing.
-        Those from `PROPOSED_FROM` on have the class `PROPOSED`, whatever `class_of` says.
+        Those from `PROPOSED_FROM` on await a word, whatever `class_of` says.
     class_of : mapping of int to int
-        A nucleus that is missing here is of the first class.
+        A nucleus that is missing here is of the first class, or where it is proposed, of none.
 
     Returns
     -------
@@ -98,9 +100,18 @@ def from_layer(labels: NDArray[Any], class_of: Mapping[int, int]) -> TileAnnotat
     return TileAnnotation(instance, classes)
 
 
-def next_id(labels: NDArray[Any]) -> int:
-    """Return a number that no drawn nucleus of this tile has."""
-    return int(_free(labels, 1, ACCEPTED_FROM, 1)[0])
+def next_id(labels: NDArray[Any], class_of: Mapping[int, int] | None = None, kind: int = 0) -> int:
+    """Return a number that no drawn nucleus of this tile has.
+
+    Nor has one had it that was of another class than `kind`, as `class_of` knows: undo may bring that one back.
+    """
+    had = [number for number, other in (class_of or {}).items() if other != kind]
+    return int(drawn_numbers(np.append(labels, np.array(had, labels.dtype)) if had else labels, 1)[0])
+
+
+def drawn_numbers(labels: NDArray[Any], count: int) -> NDArray[np.int64]:
+    """Return some numbers that no drawn nucleus of this tile has."""
+    return _free(labels, 1, ACCEPTED_FROM, count)
 
 
 def accepted_numbers(labels: NDArray[Any], count: int) -> NDArray[np.int64]:
@@ -132,7 +143,10 @@ def _free(labels: NDArray[Any], start: int, stop: int, count: int) -> NDArray[np
 def _kind(number: int, class_of: Mapping[int, int]) -> int:
     if number == 0:
         return UNPAINTED
-    return PROPOSED if is_proposed(number) else class_of.get(number, FIRST_CLASS)
+    if not is_proposed(number):
+        return class_of.get(number, FIRST_CLASS)
+    kind = class_of.get(number, 0)
+    return PROPOSED_AS + kind if kind else PROPOSED
 
 
 def _numbers(ids: NDArray[np.uint32], proposed: NDArray[np.bool_]) -> NDArray[np.int64]:

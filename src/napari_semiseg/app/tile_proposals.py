@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,9 @@ and deleting it costs as much as drawing."""
 
 _PURPOSE = "a tile"
 
-Take = Callable[[NDArray[Any], tuple[int, int]], object]
+Take = Callable[[NDArray[Any], tuple[int, int], Mapping[int, str]], object]
+"""Is handed labels (h, w), where they begin (y, x) in pixels of level 0, and the names of their nuclei's classes by
+number, as far as the network tells classes."""
 
 
 class TileProposals:
@@ -50,7 +52,7 @@ class TileProposals:
         session.image_changed.connect(self._give_up)
 
     def ask(self, tile_id: str, take: Take) -> None:
-        """Have the nuclei of a tile found; `take` gets labels (h, w) and where they begin (y, x), in pixels.
+        """Have the nuclei of a tile found, and handed to `take`.
 
         A training answers between two steps. Another job is waited for, and a training that begins meanwhile is asked.
 
@@ -104,7 +106,7 @@ class TileProposals:
                 box = Box(*facts["box"])
                 self.session.background.submit(
                     lambda: np.load(Path(path), allow_pickle=False),
-                    lambda labels: self._hand_over(tile_id, take, labels, box),
+                    lambda labels: self._hand_over(tile_id, take, labels, box, facts),
                     self._fail,
                 )
                 self.changed.emit()
@@ -112,11 +114,11 @@ class TileProposals:
                 self._give_up()
                 self.session.tell(message, "error", details=detail)
 
-    def _hand_over(self, tile_id: str, take: Take, labels: NDArray[Any], box: Box) -> None:
+    def _hand_over(self, tile_id: str, take: Take, labels: NDArray[Any], box: Box, facts: Mapping[str, Any]) -> None:
         if self.session.project.selected != tile_id:
             return
         try:
-            take(labels, (box.y0, box.x0))
+            take(labels, (box.y0, box.x0), class_names(labels, facts))
         except InputError as error:
             self.session.tell(str(error), "warning")
 
@@ -128,6 +130,20 @@ class TileProposals:
         if not isinstance(error, OSError | ValueError):
             raise error
         self.session.tell(f"The proposed nuclei cannot be read ({error}): ask for them again.", "error")
+
+
+def class_names(labels: NDArray[Any], facts: Mapping[str, Any]) -> dict[int, str]:
+    """Return the class of every nucleus by its number, as the event tells it that came with them; {} where it does not.
+
+    Parameters
+    ----------
+    labels : array, (h, w), integer
+    facts : mapping
+        `classes`, their names, and `kinds`, the class of each nucleus in the order of the numbers, from 1.
+    """
+    names, kinds = facts.get("classes", ()), facts.get("kinds", ())
+    numbers = np.unique(labels[labels > 0]).tolist() if kinds else []
+    return {number: names[kind - 1] for number, kind in zip(numbers, kinds, strict=True)}
 
 
 def without_specks(labels: NDArray[Any], mpp: float | None) -> NDArray[Any]:

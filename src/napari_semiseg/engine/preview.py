@@ -14,7 +14,6 @@ from torch import nn
 from napari_semiseg import atomic
 from napari_semiseg.blocks import Box
 from napari_semiseg.engine.infer import confidence_map
-from napari_semiseg.engine.npy import write_npy
 from napari_semiseg.engine.patch_histograms import patch_histograms
 from napari_semiseg.engine.propose import by_threshold, nuclei_of
 from napari_semiseg.engine.recipe import Recipe
@@ -125,10 +124,8 @@ class Previewer:
 
         rule = SplitRule(min_area=smallest_area(image.mpp), mpp=image.mpp)
         by = "threshold" if predictor is None else "network"
-        inside, labels = nuclei_of(by_threshold(image) if predictor is None else confidence, box, image.shape, rule)
-        write_npy(path, labels)
-        nuclei = int(np.count_nonzero(np.unique(labels)))
-        return Written("nuclei", path, {"box": list(inside), "nuclei": nuclei, "by": by})
+        nuclei = nuclei_of(by_threshold(image) if predictor is None else confidence, box, image.shape, rule)
+        return nuclei.write(path, self.recipe.choices.classes[1:], by=by)
 
     def _labeled(self) -> Box | None:
         """Return a region of the image that is labeled: where to look on a slide that nobody looks at."""

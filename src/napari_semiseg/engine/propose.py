@@ -5,8 +5,8 @@ Free of torch, unless a run is named.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from napari_semiseg.errors import InputError
 from napari_semiseg.events import Event, Finished, Started, Written
 from napari_semiseg.io.images import Image, open_image
 from napari_semiseg.io.rescale import scale_of
-from napari_semiseg.postprocess.classes import any_nucleus
+from napari_semiseg.postprocess.classes import any_nucleus, nucleus_classes
 from napari_semiseg.postprocess.instances import smallest_area
 from napari_semiseg.postprocess.merge import SplitRule
 from napari_semiseg.postprocess.single_stain import best_stain
@@ -33,6 +33,40 @@ from napari_semiseg.postprocess.tissue import OVERVIEW, find_tissue
 WINDOW = 2048
 """Side of the part of a larger image that is proposed where none is asked for, in pixels."""
 _CELL = 512
+
+
+@dataclass(frozen=True, eq=False)
+class Proposed:
+    """The nuclei of a rectangle.
+
+    Attributes
+    ----------
+    box : Box
+        The part of the rectangle inside the image.
+    labels : ndarray, (h, w), uint32
+        Its nuclei, numbered with gaps.
+    kinds : tuple of int
+        Class of each nucleus in the order of their numbers, 1 the first one; empty where there is but one class.
+    """
+
+    box: Box
+    labels: NDArray[np.uint32]
+    kinds: tuple[int, ...] = ()
+
+    def write(self, path: str | Path, classes: Sequence[str], **facts: object) -> Written:
+        """Write the nuclei as ``.npy``, and return the event that tells of them and of their `classes` by name.
+
+        Raises
+        ------
+        InputError
+            If the file cannot be written.
+        """
+        write_npy(path, self.labels)
+        count = int(np.count_nonzero(np.unique(self.labels)))
+        facts = {"box": list(self.box), "downsample": 1, "nuclei": count, **facts}
+        if self.kinds:
+            facts |= {"classes": list(classes), "kinds": list(self.kinds)}
+        return Written("nuclei", str(path), facts)
 
 
 class ProposeRequest(Config):
@@ -71,7 +105,8 @@ def propose(request: ProposeRequest) -> Iterator[Event]:
     ------
     Event
         `Started`; `Written` with what="confidence" (uint8, (h, w)) and with what="nuclei" (uint32, (h, w)), whose facts
-        tell `box`, `stain`, `threshold` and for nuclei how many; `Finished`.
+        tell `box`, `stain`, `threshold` and for nuclei how many; of a run with several classes their names, `classes`,
+        and in `kinds` the number of the class of each nucleus, from 1, in the order of the nuclei's own; `Finished`.
 
     Raises
     ------
@@ -92,20 +127,19 @@ def propose(request: ProposeRequest) -> Iterator[Event]:
     confidence = _confidence(image, box, found)
     facts = {"box": list(box), "downsample": 1, "stain": found.stain, "threshold": found.value}
     if request.box is None:
-        labels = rule.apply(confidence)
+        nuclei = Proposed(box, rule.apply(confidence))
     else:
-        _, labels = nuclei_of(lambda part: _confidence(image, part, found)[None], box, image.shape, rule)
+        nuclei = nuclei_of(lambda part: _confidence(image, part, found)[None], box, image.shape, rule)
     write_npy(out / "confidence.npy", confidence)
     yield Written("confidence", str(out / "confidence.npy"), facts)
-    write_npy(out / "nuclei.npy", labels)
-    facts = {**facts, "nuclei": int(np.count_nonzero(np.unique(labels)))}
-    yield Written("nuclei", str(out / "nuclei.npy"), facts)
-    yield Finished("propose", str(out), facts=facts)
+    written = nuclei.write(out / "nuclei.npy", (), stain=found.stain, threshold=found.value)
+    yield written
+    yield Finished("propose", str(out), facts=written.facts)
 
 
 def nuclei_of(
     confidence: Callable[[Box], NDArray[np.uint8]], box: Box, shape: tuple[int, int], rule: SplitRule
-) -> tuple[Box, NDArray[np.uint32]]:
+) -> Proposed:
     """Split the nuclei of a rectangle as they would be split in the whole image; those on its border are cut there.
 
     Parameters
@@ -117,13 +151,6 @@ def nuclei_of(
         Rows and columns of the image.
     rule : SplitRule
 
-    Returns
-    -------
-    box : Box
-        The part of the rectangle inside the image.
-    labels : ndarray, uint32
-        Its nuclei, numbered with gaps.
-
     Raises
     ------
     InputError
@@ -134,8 +161,16 @@ def nuclei_of(
     if not box.area:
         raise InputError("The rectangle does not lie in the image: choose one that does.")
     seen = box.grown(rule.halo).intersect(whole)
-    labels = rule.apply(any_nucleus(confidence(seen)))
-    return box, labels[box.shifted(-seen.y0, -seen.x0).slices]
+    found = confidence(seen)
+    whole_nuclei = rule.apply(any_nucleus(found))
+    inside = box.shifted(-seen.y0, -seen.x0).slices
+    labels = whole_nuclei[inside]
+    return Proposed(box, labels, _kinds(nucleus_classes(found, whole_nuclei)[inside], labels) if len(found) > 1 else ())
+
+
+def _kinds(classes: NDArray[np.uint8], labels: NDArray[np.uint32]) -> tuple[int, ...]:
+    ids, first = np.unique(labels, return_index=True)
+    return tuple(classes.ravel()[first[ids > 0]].tolist())
 
 
 def by_threshold(image: Image) -> Callable[[Box], NDArray[np.uint8]]:
@@ -164,12 +199,8 @@ def _of_run(request: ProposeRequest, image: Image, box: Box, rule: SplitRule) ->
             scale=scale_of(image, found.mpp),
         )
 
-    box, labels = nuclei_of(confidence, box, image.shape, replace(rule, threshold=found.threshold))
-    path = Path(request.out) / "nuclei.npy"
-    write_npy(path, labels)
-    return Written(
-        "nuclei", str(path), {"box": list(box), "downsample": 1, "nuclei": int(np.count_nonzero(np.unique(labels)))}
-    )
+    nuclei = nuclei_of(confidence, box, image.shape, replace(rule, threshold=found.threshold))
+    return nuclei.write(Path(request.out) / "nuclei.npy", found.classes[1:])
 
 
 def _rectangle(image: Image, asked: tuple[int, int, int, int] | None) -> Box:

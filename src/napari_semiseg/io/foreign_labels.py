@@ -28,7 +28,7 @@ from napari_semiseg.io.read_tiff import class_map_of
 from napari_semiseg.io.result import Result
 from napari_semiseg.io.result_card import result_state
 
-MAX_CLASSES = 250
+MAX_CLASSES = 124
 """Most names of classes that are taken from a file."""
 
 _MASK = "All labels have the same number, as in a mask: each part of it was taken for a nucleus."
@@ -240,7 +240,7 @@ class _ClassedTiff(_Raster):
         self._kinds = open_source(location, series=series, raw=True)
         if self._kinds.levels[0] != self._source.levels[0] or self._kinds.channels != 1:
             raise InputError(f"The nuclei and the classes of '{self.name}' differ in size: export it again.")
-        named = {value: title for value, title in names.items() if 0 < value <= MAX_CLASSES}
+        named = {value: title for value, title in names.items() if 0 < value < 255}
         self.class_names = tuple(dict.fromkeys(named.values()))
         self._numbers = np.zeros(256, np.uint8)
         for value, title in named.items():

@@ -43,6 +43,7 @@ ACTIONS = (
     Action("propose", "G", "get proposed nuclei into the tile, to be corrected"),
     Action("correct", "C", "correct nuclei by gestures, or paint again"),
     Action("accept", "A", "accept the proposed nucleus below the mouse"),
+    Action("reclass", "K", "give the nucleus below the mouse the next class; one that is proposed is accepted by it"),
     Action("delete", "D", "delete the nucleus below the mouse"),
     Action("take_back", "Control-Z", "take back the last word on a nucleus in doubt"),
     Action("new_nucleus", "M", "begin a new nucleus with the next stroke"),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,8 @@ STATUS_COLORS = {"empty": "#f0e442", "sparse": "#56b4e9", "complete": "#009e73",
 """Okabe and Ito's colors, which the color-blind tell apart."""
 
 BACKGROUND_COLOR = "#9a9a9a"
-PROPOSED_COLOR = "#ffffff"
+PROPOSED_SHADE = 0.7
+"""How far the color of a nucleus that is proposed with its class is from that of the class to white."""
 BRUSH = 8
 AROUND = 64
 """Pixels around a tile in which proposed nuclei are seen whole."""
@@ -43,7 +45,6 @@ class _Painted:
     layer: Labels
     class_of: dict[int, int]
     saved: np.ndarray
-    unsaved_classes: bool = False
     opacity: float | None = None  # what somebody chose for painting, while contours are opaque
     colored: dict[int, int] = field(default_factory=dict)  # number to class, as they are shown
 
@@ -59,6 +60,13 @@ class TileLayers:
     ----------
     session : Session
     viewer : napari viewer
+
+    Attributes
+    ----------
+    pen : int
+        Class, as on disk, of what is painted; `BACKGROUND` for background.
+    class_pen : int
+        Class of the nuclei that were painted last.
     """
 
     pen_changed = Signal()
@@ -71,8 +79,7 @@ class TileLayers:
         self.viewer = viewer
         self.in_view = TilesInView(session, viewer, self._insert)
         self.placement: Placement | None = None
-        self.pen = FIRST_CLASS
-        self._each_new = True
+        self.pen = self.class_pen = FIRST_CLASS
         self._correcting = False
         self.order: Callable[[], list[str]] = list  # in which tiles are gone through, where somebody sorted them
         self._force_new = self._encircling = False
@@ -136,11 +143,14 @@ class TileLayers:
         painted = self._tiles.get(tile_id)
         if painted is None or correction is None or not painted.layer.editable:
             return False
-        kind = kind or (self.pen if self.pen > BACKGROUND else FIRST_CLASS)
-        nuclei = (correction.numbers > 0) & (correction.numbers < BACKGROUND_ID)
-        for number in np.unique(correction.numbers[nuclei]).tolist():
-            heir = correction.heirs.get(number, 0)  # of a proposed one nobody has said the class before
-            painted.class_of[number] = kind if is_proposed(heir) else painted.class_of.get(heir, kind)
+        kind = kind or self.class_pen
+        class_of = {
+            number: painted.class_of.get(correction.heirs.get(number, 0), 0) or kind
+            for number in np.unique(correction.numbers).tolist()
+            if corrections.is_nucleus(number) and not is_proposed(number)  # which is what it was proposed as
+        }
+        correction, class_of = corrections.apart(correction, class_of, painted.layer.data, painted.class_of)
+        painted.class_of.update(class_of)
         self._color(painted)
         painted.layer.data_setitem(correction.where, correction.numbers.astype(painted.layer.data.dtype))
         return True
@@ -150,10 +160,26 @@ class TileLayers:
         painted = self._tiles.get(self.session.project.selected)
         if painted is None:
             return False
+        data = painted.layer.data
+        return self.apply(self.session.project.selected, gesture(data, self._number_at_cursor(painted)))
+
+    def reclass_at_cursor(self) -> bool:
+        """Give the nucleus below the mouse the next class, by which a proposed one is accepted; whether there was one.
+
+        One that was proposed without a class gets the one that is painted with.
+        """
+        painted = self._tiles.get(self.session.project.selected)
+        if painted is None:
+            return False
+        number = self._number_at_cursor(painted)
+        before = painted.class_of.get(number, 0)
+        after = FIRST_CLASS + (before - FIRST_CLASS + 1) % len(self.session.project.classes) if before else 0
+        return self.apply(self.session.project.selected, corrections.reclass(painted.layer.data, number), after)
+
+    def _number_at_cursor(self, painted: _Painted) -> int:
         y, x = np.rint(painted.layer.world_to_data(self.viewer.cursor.position)[-2:]).astype(int)
         data = painted.layer.data
-        number = int(data[y, x]) if 0 <= y < data.shape[0] and 0 <= x < data.shape[1] else 0
-        return self.apply(self.session.project.selected, gesture(data, number))
+        return int(data[y, x]) if 0 <= y < data.shape[0] and 0 <= x < data.shape[1] else 0
 
     def decide(
         self, tile_id: str, box: Box, mask: np.ndarray, accepted: bool, kind: int = 0
@@ -251,16 +277,21 @@ class TileLayers:
     def choose_pen(self, kind: int) -> None:
         """Paint nuclei of a class from now on, or background; a nucleus that is picked gets that class."""
         self.pen = kind
+        self.class_pen = kind if kind > BACKGROUND else self.class_pen
         self.correct(False)
         painted = self._tiles.get(self.session.project.selected)
         if painted:
             if painted.layer.mode == "pick":
-                self._reclassify(painted, int(painted.layer.selected_label), kind)
+                painted.layer.selected_label = self._reclassify(painted, int(painted.layer.selected_label), kind)
             else:
                 if painted.layer.mode == "pan_zoom":
                     painted.layer.mode = "paint"
                 self._take_number(painted, new=True)
         self.pen_changed.emit()
+
+    def swap_background(self) -> None:
+        """Paint background from now on, or again nuclei of the class that was painted before."""
+        self.choose_pen(self.class_pen if self.pen == BACKGROUND else BACKGROUND)
 
     def next_nucleus(self) -> None:
         """Begin a new nucleus with the next stroke, wherever that begins."""
@@ -269,16 +300,9 @@ class TileLayers:
         if painted:
             self._take_number(painted, new=True)
 
-    @property
-    def each_new(self) -> bool:
-        """Whether a stroke on free ground begins a new nucleus by itself."""
-        return self._each_new
-
-    @each_new.setter
-    def each_new(self, value: bool) -> None:
-        self._each_new = value
-
-    def take_over(self, labels: np.ndarray, origin: tuple[int, int]) -> int:
+    def take_over(
+        self, labels: np.ndarray, origin: tuple[int, int], classes: Mapping[int, str] = MappingProxyType({})
+    ) -> int:
         """Put proposed nuclei into the selected tile where nothing is painted; undo takes it back.
 
         They count for nothing until they are accepted, one by one or all with `complete`.
@@ -289,6 +313,9 @@ class TileLayers:
             Nuclei of a part of the image that holds the tile.
         origin : (y, x)
             Where that part begins, in pixels of level 0.
+        classes : mapping of int to str
+            Name of the class of a nucleus by its number. One that is not in it, or of a class that the project does not
+            have, becomes one of the class that is painted with as it is accepted.
 
         Returns
         -------
@@ -312,8 +339,14 @@ class TileLayers:
         where = np.nonzero(part)
         if not where[0].size:
             raise InputError("Nothing is proposed where this tile is still unpainted: paint by hand.")
-        ids, places = np.unique(part[where], return_inverse=True)
-        self.apply(tile.id, Correction("draw", where, proposed_numbers(painted.layer.data, ids.size)[places]))
+        ids, first, places = np.unique(part[where], return_index=True, return_inverse=True)
+        numbers = proposed_numbers(painted.layer.data, ids.size)
+        known = {spec.name: FIRST_CLASS + index for index, spec in enumerate(self.session.project.classes)}
+        found = labels[there.slices][tuple(axis[first] for axis in where)]  # as numbered there: pieces are renumbered
+        for number, old in zip(numbers.tolist(), found.tolist(), strict=True):
+            painted.class_of[number] = known.get(classes.get(old, ""), 0)
+        painted.colored.clear()
+        self.apply(tile.id, Correction("draw", where, numbers[places]))
         self.correct(True)
         return int(ids.size)
 
@@ -328,14 +361,18 @@ class TileLayers:
         painted = self._tiles.get(tile_id)
         if painted is None or not painted.layer.editable:
             raise InputError(f"Tile {tile_id} is not in view: show its image first, then try again.")
+        data = painted.layer.data
         labels, class_of = to_layer(annotation)
+        other = {number for number, kind in class_of.items() if painted.class_of.get(number, kind) != kind}
+        where = np.nonzero((labels != data) | np.isin(labels, [*other]))
+        new, class_of = corrections.apart(
+            Correction("redraw", where, labels[where].astype(np.int64)), class_of, data, painted.class_of
+        )
         painted.class_of.update(class_of)
-        painted.unsaved_classes = True
         painted.colored.clear()
         self._color(painted)
-        where = np.nonzero(labels != painted.layer.data)
         if where[0].size:
-            painted.layer.data_setitem(where, labels[where])
+            painted.layer.data_setitem(where, new.numbers.astype(data.dtype))
 
     def tick(self) -> None:
         """Hand over what changed since the last call. The dock calls it about once a second."""
@@ -343,9 +380,8 @@ class TileLayers:
             return
         for tile_id, painted in self._tiles.items():
             data = self._sound_data(tile_id, painted)
-            if painted.unsaved_classes or not np.array_equal(data, painted.saved):
+            if not np.array_equal(data, painted.saved):
                 painted.saved = np.array(data)
-                painted.unsaved_classes = False
                 self.session.project.submit(tile_id, painted.saved, dict(painted.class_of))
 
     def settle(self) -> None:
@@ -535,6 +571,7 @@ class TileLayers:
 
     def _follow_classes(self) -> None:
         last = BACKGROUND + len(self.session.project.classes)
+        self.class_pen = min(self.class_pen, last)
         if self.pen > last:  # the class painted with was removed, or another project has fewer
             self.choose_pen(last)
         for painted in self._tiles.values():
@@ -552,25 +589,23 @@ class TileLayers:
             0: np.zeros(4),
             BACKGROUND_ID: _shade(BACKGROUND_COLOR, 0),
         }
-        for number, kind in painted.colored.items():
-            color = colors[min(kind - FIRST_CLASS, len(colors) - 1)]
-            proposed = is_proposed(number)
-            table[number] = _shade(PROPOSED_COLOR, 0) if proposed else _shade(color, _SHADES[number % len(_SHADES)])
+        table |= {number: nucleus_color(number, kind, colors) for number, kind in painted.colored.items()}
         painted.layer.colormap = DirectLabelColormap(color_dict=table)
 
     def _ahead(self, painted: _Painted) -> dict[int, int]:
         """Return the class of numbers to come: another table of colors takes napari longer than a stroke may wait."""
         if self.pen < FIRST_CLASS:
             return {}
-        first = next_id(painted.layer.data)
+        first = next_id(painted.layer.data, painted.class_of, self.pen)
         return dict.fromkeys(range(first, min(first + COLORED_AHEAD, ACCEPTED_FROM)), self.pen)
 
-    def _reclassify(self, painted: _Painted, number: int, kind: int) -> None:
-        if 0 < number < BACKGROUND_ID and kind > BACKGROUND and painted.class_of.get(number) != kind:
-            painted.class_of[number] = kind
-            painted.unsaved_classes = True
-            painted.colored.clear()
-            self._color(painted)
+    def _reclassify(self, painted: _Painted, number: int, kind: int) -> int:
+        """Make a nucleus one of another class, and return its number, which is another one then."""
+        correction = corrections.reclass(painted.layer.data, number)
+        if kind <= BACKGROUND or painted.class_of.get(number) == kind or correction is None:
+            return number
+        self.apply(str(tag(painted.layer).get("tile")), correction, kind)
+        return int(painted.layer.data[tuple(axis[0] for axis in correction.where)])
 
     # ---- strokes ----
 
@@ -586,7 +621,7 @@ class TileLayers:
             layer.selected_label = BACKGROUND_ID
             return
         if layer.mode == "polygon":  # its corners are clicks, and it is painted with the last of them
-            if self._force_new or (self._each_new and np.any(layer.data == layer.selected_label)):
+            if self._force_new or np.any(layer.data == layer.selected_label):
                 self._take_number(painted, new=True)
             self._force_new = False
             return
@@ -598,9 +633,9 @@ class TileLayers:
             under = int(layer.data[y, x])
         if 0 < under < BACKGROUND_ID and not self._force_new:
             if layer.mode == "fill":  # a whole nucleus is filled: it gets the class that is painted with
-                self._reclassify(painted, under, self.pen)
+                under = self._reclassify(painted, under, self.pen)
             layer.selected_label = under
-        elif self._force_new or self._each_new:
+        else:
             self._take_number(painted, new=True)
         self._force_new = False
 
@@ -608,7 +643,7 @@ class TileLayers:
         if self.pen == BACKGROUND:
             painted.layer.selected_label = BACKGROUND_ID
         elif new:
-            number = next_id(painted.layer.data)
+            number = next_id(painted.layer.data, painted.class_of, self.pen)
             painted.class_of[number] = self.pen
             self._color(painted)
             painted.layer.selected_label = number
@@ -683,6 +718,24 @@ class TileLayers:
                     self.viewer.layers.remove(layer)
         finally:
             self._removing = False
+
+
+def nucleus_color(number: int, kind: int, colors: Sequence[str]) -> np.ndarray:
+    """Return the color of a nucleus, RGBA in [0, 1]: that of its class, paler where it is proposed.
+
+    Parameters
+    ----------
+    number : int
+        In the layer.
+    kind : int
+        Its class, as on disk; 0 where it is proposed without one.
+    colors : sequence of str
+        Of the project's classes, #rrggbb.
+    """
+    color = colors[min(max(kind, FIRST_CLASS) - FIRST_CLASS, len(colors) - 1)]
+    if not is_proposed(number):
+        return _shade(color, _SHADES[number % len(_SHADES)])
+    return _shade(color, PROPOSED_SHADE if kind and len(colors) > 1 else 1.0)
 
 
 def _taken(labels: np.ndarray, number: int) -> Correction:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
 from napari_semiseg.project.schema import ImageSource, Tile
-from napari_semiseg.project.tile_annotation import BACKGROUND, MAX_CLASS, PROPOSED, UNPAINTED, TileAnnotation
+from napari_semiseg.project.tile_annotation import BACKGROUND, PROPOSED_AS, UNPAINTED, TileAnnotation
 from napari_semiseg.project.tile_files import load
 from napari_semiseg.project.tiles import overlapping, validation_tiles
 
@@ -108,8 +108,8 @@ def training_labels(tile: Tile, annotation: TileAnnotation, *, classes: int | No
     """
     if annotation.shape != tile.box.shape:
         raise InputError(f"The annotation of tile {tile.id} has another size than the tile: draw the tile again.")
-    largest = MAX_CLASS if classes is None else classes + 1
-    found = int(annotation.classes.max(initial=0, where=annotation.classes != PROPOSED))
+    largest = PROPOSED_AS if classes is None else classes + 1
+    found = int(annotation.classes.max(initial=0, where=~annotation.undecided))
     if found > largest:
         raise InputError(
             f"Tile {tile.id} holds class {found}, which the project does not have: add the class or paint it over."
@@ -119,7 +119,7 @@ def training_labels(tile: Tile, annotation: TileAnnotation, *, classes: int | No
     unpainted = IGNORE if tile.status == "sparse" else 0
     of_class = np.arange(256, dtype=np.int16) - BACKGROUND
     of_class[UNPAINTED] = unpainted
-    of_class[PROPOSED] = IGNORE
+    of_class[PROPOSED_AS:] = IGNORE
     labels = of_class.astype(np.uint8)[annotation.classes]
     labels[(annotation.classes == UNPAINTED) & (annotation.instance > 0)] = 1
     return labels

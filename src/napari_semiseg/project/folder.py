@@ -36,7 +36,7 @@ from napari_semiseg.project.schema import (
     dump_project,
 )
 from napari_semiseg.project.stored_array import write_array
-from napari_semiseg.project.tile_annotation import BACKGROUND, MAX_TILE_PIXELS, PROPOSED, TileAnnotation
+from napari_semiseg.project.tile_annotation import BACKGROUND, MAX_TILE_PIXELS, TileAnnotation
 from napari_semiseg.project.tile_files import kept_aside, set_aside
 from napari_semiseg.project.tiles import judge_at, settled
 
@@ -428,12 +428,11 @@ class ProjectFolder:
             if len(classes) < len(self.classes):
                 self.autosave.flush()
                 for tile in self.tiles:
-                    painted = self.annotation(tile.id).classes
-                    used = int(painted.max(initial=0, where=painted != PROPOSED)) - BACKGROUND
+                    used = self.annotation(tile.id).largest_class - BACKGROUND
                     if used > len(classes):
                         raise InputError(
-                            f"The class {self.classes[used - 1].name!r} is painted in tile "
-                            f"{tile.id}: paint it over before removing it."
+                            f"The class {self.classes[used - 1].name!r} is painted or proposed in tile {tile.id}: "
+                            "paint it over, or delete what is proposed, before removing it."
                         )
             self._replace(classes=tuple(classes))
 

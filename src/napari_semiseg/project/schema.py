@@ -19,8 +19,8 @@ from napari_semiseg.project.tile_annotation import MAX_TILE_PIXELS
 SCHEMA_VERSION: Final = 1
 """Version of ``project.json`` that is written, and the newest that is read."""
 
-MAX_CLASSES = 250
-"""Most classes of a project: on disk they are numbered from 2, and 255 stays free."""
+MAX_CLASSES = 124
+"""Most classes of a project: on disk they are numbered from 2, and stay below 126 (`PROPOSED_AS`)."""
 
 MAX_CLASS_NAME = 200
 """Longest name that a class is given, in characters."""

@@ -16,8 +16,12 @@ UNPAINTED = 0
 BACKGROUND = 1
 """Class of a pixel painted as background; the classes of nuclei follow from 2."""
 
+PROPOSED_AS = 128
+"""Added to the class that a nucleus was proposed with and that nobody has accepted: it is kept, and nothing is learned
+from it. So a class of the project is below 126."""
+
 PROPOSED = 254
-"""Class of a nucleus that was proposed and that nobody has accepted: it is kept, and nothing is learned from it."""
+"""Class of a nucleus that was proposed without a class, and that nobody has accepted."""
 
 MAX_CLASS = 254
 """Largest class on disk. 255 means "ignore" in tensors and is refused here."""
@@ -65,8 +69,8 @@ class TileAnnotation:
     instance : array, (h, w), uint32
         Ids of nuclei; 0 where none is painted.
     classes : array, (h, w), uint8
-        0 unpainted, 1 background, 2 and up the project's classes in their order, `PROPOSED` where nobody has said yet
-        whether there is a nucleus. A nucleus whose class is unpainted is one of the first class.
+        0 unpainted, 1 background, 2 and up the project's classes in their order; from `PROPOSED_AS` on nobody has said
+        yet whether there is a nucleus. A nucleus whose class is unpainted is one of the first class.
     """
 
     instance: NDArray[np.uint32]
@@ -113,11 +117,22 @@ class TileAnnotation:
         return self.tally.nuclei
 
     @property
+    def undecided(self) -> NDArray[np.bool_]:
+        """Where nobody has said yet whether there is a nucleus, (h, w)."""
+        return self.classes >= PROPOSED_AS
+
+    @property
+    def largest_class(self) -> int:
+        """Largest class that something is painted or proposed as, 2 and up for nuclei; 0 where there is nothing."""
+        kinds = np.where(self.undecided, self.classes - PROPOSED_AS, self.classes)
+        return int(kinds.max(initial=0, where=self.classes != PROPOSED))
+
+    @property
     def tally(self) -> Tally:
         """How many nuclei were drawn, accepted as proposed, or not decided on yet."""
-        ids = np.unique(np.where(self.classes == PROPOSED, 0, self.instance))
+        ids = np.unique(np.where(self.undecided, 0, self.instance))
         accepted = int(np.count_nonzero((ids >= ACCEPTED_FROM) & (ids < ACCEPTED_TO)))
-        proposed = np.unique(self.instance[self.classes == PROPOSED])
+        proposed = np.unique(self.instance[self.undecided])
         return Tally(int(np.count_nonzero(ids)) - accepted, accepted, int(np.count_nonzero(proposed)))
 
     def copy(self) -> TileAnnotation:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -9,8 +11,8 @@ from qtpy.QtCore import QRectF, QSize, Qt, Signal
 from qtpy.QtGui import QIcon, QImage, QPainter, QPixmap
 from qtpy.QtWidgets import QAbstractItemView, QListView, QListWidget, QListWidgetItem, QWidget
 
-from napari_semiseg.app.painting import BACKGROUND_ID
-from napari_semiseg.plugin.tile_layers import STATUS_COLORS
+from napari_semiseg.app.painting import BACKGROUND_ID, FIRST_CLASS
+from napari_semiseg.plugin.tile_layers import STATUS_COLORS, nucleus_color
 from napari_semiseg.plugin.widgets.look import draw_mark
 from napari_semiseg.project.schema import Tile
 
@@ -116,15 +118,23 @@ class TileStrip(QListWidget):
         return icon
 
 
-def thumbnail(pixels: np.ndarray, labels: np.ndarray | None, color: str) -> np.ndarray:
-    """Make a thumbnail: the image, with nuclei outlined.
+def thumbnail(
+    pixels: np.ndarray,
+    labels: np.ndarray | None = None,
+    class_of: Mapping[int, int] = MappingProxyType({}),
+    colors: Sequence[str] = (),
+) -> np.ndarray:
+    """Make a thumbnail: the image, with nuclei outlined in the color of their class.
 
     Parameters
     ----------
     pixels : array, (h, w, 3), uint8
     labels : array, (h, w), integer, or None
-    color : str
-        #rrggbb of the outlines.
+        What is painted.
+    class_of : mapping of int to int
+        Class of the nuclei, as on disk; one that is missing is of the first.
+    colors : sequence of str
+        Of the project's classes, #rrggbb.
 
     Returns
     -------
@@ -137,8 +147,10 @@ def thumbnail(pixels: np.ndarray, labels: np.ndarray | None, color: str) -> np.n
     if labels is not None:
         found = labels[np.ix_(rows, columns)]
         found = np.where(found == BACKGROUND_ID, 0, found)
-        edge = np.zeros(found.shape, bool)
-        edge[:-1] |= found[:-1] != found[1:]
-        edge[:, :-1] |= found[:, :-1] != found[:, 1:]
-        small[edge] = [int(color[start : start + 2], 16) for start in (1, 3, 5)]
+        edge = np.zeros_like(found)  # the number whose outline it is
+        for here, there, drawn in ((found[:-1], found[1:], edge[:-1]), (found[:, :-1], found[:, 1:], edge[:, :-1])):
+            np.maximum(drawn, np.where(here != there, np.maximum(here, there), 0), out=drawn)
+        for number in np.unique(edge[edge > 0]).tolist():
+            color = nucleus_color(number, class_of.get(number, FIRST_CLASS), colors)
+            small[edge == number] = np.round(255 * color[:3])
     return small

@@ -26,13 +26,14 @@ from qtpy.QtWidgets import (
 from superqt import QFlowLayout
 
 from napari_semiseg.app import corrections
+from napari_semiseg.app.painting import FIRST_CLASS
 from napari_semiseg.app.session import Session
 from napari_semiseg.app.suggestions import Suggestions
 from napari_semiseg.app.tile_proposals import TileProposals
 from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
 from napari_semiseg.plugin.keys import Keys
-from napari_semiseg.plugin.layers import of_role, pixels, tag
+from napari_semiseg.plugin.layers import classes_of, of_role, pixels, tag
 from napari_semiseg.plugin.slide_view import SlideView
 from napari_semiseg.plugin.tile_layers import BACKGROUND_COLOR, TileLayers
 from napari_semiseg.plugin.tile_tool import TileTool
@@ -390,15 +391,19 @@ class TilesPanel(QWidget):
         chosen = _CORRECTING if self.layers.correcting else self.layers.pen
         for button in self._pens.buttons():
             button.setChecked(button.property("kind") == chosen)
-        self.hint.setText(f"{_GESTURES}{self._class_words()}" if self.layers.correcting else _STROKES)
+        self.hint.setText(self._gesture_words() if self.layers.correcting else _STROKES)
         self._show_keys()
 
-    def _class_words(self) -> str:
-        """Of which class accepted nuclei are, where there are several."""
+    def _gesture_words(self) -> str:
+        """Say what gestures do, and where there are several classes, of which one accepted nuclei are."""
         classes = self.session.project.classes
         if len(classes) < 2:
-            return ""
-        return f" Accepted ones are of the class “{classes[max(0, self.layers.pen - BACKGROUND - 1)].name[:40]}”."
+            return f"White is proposed. {_GESTURES}"
+        pen = classes[self.layers.class_pen - FIRST_CLASS].name
+        return (
+            f"Pale is proposed, in the color of its class; what is white becomes “{pen[:40]}”. {_GESTURES} "
+            f"{self.keys.of('reclass')} gives the nucleus below the mouse the next class."
+        )
 
     def _show_keys(self) -> None:
         key = self.keys.of
@@ -454,7 +459,7 @@ class TilesPanel(QWidget):
         def failed(error: Exception) -> None:
             self.session.tell(f"The suggested place cannot be drawn: {error}", "warning")
 
-        self.session.pictures.submit(lambda: thumbnail(pixels(layer, box), None, "#000000"), show, failed)
+        self.session.pictures.submit(lambda: thumbnail(pixels(layer, box)), show, failed)
 
     def _renew_thumbnails(self) -> None:
         """Draw the thumbnails of what was painted, in the background, a few at a time."""
@@ -469,14 +474,14 @@ class TilesPanel(QWidget):
 
     def _draw(self, tile: Tile, layer: Any) -> None:
         painted = self.layers.annotation_of(tile.id)
-        labels = painted[0].copy() if painted else None
-        color = self.session.project.classes[0].color
+        labels, class_of = (painted[0].copy(), dict(painted[1])) if painted else (None, {})
+        colors = [spec.color for spec in self.session.project.classes]
 
         def failed(error: Exception) -> None:
             self.session.tell(f"The thumbnail of tile {tile.id} cannot be drawn: {error}", "warning")
 
         self.session.pictures.submit(
-            lambda: thumbnail(pixels(layer, tile.box), labels, color),
+            lambda: thumbnail(pixels(layer, tile.box), labels, class_of, colors),
             lambda picture: self._set_picture(tile, picture),
             failed,
         )
@@ -506,9 +511,10 @@ class TilesPanel(QWidget):
             "propose": self._from_proposal,
             "correct": lambda: tiles.correct(not tiles.correcting),
             "accept": lambda: tiles.correct_at_cursor(corrections.accept),
+            "reclass": tiles.reclass_at_cursor,
             "delete": lambda: tiles.correct_at_cursor(corrections.delete),
             "new_nucleus": tiles.next_nucleus,
-            "background": lambda: tiles.choose_pen(BACKGROUND + 1 if tiles.pen == BACKGROUND else BACKGROUND),
+            "background": tiles.swap_background,
             "suggest": lambda: self._take_suggestion() if self.suggestions.current else self._suggest(),
         }
         self.keys.bind(layer, {name: _ignoring(call) for name, call in calls.items()})
@@ -676,7 +682,7 @@ class TilesPanel(QWidget):
                 or not Box.whole(layer.data.shape).shifted(*origin).contains(tile.box)
             ):
                 continue
-            self._try(self.layers.take_over, layer.data, origin)
+            self._try(self.layers.take_over, layer.data, origin, classes_of(layer))
             return
         self._try(self.proposals.ask, tile.id, self.layers.take_over)
 
@@ -732,7 +738,7 @@ _STROKES = (
     "A stroke on free ground is a new nucleus."
 )
 _GESTURES = (
-    "White is proposed. Click on it: accept. Right-click: delete. Draw across: cut in two. From one into another: "
+    "Click on it: accept. Right-click: delete. Draw across: cut in two. From one into another: "
     "join. Around it: redraw. Outside the tile a drag moves the view."
 )
 _FIRST_TILE = (
