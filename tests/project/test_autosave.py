@@ -204,3 +204,29 @@ def test_a_closed_autosave_says_so(writer):
     assert (on_disk(writer).instance == 1).all()
     with pytest.raises(InputError, match="was closed"):
         autosave.submit("t0001", instance=np.ones(SHAPE, int))
+
+
+def test_what_was_handed_over_last_can_be_asked_for_before_it_is_on_the_disk(autosave, writer, painted, monkeypatch):
+    first, second, third = (painted(seed=seed) for seed in (1, 2, 3))
+    autosave.submit("t0001", instance=first.copy(), classes=np.where(first, 2, 0))
+    assert autosave.flush()
+    slow, go_on = threading.Event(), threading.Event()
+    record = autosave._record
+
+    def held_up(*args):
+        slow.set()
+        assert go_on.wait(30)
+        record(*args)
+
+    monkeypatch.setattr(autosave, "_record", held_up)
+    autosave.submit("t0001", instance=second.copy())
+    assert slow.wait(30)
+    np.testing.assert_array_equal(autosave.newest("t0001").instance, second)
+    autosave.submit("t0001", instance=third.copy())
+    np.testing.assert_array_equal(autosave.newest("t0001").instance, third)
+    np.testing.assert_array_equal(autosave.newest("t0001").classes, np.where(first, 2, 0))
+    np.testing.assert_array_equal(on_disk(writer).instance, first)
+    go_on.set()
+    assert autosave.flush()
+    np.testing.assert_array_equal(on_disk(writer).instance, third)
+    assert not autosave.newest("t0002").instance.any()

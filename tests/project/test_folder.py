@@ -349,6 +349,45 @@ def test_a_class_that_somebody_painted_is_not_removed(project, tile_box):
     assert [spec.name for spec in project.classes] == ["tumor"]
 
 
+@pytest.fixture
+def stuck(project, tile_box, monkeypatch):
+    """A tile with a nucleus that was handed over and does not get to the disk."""
+    tile = project.add_tile(0, tile_box)
+    go_on = threading.Event()
+    record, flush = project.autosave._record, project.autosave.flush
+    monkeypatch.setattr(project.autosave, "_record", lambda handed: go_on.wait(60) and record(handed))
+    monkeypatch.setattr(project.autosave, "flush", lambda timeout_s=5.0: flush(min(timeout_s, 0.2)))
+    ids = np.zeros(tile.box.shape, np.uint32)
+    ids[2:6, 2:6] = 1
+    project.autosave.submit(tile.id, instance=ids, classes=np.where(ids, 3, 0))
+    yield SimpleNamespace(project=project, tile=tile, ids=ids)
+    go_on.set()
+
+
+def test_what_is_set_aside_is_what_was_painted_last_on_the_disk_or_not(stuck):
+    stuck.project.set_aside(stuck.tile.id)
+    np.testing.assert_array_equal(stuck.project.kept_aside(stuck.tile.id).instance, stuck.ids)
+
+
+def test_a_class_that_was_painted_just_now_is_not_removed(stuck):
+    project = stuck.project
+    project.set_classes(with_class(project.classes, "immune"))
+    with pytest.raises(InputError, match="is painted or proposed in tile t0001"):
+        project.set_classes(project.classes[:1])
+
+
+def test_a_tile_is_not_removed_or_written_over_as_long_as_its_paint_is_not_on_the_disk(stuck):
+    project, tile = stuck.project, stuck.tile
+    for change in (
+        lambda: project.remove_tile(tile.id),
+        lambda: project.write_annotation(tile.id, classes=np.zeros(tile.box.shape, np.uint8)),
+    ):
+        with pytest.raises(InputError, match="is not on the disk yet: wait and try again"):
+            change()
+    assert project.tile(tile.id) == tile
+    np.testing.assert_array_equal(project.newest_annotation(tile.id).instance, stuck.ids)
+
+
 # ---- runs, threads, closing ----
 
 

@@ -45,6 +45,8 @@ class ProjectModel:
 
     opened = Signal()
     """A project was made or opened."""
+    closing = Signal()
+    """It is about to be closed: who has something unsaved submits it now."""
     closed = Signal()
     images_changed = Signal()
     classes_changed = Signal()
@@ -173,6 +175,7 @@ class ProjectModel:
         """Save what is left and give the project back; whether all is on the disk."""
         if self.folder is None:
             return True
+        self.closing.emit()
         done = self._saver.drain(3.0)
         self._saver.deliver()
         folder, self.folder = self.folder, None
@@ -221,8 +224,7 @@ class ProjectModel:
             If a class that is painted would be gone.
         """
         folder = self._owned()
-        if len(classes) < len(folder.classes) and not self._saver.drain(3.0):
-            raise InputError("What is painted is still being saved: try again in a moment.")
+        self._hand_over()
         folder.set_classes(classes)
         self.classes_changed.emit()
 
@@ -287,8 +289,7 @@ class ProjectModel:
     def remove_tile(self, tile_id: str) -> None:
         """Remove a tile; `restore_tile` brings it back with all that was painted."""
         folder = self._owned()
-        if not self._saver.drain(3.0):
-            raise InputError(f"Tile {tile_id} is still being saved: try again in a moment.")
+        self._hand_over()
         others = [tile.id for tile in self.tiles if tile.id != tile_id]
         folder.remove_tile(tile_id)
         self.counts.pop(tile_id, None)
@@ -324,6 +325,30 @@ class ProjectModel:
         self.note_annotation(tile_id, annotation)
         return annotation
 
+    def newest_annotation(self, tile_id: str) -> TileAnnotation:
+        """Return what was submitted last of a tile, or else what is on the disk. For any thread.
+
+        Raises
+        ------
+        InputError
+            If it cannot be read.
+        """
+        folder = self._owned()
+        self._hand_over()
+        return folder.newest_annotation(tile_id)
+
+    def set_aside(self, tile_id: str) -> None:
+        """Keep what is painted in a tile now, before something takes it away. For any thread.
+
+        Raises
+        ------
+        InputError
+            If that cannot be written.
+        """
+        folder = self._owned()
+        self._hand_over()
+        folder.set_aside(tile_id)
+
     def note_annotation(self, tile_id: str, annotation: TileAnnotation) -> None:
         """Take note of what was read from the disk: its nuclei are counted."""
         self._note_count(tile_id, annotation.tally, bool(annotation.instance.any() or annotation.classes.any()))
@@ -342,6 +367,8 @@ class ProjectModel:
         folder, autosave = self._owned(), self._autosave
         if autosave is None:
             raise InputError("The project is open read-only, so nothing that you paint is saved.")
+        if not self.painted.get(tile_id):  # who shows it again before it has been counted must not take it for empty
+            self.painted[tile_id] = bool(np.any(labels))
 
         def save() -> tuple[Tally, bool]:
             annotation = from_layer(labels, class_of)
@@ -382,6 +409,11 @@ class ProjectModel:
         if self._saved_at is None:
             return "saved"
         return f"saved {age_text(time.monotonic() - self._saved_at)}"
+
+    def _hand_over(self) -> None:
+        """Wait until the folder has all that was submitted."""
+        if not self._saver.drain(3.0):
+            raise InputError("What is painted is still being saved: try again in a moment.")
 
     def _note_count(self, tile_id: str, tally: Tally, painted: bool) -> None:
         changed = (self.tallies.get(tile_id), self.painted.get(tile_id)) != (tally, painted)

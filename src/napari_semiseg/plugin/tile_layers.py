@@ -94,6 +94,7 @@ class TileLayers:
         project.tiles_changed.connect(self._arrange)
         project.classes_changed.connect(self._follow_classes)
         project.selected_changed.connect(self._select)
+        project.closing.connect(self.tick)
         project.closed.connect(self.clear)
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.selection.events.active.connect(self._on_active)
@@ -379,10 +380,13 @@ class TileLayers:
         if self.session.project.read_only:
             return
         for tile_id, painted in self._tiles.items():
-            data = self._sound_data(tile_id, painted)
-            if not np.array_equal(data, painted.saved):
-                painted.saved = np.array(data)
-                self.session.project.submit(tile_id, painted.saved, dict(painted.class_of))
+            self._submit(tile_id, painted)
+
+    def _submit(self, tile_id: str, painted: _Painted) -> None:
+        data = self._sound_data(tile_id, painted)
+        if not np.array_equal(data, painted.saved):
+            painted.saved = np.array(data)
+            self.session.project.submit(tile_id, painted.saved, dict(painted.class_of))
 
     def settle(self) -> None:
         """Draw the tiles that have come into view, and no longer those that have left it. The dock calls it often."""
@@ -416,8 +420,11 @@ class TileLayers:
         image = self.session.image_index
         tiles = {tile.id: tile for tile in self.session.project.tiles if tile.image == image}
         self.in_view.look_again()
-        gone = [tile_id for tile_id in self._tiles if tile_id not in tiles]
-        self._remove([self._tiles.pop(tile_id).layer for tile_id in gone])
+        for tile_id in [tile_id for tile_id in self._tiles if tile_id not in tiles]:
+            painted = self._tiles.pop(tile_id)
+            if self.session.project.tile(tile_id) and not self.session.project.read_only:  # it is of another image
+                self._submit(tile_id, painted)
+            self._remove([painted.layer])
         for tile in tiles.values():
             if tile.id not in self._tiles and tile.id not in self._loading:
                 self._load(tile)
@@ -442,9 +449,10 @@ class TileLayers:
 
         def failed(error: Exception) -> None:
             self._loading.discard(tile.id)
-            self.session.tell(str(error), "error")
+            if project.folder is folder:
+                self.session.tell(str(error), "error")
 
-        self.session.background.submit(lambda: folder.annotation(tile.id), done, failed)
+        self.session.background.submit(lambda: project.newest_annotation(tile.id), done, failed)
 
     def _add(self, tile: Tile, annotation: TileAnnotation) -> None:
         labels, class_of = to_layer(annotation)

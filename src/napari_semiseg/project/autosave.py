@@ -26,6 +26,7 @@ _MOST_UNSAVED_BYTES = 2**27
 
 @dataclass(frozen=True)
 class _Handed:
+    tile_id: str
     instance: NDArray[Any] | None
     classes: NDArray[Any] | None
     at: float
@@ -92,8 +93,27 @@ class Autosave:
             if waiting is not None:  # the age is that of what waits longest
                 instance = waiting.instance if instance is None else instance
                 classes = waiting.classes if classes is None else classes
-            self._mail[tile_id] = _Handed(instance, classes, waiting.at if waiting else time.monotonic())
+            self._mail[tile_id] = _Handed(tile_id, instance, classes, waiting.at if waiting else time.monotonic())
             self._wake.notify_all()
+
+    def newest(self, tile_id: str) -> TileAnnotation:
+        """Return a tile's annotation as it was handed over last, whether or not that is on the disk yet.
+
+        Raises
+        ------
+        InputError
+            If the tile is unknown, cannot be read, or what was handed over is no annotation.
+        """
+        with self._wake:
+            waiting = [each for each in (self._busy, self._mail.get(tile_id)) if each and each.tile_id == tile_id]
+            known = self._baseline.get(tile_id)
+            annotation = known.copy() if known else None
+        annotation = annotation or self._saved(tile_id)
+        for handed in waiting:  # the older one first
+            instance = annotation.instance if handed.instance is None else handed.instance
+            classes = annotation.classes if handed.classes is None else handed.classes
+            annotation = TileAnnotation.checked(instance, classes, annotation.shape, f"tile {tile_id}")
+        return annotation
 
     @property
     def status(self) -> SaveStatus:
@@ -154,11 +174,12 @@ class Autosave:
                     continue
                 tile_id = next(iter(self._mail))
                 self._busy = handed = self._mail.pop(tile_id)
-            self._save(tile_id, handed)
+            self._save(handed)
 
-    def _save(self, tile_id: str, handed: _Handed) -> None:
+    def _save(self, handed: _Handed) -> None:
+        tile_id = handed.tile_id
         try:
-            self._record(tile_id, handed)
+            self._record(handed)
         except InputError as error:
             self._failed(tile_id, str(error))
         except Exception:  # a defect must not end the saving of everything that follows
@@ -176,7 +197,8 @@ class Autosave:
         with self._wake:
             self._failures[tile_id] = sentence
 
-    def _record(self, tile_id: str, handed: _Handed) -> None:
+    def _record(self, handed: _Handed) -> None:
+        tile_id = handed.tile_id
         shape = self._shape_of(tile_id)
         baseline = self._baseline.get(tile_id)
         if baseline is None:
@@ -190,8 +212,9 @@ class Autosave:
             kinds = checked_classes(handed.classes, shape, where)
             patches += _difference("class", baseline.classes, kinds)
         self._writer.record_stroke(tile_id, patches)
-        for layer, box, patch in patches:
-            (baseline.instance if layer == "instance" else baseline.classes)[box.slices] = patch
+        with self._wake:
+            for layer, box, patch in patches:
+                (baseline.instance if layer == "instance" else baseline.classes)[box.slices] = patch
 
 
 def _difference(layer: Layer, old: NDArray[Any], new: NDArray[Any]) -> list[tuple[Layer, Box, NDArray[Any]]]:

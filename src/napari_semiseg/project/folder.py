@@ -426,9 +426,8 @@ class ProjectFolder:
         _require_told_apart(classes)
         with self._mutex:
             if len(classes) < len(self.classes):
-                self.autosave.flush()
                 for tile in self.tiles:
-                    used = self.annotation(tile.id).largest_class - BACKGROUND
+                    used = self.newest_annotation(tile.id).largest_class - BACKGROUND
                     if used > len(classes):
                         raise InputError(
                             f"The class {self.classes[used - 1].name!r} is painted or proposed in tile {tile.id}: "
@@ -579,6 +578,16 @@ class ProjectFolder:
         """Read what is on the disk now; see `annotations.load_annotation`."""
         return load_annotation(self, tile_id)
 
+    def newest_annotation(self, tile_id: str) -> TileAnnotation:
+        """Return what was handed over last of a tile, also where it is not on the disk yet.
+
+        Raises
+        ------
+        InputError
+            If there is no such tile, or it cannot be read.
+        """
+        return self.annotation(tile_id) if self._autosave is None else self._autosave.newest(tile_id)
+
     def write_annotation(
         self, tile_id: str, instance: ArrayLike | None = None, classes: ArrayLike | None = None
     ) -> None:
@@ -603,7 +612,7 @@ class ProjectFolder:
             patches.append(("instance", whole, checked.instance))
         if classes is not None:
             patches.append(("class", whole, checked.classes))
-        self.autosave.flush()
+        self._save_all()
         self.journal.record_stroke(tile_id, patches)
         if not self.journal.flush(30.0):
             raise InputError(
@@ -621,8 +630,7 @@ class ProjectFolder:
             If there is no such tile, or it cannot be written.
         """
         self._require_owned()
-        self.autosave.flush()
-        set_aside(self.tile_folder(tile_id), self.annotation(tile_id))
+        set_aside(self.tile_folder(tile_id), self.newest_annotation(tile_id))
 
     def has_aside(self, tile_id: str) -> bool:
         """Whether something was set aside of a tile."""
@@ -744,8 +752,8 @@ class ProjectFolder:
 
     def _let_go(self, tile_id: str) -> None:
         """Save a tile and close its files."""
+        self._save_all()
         if self._autosave is not None:
-            self._autosave.flush()
             self._autosave.forget(tile_id)
         if self._journal is not None and not self._journal.compact(tile_id):
             reason = (
@@ -753,6 +761,13 @@ class ProjectFolder:
                 or f"The annotation of tile {tile_id} is not saved yet: wait and try again."
             )
             raise InputError(reason)
+
+    def _save_all(self) -> None:
+        """Wait until what was handed over is on the disk; InputError where it does not get there."""
+        if self._autosave is not None and not self._autosave.flush():
+            raise InputError(
+                self._autosave.status.failure or "What was painted is not on the disk yet: wait and try again."
+            )
 
     def _made(self, name: str) -> Path:
         folder = self.path / name

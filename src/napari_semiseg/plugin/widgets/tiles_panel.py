@@ -643,7 +643,7 @@ class TilesPanel(QWidget):
 
         def work() -> TileAnnotation:
             found = other()
-            folder.set_aside(tile_id)
+            self.session.project.set_aside(tile_id)
             return found
 
         def failed(error: Exception) -> None:
