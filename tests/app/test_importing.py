@@ -48,7 +48,7 @@ def geojson(path: Path, labels: np.ndarray, **place: object) -> ForeignLabels:
 
 def test_corrections_come_home_with_their_classes(tmp_path: Path, project: ProjectFolder, labels: np.ndarray) -> None:
     found = geojson(tmp_path / "x.geojson", labels)
-    boxes = plan_tiles(project, 0, found, side=100)
+    boxes = plan_tiles(project, 0, found, side=100).boxes
     (done,) = import_labels(project, 0, found, boxes)
 
     assert boxes == [Box(0, 0, 100, 100)]
@@ -70,7 +70,7 @@ def test_no_two_of_the_first_seven_classes_have_the_same_color_however_they_came
     nuclei = (Nucleus(k, [[square + 10 * k]], name) for k, name in enumerate(names))
     write_outlines(tmp_path / "x.geojson", GEOJSON, nuclei, Place(shape=SHAPE))
     found = open_labels(tmp_path / "x.geojson")
-    (done,) = import_labels(project, 0, found, plan_tiles(project, 0, found))
+    (done,) = import_labels(project, 0, found, plan_tiles(project, 0, found).boxes)
 
     said = [spec.name for spec in project.classes]
     assert said == ["nucleus", "stroma", "TUMOR", "Mitosis", "Lymphocyte", "Apoptosis", "Plasma cell"]
@@ -109,7 +109,7 @@ def test_tiles_that_are_there_are_left_alone(project: ProjectFolder, labels: np.
     tile = project.add_tile(0, (0, 0, 50, 50))
     found = of_array(labels, "a layer")
 
-    assert plan_tiles(project, 0, found, side=60) == [Box(0, 60, 60, 120)]
+    assert plan_tiles(project, 0, found, side=60).boxes == [Box(0, 60, 60, 120)]
     list(import_labels(project, 0, found, [Box(0, 60, 60, 120)], complete=False))
     assert not project.annotation(tile.id).instance.any()
     assert [tile.status for tile in project.tiles] == ["empty", "sparse"]
@@ -122,12 +122,12 @@ def test_beside_a_tile_that_lies_across_the_cells_the_rest_of_them_is_brought_in
     labels[5:10, 5:10], labels[80:85, 110:115] = 1, 2
     tile = project.add_tile(0, (0, 0, 40, 40))  # covers the first nucleus, and a part of the only cell
     found = of_array(labels, "a layer")
-    (box,) = plan_tiles(project, 0, found, side=512, most=4)
+    (box,) = plan_tiles(project, 0, found, side=512, most=4).boxes
     (done,) = import_labels(project, 0, found, [box])
 
     assert not box.intersect(tile.box).area
     assert done.nuclei == 1
-    assert plan_tiles(project, 0, found, side=512, most=4) == []
+    assert plan_tiles(project, 0, found, side=512, most=4).boxes == []
 
 
 def test_labels_without_a_nucleus_are_refused_as_such(project: ProjectFolder) -> None:
@@ -139,9 +139,13 @@ def test_the_fullest_tiles_come_first_and_no_more_than_asked_for(project: Projec
     found = of_array(labels, "a layer")
     counts = dict(found.occupied(SHAPE, 30))
 
-    chosen = plan_tiles(project, 0, found, side=30, most=2)
-    assert len(chosen) == 2
-    assert min(counts[box] for box in chosen) >= max(count for box, count in counts.items() if box not in chosen)
+    plan = plan_tiles(project, 0, found, side=30, most=2)
+    others = [count for box, count in counts.items() if box not in plan.boxes]
+    assert len(plan.boxes) == 2
+    assert min(counts[box] for box in plan.boxes) >= max(others)
+    assert plan.left_out == len(others)
+    assert plan.words.startswith(f"These are the 2 fullest of {len(counts)} places")
+    assert plan_tiles(project, 0, found, side=30, most=len(counts)).words == ""
 
 
 def test_labels_of_another_image_are_refused(tmp_path: Path, project: ProjectFolder, labels: np.ndarray) -> None:

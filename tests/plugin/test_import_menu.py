@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from napari.layers import Labels
 
+from napari_semiseg.blocks import Box
 from napari_semiseg.io.nucleus import Nucleus, Place
 from napari_semiseg.io.outline_files import GEOJSON, write_outlines
 from napari_semiseg.io.outlines import trace
@@ -59,6 +60,26 @@ def test_corrections_from_qupath_are_brought_in_and_a_second_time_refused(open_d
     assert [hands.project.counts[tile.id] for tile in hands.project.tiles] == [4]
     assert [spec.name for spec in hands.project.classes] == ["nucleus", "Tumor"]
     assert "no tile was made" in hands.dock.session.notice.sentence
+
+
+def test_what_was_brought_in_is_made_sparse_or_taken_back_with_a_click(open_dock, tmp_path, discs):
+    hands = started(open_dock, tmp_path)
+    kept = hands.project.add_tile(0, box=Box(0, 0, 10, 10))
+    layer = hands.viewer.add_layer(Labels(discs(3, shape=(60, 60)), scale=(0.5, 0.5), translate=(20, 20)))
+    hands.viewer.layers.selection.active = layer
+    bring_in(hands, hands.dock.import_menu.layer)
+    actions = dict(hands.dock.session.notice.actions)
+    made = [tile.id for tile in hands.project.tiles if tile.id != kept.id]
+    actions["Mark them sparse"]()
+    assert {hands.project.tile(tile_id).status for tile_id in made} == {"sparse"}
+
+    hands.project.select(made[0])
+    actions["Undo"]()
+    hands.wait(lambda: hands.project.selected == kept.id, "the removal")
+    assert [tile.id for tile in hands.project.tiles] == [kept.id]
+    assert set(hands.project.counts) == {kept.id}
+    hands.project.restore_tile(made[0])
+    assert hands.project.annotation(made[0]).nuclei
 
 
 def test_a_layer_with_other_pixels_is_refused_in_a_sentence(open_dock, tmp_path, discs):

@@ -43,9 +43,31 @@ class Imported:
     nuclei: int
 
 
-def plan_tiles(
-    folder: ProjectFolder, image: int, labels: ForeignLabels, *, side: int = SIDE, most: int = MOST
-) -> list[Box]:
+@dataclass(frozen=True)
+class Plan:
+    """Where labels are to be brought in.
+
+    Attributes
+    ----------
+    boxes : list of Box
+        Tiles to make, in pixels of level 0.
+    left_out : int
+        Further places that hold nuclei, beyond the most that were asked for.
+    """
+
+    boxes: list[Box]
+    left_out: int
+
+    @property
+    def words(self) -> str:
+        """What was left out, in a sentence; "" for nothing."""
+        if not self.left_out:
+            return ""
+        there = len(self.boxes) + self.left_out
+        return f"These are the {len(self.boxes)} fullest of {there} places with nuclei, the others were left out."
+
+
+def plan_tiles(folder: ProjectFolder, image: int, labels: ForeignLabels, *, side: int = SIDE, most: int = MOST) -> Plan:
     """Choose where labels are to be brought in: cells that hold nuclei, the fullest first.
 
     Of a cell that a tile covers in part the rest is taken, as rectangles.
@@ -75,7 +97,7 @@ def plan_tiles(
     rests = [part for part in parts if part not in whole][:most]
     with_nuclei = {rest for rest, seen in zip(rests, labels.read(rests), strict=True) if seen.instance.any()}
     free = [part for part in parts if part in whole or part in with_nuclei]
-    return sorted(free[:most])
+    return Plan(sorted(free[:most]), len(free[most:]))
 
 
 def _free_parts(cell: Box, tiles: Sequence[Box]) -> list[Box]:

@@ -14,8 +14,9 @@ from napari_semiseg.project.tile_annotation import TileAnnotation
 
 if TYPE_CHECKING:
     from napari_semiseg.app.session import Session
+    from napari_semiseg.project.folder import ProjectFolder
 
-_Found = tuple[list[tuple[str, TileAnnotation]], str]
+_Found = tuple[list[tuple[str, TileAnnotation]], list[str]]
 
 
 class LabelImport:
@@ -60,11 +61,11 @@ class LabelImport:
 
         def work() -> _Found:
             labels = make()
-            boxes = plan_tiles(folder, index, labels)
-            if not boxes:
+            plan = plan_tiles(folder, index, labels)
+            if not plan.boxes:
                 raise InputError(f"“{name}” has no nuclei outside of the tiles that are there: no tile was made.")
-            done = [item.tile.id for item in import_labels(folder, index, labels, boxes)]
-            return [(tile, folder.annotation(tile)) for tile in done], labels.note
+            done = [item.tile.id for item in import_labels(folder, index, labels, plan.boxes)]
+            return [(tile, folder.annotation(tile)) for tile in done], [plan.words, labels.note]
 
         def done(found: _Found) -> None:
             self.busy = False
@@ -75,8 +76,9 @@ class LabelImport:
         self.session.tell(f"Bringing in “{name}”…")
         self.session.background.submit(work, done, self._failed)
 
-    def _show(self, found: list[tuple[str, TileAnnotation]], note: str, name: str) -> None:
-        project = self.session.project
+    def _show(self, found: list[tuple[str, TileAnnotation]], notes: list[str], name: str) -> None:
+        project, folder = self.session.project, self.session.project.folder
+        assert folder is not None
         project.classes_changed.emit()
         for tile, annotation in found:
             project.note_annotation(tile, annotation)
@@ -87,9 +89,33 @@ class LabelImport:
         statuses = [tile.status for tile in project.tiles if tile.id in imported]
         counted = " and ".join(f"{statuses.count(status)} {status}" for status in sorted(set(statuses)))
         tiles = f"{counted} tile{'s' if len(found) > 1 else ''}"
-        said = f"“{name}”: {words.count(nuclei, 'nucleus', 'nuclei')} in {tiles}. "
-        said += f"Mark a tile sparse where nuclei are missing. {note}"
-        self.session.tell(said.strip())
+        said = [f"“{name}”: {words.count(nuclei, 'nucleus', 'nuclei')} in {tiles}."]
+        said += ["A complete tile has to be sparse where nuclei are missing."] if "complete" in statuses else []
+        made = [tile for tile, _ in found]
+        sparse = (("Mark them sparse", lambda: self._mark_sparse(made)),) if "complete" in statuses else ()
+        self.session.tell(
+            " ".join(filter(None, said + notes)), actions=(*sparse, ("Undo", lambda: self._take_back(made, folder)))
+        )
+
+    def _mark_sparse(self, tiles: list[str]) -> None:
+        """Let nothing be background that is not labeled as such."""
+        for tile_id in tiles:
+            tile = self.session.project.tile(tile_id)
+            if tile is not None and tile.status == "complete":
+                self.session.project.set_status(tile_id, "sparse")
+
+    def _take_back(self, tiles: list[str], folder: ProjectFolder) -> None:
+        """Remove the tiles that were made, one at a time: each can be brought back as any that was removed."""
+        project = self.session.project
+        left = [tile_id for tile_id in tiles if project.tile(tile_id)]
+        if not left or project.folder is not folder:
+            return
+        try:
+            project.remove_tile(left.pop())
+        except InputError as error:
+            self._failed(error)
+        else:  # the window is drawn in between
+            self.session.background.submit(lambda: None, lambda _: self._take_back(left, folder))
 
     def _failed(self, error: Exception) -> None:
         self.busy = False

@@ -49,21 +49,21 @@ def import_(
     with _opened(project) as folder:
         opened = open_image(image)
         index = folder.add_image(opened)
-        boxes = plan_tiles(folder, index, found, side=side, most=most)
-        if not boxes:
+        plan = plan_tiles(folder, index, found, side=side, most=most)
+        if not plan.boxes:
             raise InputError(
                 f"'{labels}' has no nuclei on '{image}' outside of the tiles that are there: no tile was made."
             )
-        if found.note:
-            typer.echo(found.note)
+        for note in filter(None, (found.note, plan.words)):
+            typer.echo(note)
         nuclei = 0
-        for done in import_labels(folder, index, found, boxes, complete=not sparse):
+        for done in import_labels(folder, index, found, plan.boxes, complete=not sparse):
             nuclei += done.nuclei
             typer.echo(
                 f"{done.tile.id}, {done.tile.status}: {count(done.nuclei, 'nucleus', 'nuclei')} at "
                 f"{tuple(done.tile.box)}"
             )
-        typer.echo(f"{count(nuclei, 'nucleus', 'nuclei')} in {count(len(boxes), 'tile')} of {folder.path}")
+        typer.echo(f"{count(nuclei, 'nucleus', 'nuclei')} in {count(len(plan.boxes), 'tile')} of {folder.path}")
 
 
 def _opened(project: Path) -> ProjectFolder:
