@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import tracemalloc
 import uuid
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from napari_semiseg.errors import InputError
+from napari_semiseg.io.foreign_labels import open_labels
 from napari_semiseg.io.geojson import read_geojson, write_geojson
 from napari_semiseg.io.nucleus import Nucleus, Place
 
@@ -109,6 +111,21 @@ def test_what_qupath_writes_is_read(tmp_path: Path, indent: int | None) -> None:
 def test_what_is_no_geojson_is_refused_in_a_sentence(tmp_path: Path, text: str) -> None:
     with pytest.raises(InputError, match=r"x\.geojson"):
         read(tmp_path / "x.geojson", text)
+
+
+def test_a_compressed_file_is_read_and_one_that_is_cut_short_is_refused(tmp_path: Path) -> None:
+    written(tmp_path / "x.geojson", *(Nucleus(number, [[SQUARE + number]], "tumor") for number in range(1, 200)))
+    packed = gzip.compress((tmp_path / "x.geojson").read_bytes())
+    (tmp_path / "x.geojson.gz").write_bytes(packed)
+    place, nuclei = read_geojson(tmp_path / "x.geojson.gz")
+    assert place == PLACE
+    assert [nucleus.label for nucleus in nuclei] == [*range(1, 200)]
+    assert len(open_labels(tmp_path / "x.geojson.gz").occupied((300, 300), 300)) == 1
+
+    for damaged in (packed[: len(packed) // 2], packed[:30] + b"?" * 40 + packed[70:], b"{}", packed[:12]):
+        (tmp_path / "y.geojson.gz").write_bytes(damaged)
+        with pytest.raises(InputError, match=r"y\.geojson\.gz' (is cut short or damaged|holds)"):
+            list(read_geojson(tmp_path / "y.geojson.gz")[1])
 
 
 def test_memory_does_not_grow_with_the_number_of_nuclei(tmp_path: Path) -> None:

@@ -9,9 +9,11 @@ Files are written and read feature by feature: memory does not grow with their n
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import uuid
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
@@ -24,7 +26,8 @@ from napari_semiseg.errors import InputError
 from napari_semiseg.io.locate import check_file
 from napari_semiseg.io.nucleus import Nucleus, Place
 
-ENDINGS = (".geojson", ".json")
+ENDINGS = (".geojson", ".json", ".geojson.gz", ".json.gz")
+"""Of what is read: QuPath compresses files on request."""
 LABEL = "label"
 """Name of the measurement that carries the label: QuPath keeps measurements, whatever else it drops."""
 
@@ -223,7 +226,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 def _features(path: Path) -> Iterator[Any]:
     """Yield the place, where it is said or not, and then every feature."""
     try:
-        with path.open(encoding="utf-8-sig") as file:
+        with _open(path) as file:
             text = _JsonText(file, path)
             start = text.peek()
             if start == "[":
@@ -245,8 +248,16 @@ def _features(path: Path) -> Iterator[Any]:
                 yield alone
     except UnicodeDecodeError:
         raise InputError(f"'{path}' is no text in UTF-8, as GeoJSON is: export it again.") from None
+    except (gzip.BadGzipFile, zlib.error, EOFError):
+        raise InputError(f"'{path}' is cut short or damaged: copy or export it again.") from None
     except OSError as error:
         raise atomic.said(error, f"'{path}' cannot be read") from error
+
+
+def _open(path: Path) -> TextIO:
+    if path.suffix.lower() == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig")
+    return path.open(encoding="utf-8-sig")
 
 
 class _JsonText:

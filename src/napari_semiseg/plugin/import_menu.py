@@ -15,7 +15,7 @@ from napari_semiseg.io.foreign_labels import ForeignLabels, of_array
 from napari_semiseg.plugin.layers import Placement, levels, role
 from napari_semiseg.plugin.slide_view import SlideView
 
-_FILES = "Labels (*.geojson *.json *.zip *.roi *.tif *.tiff *.png)"
+_FILES = "Labels (*.geojson *.json *.geojson.gz *.json.gz *.zip *.roi *.tif *.tiff *.png)"
 
 
 class ImportMenu(QMenu):
