@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from napari.layers import Labels
+from napari.settings import get_plugin_settings
 from napari.utils.events import EventedModel
 from npe2 import PluginManifest
 from qtpy.QtCore import Qt
@@ -358,6 +359,38 @@ def test_keys_are_those_of_the_preferences(monkeypatch):
     assert "U: go to the next tile" in keys.words
     keys.end()
     assert not any(layer.keymap.values())
+
+
+def test_a_key_that_is_chosen_on_our_page_of_naparis_preferences_counts_at_once():
+    page = get_plugin_settings("napari-semiseg").keys
+    keys, pressed = Keys(), []
+    layer = Labels(np.zeros((4, 4), np.uint8))
+    keys.bind(layer, {"next_tile": lambda _: pressed.append("next_tile")})
+    try:
+        page.next_tile = "U"
+        press(layer, "U")
+    finally:
+        page.next_tile = "N"
+    press(layer, "N")
+    keys.end()
+
+    assert pressed == ["next_tile", "next_tile"]
+
+
+def test_the_image_alone_is_seen_for_as_long_as_the_key_is_held(open_window, tissue, tmp_path):
+    hands = open_window(tissue)
+    hands.dock.view.choose_target(tmp_path / "case.semiseg")
+    hands.press(hands.dock.slide_panel.start)
+    hands.wait(lambda: hands.dock.view.started, "the start")
+    hands.project.add_tile(0, center=(200, 200), side=100)
+    layer = layer_of(hands)
+    QTest.mouseMove(hands.canvas, hands.point(200, 200))
+    QTest.keyPress(hands.canvas, Qt.Key.Key_J)
+    hands.rest(0.5)
+    assert not layer.visible
+
+    QTest.keyRelease(hands.canvas, Qt.Key.Key_J)
+    hands.wait(lambda: layer.visible, "the layer")
 
 
 @pytest.mark.parametrize("key", ["Shift", "Ctrl++", " ", "Ctrl-X Ctrl-C", "Control-Z", "Ctrl-Shift-Z"])
