@@ -419,7 +419,19 @@ def test_a_second_viewer_on_the_same_project_is_read_only_and_says_so(started, o
     assert "+00:00" not in said
     assert other.dock.saved.text() == "read-only"
     assert not other.dock.tiles_panel.add.isEnabled()
-    assert not of_role(other.viewer, "annotation")[0].editable
+    (layer,) = of_role(other.viewer, "annotation")
+    assert not layer.editable
+    other.viewer.layers.selection.active = layer
+    before = started.project.tiles, on_disk(started, "t0001")
+    other.stroke([(200, 200), (200, 230)])
+    for key in layer.keymap.values():
+        result = key(layer)
+        if result is not None:  # of a key that is held
+            [*result]
+    other.rest(2.5)
+    assert not layer.data.any()
+    assert started.project.tiles == before[0]
+    assert on_disk(started, "t0001").equals(before[1])
 
 
 def test_a_drag_in_add_mode_moves_the_view_and_adds_nothing(started):
