@@ -195,7 +195,7 @@ class Comparison:
         if self.waiting and self.other is None:
             self.session.drop_errands("predict")
             if job is not None and job.verb == "predict" and not self.session.review.active:
-                self.session.engine.stop()
+                self.session.engine.stop(job.id)
         self._forget()
 
     def _forget(self) -> None:

@@ -169,7 +169,7 @@ class Session:
 
     def run_errands(self) -> None:
         """Start what waits if the engine is free. The dock also calls this now and then."""
-        if self._errands and self.engine.job is None and self.engine.status not in ("failed", "stopping"):
+        if self._errands and not self.engine.jobs and self.engine.status not in ("failed", "stopping"):
             errand = self._errands.popleft()
             try:
                 job = self.engine.run(errand.verb, errand.args)
@@ -208,6 +208,8 @@ class Session:
             if isinstance(event, Finished | Failed):
                 del self._listening[job]
             listen(event)
+        if isinstance(event, Finished):
+            self.run_errands()
 
     def _forget_image(self) -> None:
         if self.notice is not None and self.notice.actions:
