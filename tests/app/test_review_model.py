@@ -15,9 +15,11 @@ from napari_semiseg.events import (
     Failed,
     Finished,
     Focus,
+    Paused,
     Ready,
     Run,
     Started,
+    StepDone,
     Stop,
     Written,
 )
@@ -205,6 +207,25 @@ def test_a_slider_that_moves_keeps_no_training_from_its_place(segmented):
     segmented.say(Started("train", "", 10), Finished("train", str(session.training.record.path)))
 
     assert [run.args["threshold"] for run in asked(segmented, "split")] == [0.7]
+
+
+def test_a_slider_that_moves_during_a_training_says_what_it_waits_for_until_it_is_answered(segmented):
+    session, review = segmented.session, segmented.session.review
+    session.training.request_train()
+    assert review.wait_words == ""
+    review.set_split(threshold=0.7)
+    assert review.wait_words == "Waits for the training"
+    segmented.say(Started("train", "", 10), StepDone(0, {"sup": 1.0}, {}, 1.0, 170.0))
+    assert review.wait_words == "Waits for the training, about 3 min left"
+    segmented.say(Paused(1))
+    assert review.wait_words == "Waits for the training, which is paused"
+    session.training.stop()
+    assert review.wait_words == "Waits for the training, which is ending"
+    assert "still running" in session.exporting.why_not
+    segmented.say(Finished("train", "", stopped=True, canceled=True))
+
+    assert review.wait_words == ""
+    assert review.pending
 
 
 def test_a_training_is_not_begun_while_a_segmentation_waits(trained):

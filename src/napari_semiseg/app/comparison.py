@@ -15,7 +15,7 @@ from napari_semiseg.app.accuracy import accuracy_words, interval
 from napari_semiseg.app.review_model import Split
 from napari_semiseg.app.run_record import read_run
 from napari_semiseg.app.session import Session
-from napari_semiseg.app.words import count
+from napari_semiseg.app.words import capital, count
 from napari_semiseg.blocks import Box
 from napari_semiseg.events import Event, Failed, Finished, Written
 
@@ -207,6 +207,8 @@ class Comparison:
     @property
     def words(self) -> str:
         """How much of the nuclei both find."""
+        if self.waiting and self.session.waits("predict", "split", "compare"):
+            return capital(self.session.wait_words) or self.waiting
         if self.waiting or self.difference is None:
             return self.waiting
         facts = self.difference.facts

@@ -243,6 +243,7 @@ class ReviewModel:
         if self.result is not None and not self.active and not self.session.project.read_only:
             self._moved_at = self._clock()
             self._split_view()
+            self.changed.emit()
 
     @property
     def why_not_measure(self) -> str:
@@ -370,6 +371,11 @@ class ReviewModel:
         if self.result is None:
             return ""
         return words.count(self.nuclei, "nucleus", "nuclei") + (", with gaps" if self.gaps else "")
+
+    @property
+    def wait_words(self) -> str:
+        """What the nuclei wait for before they are as the sliders say; "" for nothing."""
+        return words.capital(self.session.wait_words) if self._moved_at is not None else ""
 
     # ---- inner ----
 
