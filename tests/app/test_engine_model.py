@@ -105,17 +105,61 @@ def test_another_job_is_refused_in_a_sentence_while_one_runs():
     assert len(bench.commands) == 1
 
 
-def test_of_jobs_that_wait_only_the_newest_is_done():
+def test_jobs_that_wait_are_done_in_the_order_in_which_they_were_asked_for():
     bench = Bench()
-    first = bench.model.run("split", {"threshold": 0.1})
-    for threshold in (0.2, 0.3, 0.4):
-        newest = bench.model.run("split", {"threshold": threshold}, when_busy="wait")
+    jobs = [bench.model.run(verb, {}, when_busy="wait") for verb in ("suggest", "train", "export")]
     assert len(bench.commands) == 1
+    assert [job.id for job in bench.model.jobs] == jobs
+    assert bench.model.start_words(jobs[1]) == "waits for the suggestion of tiles"
 
-    bench.model.apply([(Finished("split"), first)])
-
-    assert bench.commands[1:] == [Run("split", {"threshold": 0.4}, newest)]
+    bench.model.apply([(Finished("suggest"), jobs[0])])
+    assert bench.commands[1:] == [Run("train", {}, jobs[1])]
     assert bench.model.status == "busy"
+    bench.model.apply([(Finished("train"), jobs[1]), (Finished("export"), jobs[2])])
+    assert bench.commands[2:] == [Run("export", {}, jobs[2])]
+    assert bench.model.jobs == ()
+
+
+@pytest.mark.parametrize("how", ["stop", "cancel"])
+def test_a_job_that_waits_is_dropped_without_a_word_to_the_one_that_runs(how):
+    bench = Bench()
+    running = bench.model.run("suggest", {})
+    waiting = bench.model.run("train", {}, when_busy="wait")
+    getattr(bench.model, how)(waiting)
+
+    assert bench.received[-1] == (waiting, Finished("train", stopped=True, canceled=True))
+    assert [job.id for job in bench.model.jobs] == [running]
+    bench.model.apply([(Finished("suggest"), running)])
+    assert bench.commands == [Run("suggest", {}, running)]
+    assert bench.model.status == "ready"
+
+
+def test_stopping_a_job_that_is_over_stops_no_other():
+    bench = Bench()
+    over = bench.training()
+    bench.model.apply([(Finished("train"), over)])
+    bench.model.run("predict", {})
+    bench.model.stop(over)
+    bench.model.cancel(over)
+
+    assert bench.model.status == "busy"
+    assert [type(command) for command in bench.commands] == [Run]
+
+
+def test_what_waits_for_an_engine_that_dies_is_named_and_ends_as_if_canceled():
+    bench = Bench()
+    running = bench.model.run("suggest", {})
+    waiting = bench.model.run("train", {}, when_busy="wait")
+    bench.model.apply([ChildEnded("crash", -9, LOG, again=True), ChildStarted(2, LOG), (Ready(2, {}), "")])
+
+    assert (waiting, Finished("train", stopped=True, canceled=True)) in bench.received
+    assert bench.model.message == (
+        "The engine ended without a word during the suggestion of tiles (signal SIGKILL), and the training that waited "
+        f"did not begin: start again; its log is {LOG}."
+    )
+    assert bench.model.lost_job.id == running
+    assert bench.model.jobs == ()
+    assert bench.model.status == "ready"
 
 
 def test_pausing_and_resuming_send_each_command_once():

@@ -8,8 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from napari_semiseg.app.engine_model import ChildEnded
 from napari_semiseg.blocks import Box
-from napari_semiseg.events import BlockDone, Failed, Finished, Focus, Run, Started, Stop, Written
+from napari_semiseg.events import (
+    BlockDone,
+    Failed,
+    Finished,
+    Focus,
+    Paused,
+    Ready,
+    Run,
+    Started,
+    StepDone,
+    Stop,
+    Written,
+)
 from napari_semiseg.io.result_writer import ResultWriter
 
 
@@ -181,6 +194,73 @@ def test_only_the_newest_position_of_a_slider_waits(segmented):
 
     assert [run.args["threshold"] for run in first] == [0.6]
     assert [run.args["threshold"] for run in asked(segmented, "split")] == [0.6, 0.75]
+
+
+def test_a_slider_that_moves_keeps_no_training_from_its_place(segmented):
+    session = segmented.session
+    session.ask("suggest", {}, lambda event: None)
+    session.training.request_train()
+    session.review.set_split(threshold=0.7)
+    segmented.say(Finished("suggest"))
+    assert session.training.job == session.engine.job.id
+    assert not asked(segmented, "split")
+    segmented.say(Started("train", "", 10), Finished("train", str(session.training.record.path)))
+
+    assert [run.args["threshold"] for run in asked(segmented, "split")] == [0.7]
+
+
+def test_a_slider_that_moves_during_a_training_says_what_it_waits_for_until_it_is_answered(segmented):
+    session, review = segmented.session, segmented.session.review
+    session.training.request_train()
+    assert review.wait_words == ""
+    review.set_split(threshold=0.7)
+    assert review.wait_words == "Waits for the training"
+    segmented.say(Started("train", "", 10), StepDone(0, {"sup": 1.0}, {}, 1.0, 170.0))
+    assert review.wait_words == "Waits for the training, about 3 min left"
+    segmented.say(Paused(1))
+    assert review.wait_words == "Waits for the training, which is paused"
+    session.training.stop()
+    assert review.wait_words == "Waits for the training, which is ending"
+    assert "still running" in session.exporting.why_not
+    segmented.say(Finished("train", "", stopped=True, canceled=True))
+
+    assert review.wait_words == ""
+    assert review.pending
+
+
+def test_a_training_is_not_begun_while_a_segmentation_waits(trained):
+    session = trained.session
+    session.ask("suggest", {}, lambda event: None)
+    session.review.request_predict()
+    assert session.review.time_words == "waits for the suggestion of tiles"
+    assert session.training.why_not == "A segmentation is still running: wait for its end or stop it."
+    session.review.stop()
+
+    assert session.review.state == "idle"
+    assert session.training.why_not == ""
+    trained.say(Finished("suggest"))
+    assert not asked(trained, "predict")
+
+
+def test_an_export_that_waits_is_stopped_with_all_its_formats(segmented):
+    session = segmented.session
+    session.ask("suggest", {}, lambda event: None)
+    session.exporting.request_export()
+    session.exporting.stop()
+    segmented.say(Finished("suggest"))
+
+    assert not session.exporting.active
+    assert not asked(segmented, "export")
+
+
+def test_an_export_that_waits_for_an_engine_that_dies_is_over(segmented):
+    session = segmented.session
+    session.ask("suggest", {}, lambda event: None)
+    session.exporting.request_export()
+    session.engine.apply([ChildEnded("crash", -9, again=True), (Ready(2, {}), "")])
+
+    assert not session.exporting.active
+    assert not asked(segmented, "export")
 
 
 def test_nothing_is_exported_while_the_nuclei_are_not_what_the_sliders_say(segmented):

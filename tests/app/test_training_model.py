@@ -180,6 +180,77 @@ def test_cancel_leaves_nothing_to_look_at(bench):
     assert training.run is None
 
 
+def train_behind_a_suggestion(bench):
+    """Press Train while places are being suggested."""
+    bench.session.ask("suggest", {}, lambda event: None)
+    bench.say(Started("suggest"))
+    training = bench.session.training
+    training.request_train()
+    assert training.state == "waiting"
+    assert training.time_words == "waits for the suggestion of tiles"
+    return training
+
+
+def test_train_waits_for_a_suggestion_and_then_begins(bench):
+    training = train_behind_a_suggestion(bench)
+    bench.say(Finished("suggest"))
+
+    assert [run.verb for run in runs_asked(bench)] == ["suggest", "train"]
+    bench.say(Started("train", str(training.record.path)))
+    assert training.state == "running"
+
+
+@pytest.mark.parametrize("how", ["stop", "cancel"])
+def test_a_training_that_waits_is_ended_at_once_and_what_it_waits_for_goes_on(bench, how):
+    training = train_behind_a_suggestion(bench)
+    getattr(training, how)()
+    assert training.state == "canceled"
+    assert training.why_not == ""
+    assert not list(bench.session.project.folder.runs_dir.iterdir())
+    bench.say(Finished("suggest"))
+
+    assert [type(command) for command in bench.sent] == [Run]
+    training.request_train()
+    assert [run.verb for run in runs_asked(bench)] == ["suggest", "train"]
+
+
+def test_a_training_that_waits_for_an_engine_that_dies_is_over_and_can_be_begun_again(bench):
+    training = train_behind_a_suggestion(bench)
+    bench.session.engine.apply([ChildEnded("crash", -9, again=True), (Ready(2, {}), "")])
+    assert training.state == "canceled"
+    assert "the training that waited did not begin" in bench.session.engine.message
+
+    training.request_train()
+    assert training.state == "waiting"
+    assert bench.session.engine.job.id == training.job
+
+
+def test_a_run_that_waits_to_be_gone_on_with_stays_as_it_was_when_it_is_canceled(bench):
+    training = begin(bench)
+    (training.record.path / "run.json").write_text("{}")
+    bench.say(StepDone(4, {"sup": 1.0}))
+    bench.session.engine.apply([ChildEnded("crash", -9, again=True), (Ready(2, {}), "")])
+    bench.session.ask("suggest", {}, lambda event: None)
+    training.resume_run()
+    assert training.state == "waiting"
+    training.cancel()
+
+    assert training.state == "lost"
+    assert training.time_words == "broken off at step 5"
+    training.resume_run()
+    bench.say(Finished("suggest"))
+    assert runs_asked(bench)[-1].args["resume"] is True
+
+
+def test_closing_the_project_drops_a_training_that_waits(bench):
+    train_behind_a_suggestion(bench)
+    bench.session.project.close()
+    bench.say(Finished("suggest"))
+
+    assert [run.verb for run in runs_asked(bench)] == ["suggest"]
+    assert bench.session.training.state == "idle"
+
+
 def test_a_lost_engine_offers_to_go_on_with_the_same_run(bench):
     training = begin(bench)
     path = training.record.path

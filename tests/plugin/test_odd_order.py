@@ -229,6 +229,14 @@ class Anybody(RuleBasedStateMachine):
         assert not (training.active and self.dock.session.review.active)
         assert job is None or isinstance(job.id, str)
 
+    @invariant()
+    def what_is_at_work_has_a_job_that_runs_or_waits(self) -> None:
+        session = self.dock.session
+        jobs = [job.id for job in session.engine.jobs]
+        assert not session.training.active or session.training.job in jobs
+        assert not session.review.active or session.review._job in jobs
+        assert not session.exporting.active or session.exporting._job in jobs
+
     def teardown(self) -> None:
         self.free_disk()
         if self.hands.project.folder is not None:

@@ -304,6 +304,33 @@ def test_a_region_is_counted_copied_and_counted_again_when_the_nuclei_are_others
     assert panel.figures.text().startswith("1 nucleus")
 
 
+def test_what_is_asked_for_during_a_training_says_that_it_waits_and_for_how_long(reviewed):
+    panel, session = reviewed.dock.review_panel, reviewed.dock.session
+    work(reviewed)
+    session.show_box(Box(0, 0, SIDE, SIDE))
+    session.training.request_train()
+    job = session.engine.job.id
+    reviewed.press(panel.draw_region)
+    (layer,) = of_role(reviewed.viewer, "region")
+    layer.add_polygons(np.array(SQUARE))
+    panel.threshold.setValue(0.6)
+    reviewed.press(panel.begin_nuclei)
+    lines = panel.figures, panel.nuclei_words, panel.sliders_wait
+    assert [line.text() for line in lines] == 3 * ["Waits for the training"]
+    assert all(line.isVisible() for line in lines)
+    session.engine.apply([(Started("train", "", 100), job), (StepDone(0, {"sup": 1.0}, {}, 1.0, 170.0), job)])
+    assert [line.text() for line in lines] == 3 * ["Waits for the training, about 3 min left"]
+    session.engine.apply([(Finished("train", "", stopped=True, canceled=True), job)])
+    assert panel.figures.text() == "counting…"
+    assert panel.nuclei_words.isHidden()
+    assert panel.sliders_wait.isHidden()
+    work(reviewed)
+    reviewed.wait(lambda: panel.nuclei.current is not None, "the nuclei")
+
+    assert panel.figures.text().startswith("2 nuclei")
+    assert "doubt" in panel.nuclei_words.text()
+
+
 def test_an_empty_region_is_said_and_none(reviewed):
     panel = draw_region(reviewed, [(100.0, 100.0)] * 3)
     (layer,) = of_role(reviewed.viewer, "region")
@@ -426,6 +453,22 @@ def test_the_smallest_nucleus_is_shown_in_um2_of_an_image_of_known_pixel_size_el
     assert (panel.names["min_area"].text(), panel.min_area.value()) == ("Smallest, px", 40)
     panel.min_area.setValue(700)
     assert review.split.min_area == 700
+
+
+def test_a_comparison_says_that_it_waits_for_a_training_and_then_what_it_does(compared):
+    panel, session = compared.dock.review_panel, compared.dock.session
+    session.training.request_train()
+    job = session.engine.job.id
+    panel.runs.actions()[0].trigger()
+    assert panel.difference.text() == "Waits for the training"
+    session.engine.apply([(Started("train", "", 100), job), (StepDone(0, {"sup": 1.0}, {}, 1.0, 7200.0), job)])
+    assert panel.difference.text() == "Waits for the training, about 2 h left"
+    session.engine.apply([(Finished("train", "", stopped=True, canceled=True), job)])
+    assert session.engine.job.verb == "predict"  # its own
+    assert panel.difference.text() == "Segmenting with the other run…"
+    work(compared)
+
+    assert panel.difference.text().startswith("On this image: ")
 
 
 def test_a_comparison_is_ended_by_hand(compared):
@@ -577,6 +620,24 @@ def test_confidence_and_nuclei_are_seen_side_by_side_over_the_history(compared):
     assert hands.viewer.layers["Nuclei"].visible
     assert (tuple(hands.viewer.scene.camera.center), hands.viewer.scene.camera.zoom) == camera
     assert panel.history_box.isHidden()
+
+
+def test_the_history_of_a_training_that_runs_says_what_its_nuclei_wait_for(compared):
+    panel, session = compared.dock.review_panel, compared.dock.session
+    path = compared.project.folder.runs_dir / "run-2" / "preview" / "image-0-step-0000005.npy"
+    session.training.request_train()
+    job = session.engine.job.id
+    written = PreviewWritten(5, str(path), 0, (0, 0, SIDE, SIDE), 1)
+    session.engine.apply([(Started("train", "", 100), job), (written, job)])
+    compared.press(panel.beside)
+    assert panel.played.text() == "step 5 · waits for the training"
+    session.engine.apply([(StepDone(5, {"sup": 1.0}, {}, 1.0, 170.0), job)])
+    assert panel.played.text() == "step 5 · waits for the training, about 3 min left"
+    session.engine.apply([(Finished("train"), job)])
+    assert panel.played.text() == "step 5 · finding nuclei…"
+
+    work(compared)
+    compared.wait(lambda: panel.played.text() == "step 5 · 0 nuclei", "the nuclei")
 
 
 def test_without_a_map_the_history_says_so(reviewed):

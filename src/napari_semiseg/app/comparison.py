@@ -15,7 +15,7 @@ from napari_semiseg.app.accuracy import accuracy_words, interval
 from napari_semiseg.app.review_model import Split
 from napari_semiseg.app.run_record import read_run
 from napari_semiseg.app.session import Session
-from napari_semiseg.app.words import count
+from napari_semiseg.app.words import capital, count
 from napari_semiseg.blocks import Box
 from napari_semiseg.events import Event, Failed, Finished, Written
 
@@ -195,7 +195,7 @@ class Comparison:
         if self.waiting and self.other is None:
             self.session.drop_errands("predict")
             if job is not None and job.verb == "predict" and not self.session.review.active:
-                self.session.engine.stop()
+                self.session.engine.stop(job.id)
         self._forget()
 
     def _forget(self) -> None:
@@ -207,6 +207,8 @@ class Comparison:
     @property
     def words(self) -> str:
         """How much of the nuclei both find."""
+        if self.waiting and self.session.waits("predict", "split", "compare"):
+            return capital(self.session.wait_words) or self.waiting
         if self.waiting or self.difference is None:
             return self.waiting
         facts = self.difference.facts

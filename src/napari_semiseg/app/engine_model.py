@@ -103,7 +103,7 @@ _NOUNS = {
 
 @dataclass
 class EngineModel:
-    """State of the engine and of the one job that it may be doing. Used from one thread.
+    """State of the engine, of the one job that it may be doing, and of those that wait. Used from one thread.
 
     Attributes
     ----------
@@ -122,6 +122,9 @@ class EngineModel:
         Memory of the child.
     job : Job or None
         The job that runs or is about to.
+    waiting : tuple of Job
+        Jobs that start when it is over, in the order in which they were asked for. One that never will start (it is
+        stopped, or the engine dies) ends as a canceled job does: `received` says `Finished`.
     lost_job : Job or None
         The job that a child took with it; `resume_lost` goes on with it. Also a training that failed with the graphics
         driver, once its child has made room for a new one.
@@ -135,6 +138,7 @@ class EngineModel:
     description: dict[str, Any] = field(default_factory=dict)
     rss_bytes: int = 0
     job: Job | None = None
+    waiting: tuple[Job, ...] = ()
     lost_job: Job | None = None
 
     events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor()
@@ -146,7 +150,6 @@ class EngineModel:
 
     def __post_init__(self) -> None:
         self._numbers = itertools.count(1)
-        self._next: Job | None = None
         self._hold = False  # whether the job was last asked to pause
         self._failed: Job | None = None  # the last job, if it ended with an error
 
@@ -154,6 +157,17 @@ class EngineModel:
     def devices(self) -> list[dict[str, Any]]:
         """Devices, each with `name`, `title`, `ok` and `note`; empty until they were tested."""
         return list(self.description.get("devices", []))
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """All that was asked for and is not over: the job that runs, and those that wait."""
+        return (self.job, *self.waiting) if self.job else self.waiting
+
+    def start_words(self, job: str) -> str:
+        """Say why a job has not begun yet."""
+        if self.job is None or self.job.id == job:
+            return "the engine is starting"
+        return f"waits for the {_noun(self.job.verb)}"
 
     # What the dock asks for
 
@@ -167,8 +181,7 @@ class EngineModel:
         args : mapping
             That verb's options.
         when_busy : {"refuse", "wait"}
-            `wait`: start once the present job is over, in place of any other that waits (what a slider asks for: only
-            its newest position counts).
+            `wait`: start once the present job is over, and those that wait already.
 
         Returns
         -------
@@ -181,13 +194,14 @@ class EngineModel:
         InputError
             If another job runs.
         """
-        if self.job and when_busy == "refuse":
-            if (self.job.verb, dict(self.job.args)) == (verb, dict(args)):
-                return self.job.id
-            raise InputError(f"The {_noun(self.job.verb)} is still running: wait for its end or stop it first.")
+        if self.jobs and when_busy == "refuse":
+            for known in self.jobs:
+                if (known.verb, dict(known.args)) == (verb, dict(args)):
+                    return known.id
+            raise InputError(f"The {_noun(self.jobs[0].verb)} is still running: wait for its end or stop it first.")
         job = Job(f"{verb}-{next(self._numbers)}", verb, dict(args))
-        if self.job:
-            self._next = job
+        if self.jobs:
+            self.waiting = (*self.waiting, job)
         else:
             self._start(job)
         return job.id
@@ -223,17 +237,15 @@ class EngineModel:
             self._hold = False
             self.commanded.emit(Resume())
 
-    def stop(self) -> None:
-        """Ask the job to end and keep its best; a job that waits is dropped."""
-        self._next = None
-        if self.job and self.status != "stopping":
+    def stop(self, job: str = "") -> None:
+        """Ask a job to end and keep its best: by default the one that runs. One that waits is dropped."""
+        if not self._drop(job) and self._runs(job) and self.status != "stopping":
             self.status = "stopping"
             self.commanded.emit(Stop())
 
-    def cancel(self) -> None:
-        """Ask the job to end and discard its result, also after it was asked to stop; a job that waits is dropped."""
-        self._next = None
-        if self.job:
+    def cancel(self, job: str = "") -> None:
+        """Ask a job to end and discard its result, also after it was asked to stop; else as `stop`."""
+        if not self._drop(job) and self._runs(job):
             self.status = "stopping"
             self.commanded.emit(Cancel())
 
@@ -284,9 +296,9 @@ class EngineModel:
 
     def fail(self, error: Exception) -> None:
         """Take note that the supervisor itself has failed."""
-        self._lose_job()
-        self.message = f"The connection to the engine broke ({type(error).__name__}: {error}): restart it."
-        self.status = "failed"
+        why = f"{type(error).__name__}: {error}"
+        self.message = f"The connection to the engine broke ({why}){_not_begun(self.waiting)}: restart it."
+        self._lose_jobs()
 
     def _apply_one(self, item: tuple[Event, str] | ChildStarted | ChildEnded) -> None:
         match item:
@@ -300,9 +312,10 @@ class EngineModel:
                 self._note(event, job)
                 if not isinstance(event, Heartbeat):
                     self.received.emit(job, event)
-                if self.job is None and self._next and self.status == "ready":
-                    waiting, self._next = self._next, None
-                    self._start(waiting)
+                if self.job is None and self.waiting and self.status == "ready":
+                    first, *rest = self.waiting
+                    self.waiting = tuple(rest)
+                    self._start(first)
 
     def _note(self, event: Event, job: str) -> None:
         match event:
@@ -337,17 +350,16 @@ class EngineModel:
     def _note_end(self, end: ChildEnded) -> None:
         self.rss_bytes = 0
         if end.how == "closed":
-            self.job = self._next = None
+            self.job, self.waiting = None, ()
         if end.how in ("idle", "closed", "renewed") or (end.how == "restarted" and not self.job):
             if not end.again:
                 self.status = "idle-ended"
             if end.how == "renewed" and self._failed and self._failed.verb == "train":
                 self.lost_job = self._failed
             return
-        self.message = _sentence(end, self.job)
+        self.message = _sentence(end, self.job, self.waiting)
         self.detail = end.detail
-        self._lose_job()
-        self.status = "failed"
+        self._lose_jobs()
 
     def _start(self, job: Job) -> None:
         self.message = self.detail = ""
@@ -357,17 +369,37 @@ class EngineModel:
         self.status = "busy" if self.status == "ready" else "starting"
         self.commanded.emit(Run(job.verb, dict(job.args), job.id))
 
-    def _lose_job(self) -> None:
+    def _lose_jobs(self) -> None:
         if self.job:
             self.lost_job = self.job
-        self.job = self._next = None
+        self.job = None
+        self.status = "failed"
+        for job in self.waiting:
+            self._drop(job.id)
+
+    def _runs(self, job: str) -> bool:
+        return self.job is not None and job in ("", self.job.id)
+
+    def _drop(self, job: str) -> bool:
+        """Take a job out of those that wait, and return whether it was one of them."""
+        dropped = [known for known in self.waiting if known.id == job]
+        self.waiting = tuple(known for known in self.waiting if known.id != job)
+        for known in dropped:
+            self.received.emit(job, Finished(known.verb, stopped=True, canceled=True))
+        return bool(dropped)
 
 
 def _noun(verb: str) -> str:
     return _NOUNS.get(verb, verb)
 
 
-def _sentence(end: ChildEnded, job: Job | None) -> str:
+def _not_begun(waiting: tuple[Job, ...]) -> str:
+    """Say what a child had no time to begin with."""
+    nouns = " and the ".join(_noun(job.verb) for job in waiting)
+    return f", and the {nouns} that waited did not begin" if waiting else ""
+
+
+def _sentence(end: ChildEnded, job: Job | None, waiting: tuple[Job, ...]) -> str:
     """Say what became of a child, without guessing why."""
     during = f" during the {_noun(job.verb)}" if job else ""
     match end.how:
@@ -388,7 +420,7 @@ def _sentence(end: ChildEnded, job: Job | None) -> str:
     else:
         next_step = "start again"
     log = f"; its log is {end.log}" if end.log else ""
-    return f"{what}: {next_step}{log}."
+    return f"{what}{_not_begun(waiting)}: {next_step}{log}."
 
 
 def _exit(status: int | None) -> str:

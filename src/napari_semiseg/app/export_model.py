@@ -119,10 +119,10 @@ class ExportModel:
             return "Segment first (step 4): there is no result of this image yet."
         if session.training.run is None and self._wants("model"):
             return "Train first (step 3): there is no model yet."
-        if session.review.pending:
-            return "The nuclei are being split as the sliders say: a moment."
         if session.training.active:
             return "The training is still running: export when it is over, or stop it."
+        if session.review.pending:
+            return "The nuclei are being split as the sliders say: a moment."
         if session.project.read_only and self._target is None:
             return "The project is open read-only: choose another folder to write to."
         return ""
@@ -172,7 +172,7 @@ class ExportModel:
         """End, and leave out what was not written yet."""
         self._left.clear()
         if self.active:
-            self.session.engine.cancel()
+            self.session.engine.cancel(self._job)
 
     # ---- what is heard ----
 
@@ -191,7 +191,9 @@ class ExportModel:
             case Failed(message, _, _):
                 self._note(Outcome(self.doing, problem=message))
                 self._next()
-            case Finished():
+            case Finished(canceled=canceled):
+                if canceled:
+                    self._left.clear()
                 self._next()
 
     # ---- inner ----

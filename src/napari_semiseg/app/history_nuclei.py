@@ -73,11 +73,7 @@ class HistoryNuclei:
         if not self.on or current is None:
             return ""
         if self.found is None or (self.found.preview, self.found.split) != self._wanted:
-            busy = self.session.engine.job
-            waits = busy is not None and busy.verb in ("train", "predict", "export")
-            return (
-                f"{self.history.words} · {'its nuclei follow when the engine is free' if waits else 'finding nuclei…'}"
-            )
+            return f"{self.history.words} · {self.session.wait_words or 'finding nuclei…'}"
         return f"{self.history.words} · {count(len(np.unique(self.found.labels)) - 1, 'nucleus', 'nuclei')}"
 
     def switch(self, on: bool) -> None:

@@ -19,6 +19,7 @@ from psygnal import Signal
 
 from napari_semiseg.app.project_model import TILE_SIDE, square
 from napari_semiseg.app.session import Session
+from napari_semiseg.app.words import capital
 from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import Event, Failed, Written
@@ -117,9 +118,9 @@ class NucleiReview:
 
     @property
     def words(self) -> str:
-        """Where one stands: "3 of 200 · 93 % doubt · 2 accepted, 0 rejected"."""
+        """Where one stands: "3 of 200 · 93 % doubt · 2 accepted, 0 rejected"; or what the engine does before."""
         if self.current is None:
-            return ""
+            return capital(self.session.wait_words) if self.waiting else ""
         accepted = sum(word.accepted for word in self._said.values())
         said = self._said.get(self.current.number)
         this = "" if said is None else " · this one accepted" if said.accepted else " · this one rejected"

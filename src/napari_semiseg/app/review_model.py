@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -41,6 +42,7 @@ REST_S = 0.8
 LIVE_SIDE = 2048
 """Side of the largest rectangle that is split while a slider moves, in pixels: of more, only the middle of the view."""
 _LIVE_FILES = 4
+_VIEW = "what is in view"
 _BUSY = {"train": "The training is still running: segment when it is over, or stop it and keep the best."}
 
 
@@ -154,7 +156,6 @@ class ReviewModel:
         self._clock = clock
         self._job = self._split_job = self._table_job = ""
         self._out: Path | None = None
-        self._sources: dict[str, Path] = {}
         self._moved_at: float | None = None
         self._viewed_at: float | None = None
         self._count = 0
@@ -181,7 +182,7 @@ class ReviewModel:
             return _BUSY["train"]
         if session.training.run is None:
             return "Train first (step 3): there is nothing to segment with yet."
-        if session.engine.job and session.engine.job.verb == "export":
+        if any(job.verb == "export" for job in session.engine.jobs):
             return "An export is still running: wait for its end."
         return ""
 
@@ -242,6 +243,7 @@ class ReviewModel:
         if self.result is not None and not self.active and not self.session.project.read_only:
             self._moved_at = self._clock()
             self._split_view()
+            self.changed.emit()
 
     @property
     def why_not_measure(self) -> str:
@@ -279,13 +281,14 @@ class ReviewModel:
     def stop(self) -> None:
         """End; what was predicted stays, and asking again goes on from there."""
         if self.active:
-            self.session.engine.stop()
             self._set("stopping")
+            self.session.engine.stop(self._job)
 
     def look(self) -> None:
         """Find the result of the image in view, in the background."""
         self._drop_live()
         self._moved_at = None
+        self.session.drop_errands("split", _VIEW)
         folder, index = self.session.project.folder, self.session.image_index
         if folder is None or index is None:
             self._take(None)
@@ -328,8 +331,8 @@ class ReviewModel:
             self._note_prediction(event)
         elif job and job == self._table_job:
             self._note_table(event)
-        elif job and job in (self._split_job, *self._sources):
-            self._note_split(job, event)
+        elif job and job == self._split_job:
+            self._note_split(event)
 
     @property
     def pending(self) -> bool:
@@ -348,7 +351,7 @@ class ReviewModel:
             case "idle":
                 return ""
             case "waiting":
-                return "the engine is starting"
+                return self.session.engine.start_words(self._job)
             case "paused":
                 return "paused"
             case "stopping":
@@ -368,6 +371,11 @@ class ReviewModel:
         if self.result is None:
             return ""
         return words.count(self.nuclei, "nucleus", "nuclei") + (", with gaps" if self.gaps else "")
+
+    @property
+    def wait_words(self) -> str:
+        """What the nuclei wait for before they are as the sliders say; "" for nothing."""
+        return words.capital(self.session.wait_words) if self._moved_at is not None else ""
 
     # ---- inner ----
 
@@ -433,23 +441,24 @@ class ReviewModel:
             self.growing = None
             self.grown.emit()
 
-    def _note_split(self, job: str, event: Event) -> None:
+    def _note_split(self, event: Event) -> None:
         match event:
-            case Written("nuclei", path, facts) if self._sources.get(job) == self.result:
-                box = Box(*facts["box"])
-                if self._moved_at is not None or self.applying:
-                    self.live = LiveNuclei(Path(path), box, int(facts.get("nuclei", 0)))
-                    self.live_changed.emit()
-                    self.changed.emit()
             case Written("ome-zarr", path, facts) if self.result is not None and Path(path) == self.result:
                 self.nuclei = int(facts.get("nuclei", 0))
             case Warned(message):
                 self.session.tell(message, "warning")
             case Finished() | Failed():
-                self._sources.pop(job, None)
-                if job == self._split_job:
-                    self._split_job = ""
-                    self._applied()
+                self._split_job = ""
+                self._applied()
+
+    def _note_view_split(self, source: Path, event: Event) -> None:
+        match event:
+            case Written("nuclei", path, facts) if source == self.result and self.pending:
+                self.live = LiveNuclei(Path(path), Box(*facts["box"]), int(facts.get("nuclei", 0)))
+                self.live_changed.emit()
+                self.changed.emit()
+            case Warned(message):
+                self.session.tell(message, "warning")
 
     def _applied(self) -> None:
         self.applying = False
@@ -467,14 +476,8 @@ class ReviewModel:
         self._count += 1
         out = folder.predictions_dir / f".split-{self._count % _LIVE_FILES}.npy"
         args = {"source": str(self.result), "out": str(out), "box": [box.y0, box.x0, box.y1, box.x1]}
-        try:
-            job = self.session.engine.run("split", {**args, **self.split.args(self.mpp)}, when_busy="wait")
-        except InputError as error:
-            self.session.tell(str(error), "error")
-            return
-        running = self.session.engine.job
-        self._sources = {known: path for known, path in self._sources.items() if running and known == running.id}
-        self._sources[job] = self.result
+        args |= self.split.args(self.mpp)
+        self.session.ask("split", args, partial(self._note_view_split, self.result), purpose=_VIEW)
 
     def _take(self, found: Result | None) -> None:
         facts: Mapping[str, Any] = found.card.facts if found else {}
@@ -495,9 +498,10 @@ class ReviewModel:
 
     def _forget(self) -> None:
         if self.active:
-            self.session.engine.stop()
+            self.session.engine.stop(self._job)
+        self.session.drop_errands("split", _VIEW)
         self._job = self._split_job = self._table_job = ""
-        self._sources, self._moved_at, self.applying, self.measuring = {}, None, False, False
+        self._moved_at, self.applying, self.measuring = None, False, False
         self.state = "idle"
         self._grow_no_more()
         self._drop_live()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Any, Literal
 
 from psygnal import Signal
 
+from napari_semiseg.app import words
 from napari_semiseg.app.background import Background
 from napari_semiseg.app.engine_model import EngineModel
 from napari_semiseg.app.export_model import ExportModel
@@ -21,6 +23,8 @@ from napari_semiseg.errors import InputError
 from napari_semiseg.events import Event, Failed, Finished
 
 Level = Literal["info", "warning", "error"]
+
+_LONG = {"train": "training", "predict": "segmentation", "export": "export"}
 
 
 @dataclass(frozen=True)
@@ -167,9 +171,36 @@ class Session:
         self._errands = deque(errand for errand in self._errands if errand.verb != verb)
         self._listening = {job: listen for job, listen in self._listening.items() if not job.startswith(f"{verb}-")}
 
+    def waits(self, *verbs: str) -> bool:
+        """Whether a small job of one of these verbs, for no special purpose, has not begun yet."""
+        return any(errand.verb in verbs and not errand.purpose for errand in self._errands)
+
+    @property
+    def wait_words(self) -> str:
+        """What small jobs wait for, if that takes long: "waits for the training, about 3 min left"; "" for nothing."""
+        job = next((job for job in self.engine.jobs if job.verb in _LONG), None)
+        if job is None:
+            return ""
+        noun = "measurement" if job.verb == "export" and self.review.measuring else _LONG[job.verb]
+        state, left_s = "", math.nan
+        if job.verb == "train":
+            state, left_s = self.training.state, self.training.record.eta_s
+        elif job.verb == "predict":
+            state, left_s = self.review.state, self.review.eta_s
+        match state:
+            case "running" if math.isfinite(left_s):
+                how = f", {words.about(left_s / 60)} left"
+            case "paused":
+                how = ", which is paused"
+            case "stopping":
+                how = ", which is ending"
+            case _:
+                how = ""
+        return f"waits for the {noun}{how}"
+
     def run_errands(self) -> None:
         """Start what waits if the engine is free. The dock also calls this now and then."""
-        if self._errands and self.engine.job is None and self.engine.status not in ("failed", "stopping"):
+        if self._errands and not self.engine.jobs and self.engine.status not in ("failed", "stopping"):
             errand = self._errands.popleft()
             try:
                 job = self.engine.run(errand.verb, errand.args)
@@ -208,6 +239,8 @@ class Session:
             if isinstance(event, Finished | Failed):
                 del self._listening[job]
             listen(event)
+        if isinstance(event, Finished):
+            self.run_errands()
 
     def _forget_image(self) -> None:
         if self.notice is not None and self.notice.actions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import time
@@ -96,6 +97,7 @@ class TrainingModel:
         self.unseen: set[str] = set()
         self._clock = clock
         self._args: dict[str, Any] = {}
+        self._begun = False  # whether the engine has begun with the job
         self._failed = ""  # id of the last job, if it ended with an error
         self._driver_losses = 0
         self._told: set[str] = set()
@@ -191,14 +193,14 @@ class TrainingModel:
     def stop(self) -> None:
         """End after the present step and keep the best."""
         if self.active:
-            self.session.engine.stop()
             self._set("stopping")
+            self.session.engine.stop(self.job)
 
     def cancel(self) -> None:
         """End and discard the run."""
         if self.active:
-            self.session.engine.cancel()
             self._set("stopping")
+            self.session.engine.cancel(self.job)
 
     def load_newest(self) -> None:
         """Look at the newest run of the project, in the background."""
@@ -245,6 +247,7 @@ class TrainingModel:
                 self.doing = what
                 self.changed.emit()
             case Started():
+                self._begun = True
                 self.doing = "measuring the speed"
                 self._focus_at = self._clock() - FOCUS_S
                 self._set("stopping" if self.state == "stopping" else "running")
@@ -308,7 +311,7 @@ class TrainingModel:
         """Time left and speed: "1:32 left · 14 steps/s"."""
         match self.state:
             case "waiting":
-                return self.doing or "the engine is starting"
+                return self.doing or self.session.engine.start_words(self.job)
             case "stopping":
                 return "ending after this step"
             case "paused":
@@ -378,7 +381,7 @@ class TrainingModel:
         except InputError as error:
             self.session.tell(str(error), "error")
             return
-        self.job, self._args, self.record = job, args, record
+        self.job, self._args, self.record, self._begun = job, args, record, False
         self.doing, self.unseen, self._told, self._untold_since = "", set(), set(), None
         self._tiles = self._signature()
         if self.session.project.saved_words == "saving…":
@@ -407,7 +410,7 @@ class TrainingModel:
 
     def _forget(self) -> None:
         if self.active:
-            self.session.engine.stop()
+            self.session.engine.stop(self.job)
         self.record, self.job, self._args = RunRecord(), "", {}
         self.unseen = set()
         self.state = "idle"
@@ -421,7 +424,13 @@ class TrainingModel:
         self.job, self.doing = "", ""
         if isinstance(event, Failed):
             self._set("failed")
+        elif event.canceled and not self._begun and self._args.get("resume"):
+            self.record.end = None
+            self._set("lost")  # as before: it can be gone on with
         elif event.canceled:
+            if self.record.path is not None and not self._begun:
+                with contextlib.suppress(OSError):  # of what was not begun nothing is left but an empty folder
+                    self.record.path.rmdir()
             self.record, self.unseen = RunRecord(), set()
             self._set("canceled")
             self.run_changed.emit()

@@ -174,8 +174,9 @@ class TrainingSetup:
             return "The project is open read-only, so nothing can be trained in it."
         if not project.images:
             return "The project holds no image yet: add one in step 1."
-        if engine.job and engine.job.verb not in _SHORT:
-            return f"{_LONG.get(engine.job.verb, 'Another job')} is still running: wait for its end or stop it."
+        long = next((job for job in engine.jobs if job.verb not in _SHORT), None)
+        if long is not None:
+            return f"{_LONG.get(long.verb, 'Another job')} is still running: wait for its end or stop it."
         if engine.status == "failed":
             return "The engine is not running: press “Restart the engine”."
         return self._method_problem()

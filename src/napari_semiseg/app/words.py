@@ -22,6 +22,11 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def capital(sentence: str) -> str:
+    """Return a sentence that begins with a capital letter."""
+    return sentence[:1].upper() + sentence[1:]
+
+
 def about(minutes: float) -> str:
     """Return how long something takes: "about 3 min", "about 2 h"."""
     if minutes < 1:

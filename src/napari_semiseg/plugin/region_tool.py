@@ -11,6 +11,7 @@ from psygnal import Signal
 from qtpy.QtGui import QGuiApplication
 
 from napari_semiseg.app.session import Session
+from napari_semiseg.app.words import capital
 from napari_semiseg.events import Event, Failed, Written
 from napari_semiseg.plugin.layers import KEY, insert
 from napari_semiseg.plugin.slide_view import SlideView
@@ -44,6 +45,11 @@ class RegionTool:
         session.image_changed.connect(self._forget)
         session.review.result_changed.connect(self._measure)
         viewer.layers.events.removed.connect(self._on_removed)
+
+    @property
+    def wait_words(self) -> str:
+        """What is waited for; "" for nothing."""
+        return capital(self.session.wait_words) or "counting…" if self.waiting else ""
 
     def switch(self, on: bool) -> None:
         """Begin to draw a new region, or stop."""

@@ -210,6 +210,11 @@ class ReviewPanel(QWidget):
         line.addWidget(self.measure)
         column.addLayout(line)
         column.addLayout(grid)
+        self.sliders_wait = QLabel()
+        self.sliders_wait.setTextFormat(Qt.TextFormat.PlainText)
+        self.sliders_wait.setObjectName("semisegHint")
+        self.sliders_wait.setWordWrap(True)
+        column.addWidget(self.sliders_wait)
         column.addLayout(self._make_doubt())
         column.addWidget(self._make_nuclei())
         column.addLayout(self._make_region())
@@ -372,9 +377,7 @@ class ReviewPanel(QWidget):
             if found.compared
             else ""
         )
-        self.difference.setText(found.words)
-        for widget in (self.difference, self.end_comparison):
-            widget.setVisible(bool(found.words))
+        self._show_waiting()
         for widget in (self.legend, self.scores):
             widget.setVisible(found.difference is not None)
         if found.difference is not None:
@@ -404,8 +407,7 @@ class ReviewPanel(QWidget):
         self.begin_nuclei.setVisible(not begun)
         begins = begun and self.nuclei_box.isHidden()
         self.nuclei_box.setVisible(begun)
-        self.nuclei_words.setVisible(begun)
-        self.nuclei_words.setText(found.words)
+        self._show_waiting()
         self.undo.setEnabled(found.can_take_back)
         self.mark.show(found.current)
         if begins:
@@ -432,11 +434,11 @@ class ReviewPanel(QWidget):
         self.beside.setToolTip(self.history.why_not or _HISTORY)
         self.beside.setChecked(self.history.on)
         self.history_box.setVisible(self.history.on)
-        self.played.setText(self.history.words)
+        self._show_waiting()
 
     def _show_region(self) -> None:
         self.draw_region.setChecked(self.region.drawing)
-        self.figures.setText("counting…" if self.region.waiting else self.region.words)
+        self._show_waiting()
         self.copy.setVisible(bool(self.region.words))
 
     def _choose_picture(self, picture: Picture, shown: bool) -> None:
@@ -483,11 +485,24 @@ class ReviewPanel(QWidget):
         self.go_on.setEnabled(not self.onward.why_not)
         self.go_on.setToolTip(self.onward.why_not or _ONWARD)
         self._show_places()
+        self._show_waiting()
         summary = model.time_words if model.active else model.count_words
         shown = summary, model.result is not None and not model.active
         if shown != (self.summary, self.done):
             self.summary, self.done = shown
             self.changed.emit()
+
+    def _show_waiting(self) -> None:
+        """Show the lines that say what has been found, or what they wait for: a training that has so much time left."""
+        self.sliders_wait.setText(self.model.wait_words)
+        self.sliders_wait.setVisible(bool(self.model.wait_words))
+        self.nuclei_words.setText(self.nuclei.words)
+        self.nuclei_words.setVisible(bool(self.nuclei.words))
+        self.figures.setText(self.region.wait_words or self.region.words)
+        self.played.setText(self.history.words)
+        self.difference.setText(self.comparison.words)
+        for widget in (self.difference, self.end_comparison):
+            widget.setVisible(bool(self.comparison.words))
 
     def _show_places(self) -> None:
         places = self.layers.doubtful
