@@ -275,8 +275,6 @@ class NucleiReview:
         self.changed.emit()
 
     def _fail(self, error: Exception) -> None:
-        if not isinstance(error, InputError | OSError | ValueError):
-            raise error
         self.waiting = False
         self.session.tell(f"The nuclei cannot be looked at ({error}): segment again.", "error")
         self.changed.emit()
@@ -302,7 +300,7 @@ def read_doubtful(path: Path, folder: ProjectFolder, tiles: Sequence[Tile]) -> t
 
     Raises
     ------
-    InputError, OSError, ValueError
+    InputError, OSError, ValueError, EOFError
         If the table or an annotation cannot be read.
     """
     found = [

@@ -14,7 +14,6 @@ from napari.utils.colormaps import DirectLabelColormap
 
 from napari_semiseg.app.session import Session
 from napari_semiseg.app.slide import Slide
-from napari_semiseg.errors import InputError
 from napari_semiseg.events import Event, Failed, Written
 from napari_semiseg.plugin.layers import KEY, insert, levels, of_role, put, tag, unwrapped
 from napari_semiseg.plugin.slide_view import SlideView
@@ -87,8 +86,6 @@ class Proposal:
                 self.session.tell(message, "warning", details=detail)
 
     def _cannot(self, error: Exception) -> None:
-        if not isinstance(error, (InputError, OSError)):
-            raise error
         self.session.tell(f"There is no proposal for this image: {error}", "warning")
 
     # ---- showing ----

@@ -391,9 +391,8 @@ class SlideView:
 
     def _failed(self, error: Exception) -> None:
         self._wait("")
-        if not isinstance(error, InputError):
-            raise error
-        self.session.tell(str(error), "error")
+        said = str(error) if isinstance(error, InputError) else f"The image cannot be read ({error})."
+        self.session.tell(said, "error")
 
     def _on_layers(self, event: Any = None) -> None:
         self.look()
