@@ -25,6 +25,8 @@ from napari_semiseg.errors import InputError
 
 MAX_JSON_BYTES = 16 * 2**20
 """Largest JSON file that is read. A project of 100,000 tiles is some 15 MB; images never lie in JSON."""
+MAX_JSON_DEPTH = 64
+"""Deepest nesting of lists and objects in it."""
 
 _RETRY_DELAYS_S = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
 """Waits before a move is tried again: virus scanners hold a new file for some tens of milliseconds."""
@@ -313,7 +315,7 @@ def open_regular(path: str | Path) -> Iterator[io.BufferedReader]:
             raise said(error, f"{quoted(path)} cannot be read") from error
 
 
-def read_json(path: str | Path, *, max_bytes: int = MAX_JSON_BYTES, max_depth: int = 64) -> Any:
+def read_json(path: str | Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
     """Read a JSON file that anyone may have written.
 
     Parameters
@@ -322,8 +324,6 @@ def read_json(path: str | Path, *, max_bytes: int = MAX_JSON_BYTES, max_depth: i
         A regular file; a pipe or a folder is refused without waiting.
     max_bytes : int
         Largest size, checked before anything is read.
-    max_depth : int
-        Deepest nesting of lists and objects.
 
     Returns
     -------
@@ -342,10 +342,10 @@ def read_json(path: str | Path, *, max_bytes: int = MAX_JSON_BYTES, max_depth: i
         raise InputError(
             f"{quoted(path)} is larger than {size_text(max_bytes)}, which no file of its kind is: give another file."
         )
-    return parse_json(data, f"{quoted(path)}", max_depth=max_depth)
+    return parse_json(data, f"{quoted(path)}")
 
 
-def parse_json(data: bytes, where: str, *, max_depth: int = 64) -> Any:
+def parse_json(data: bytes, where: str) -> Any:
     """Parse JSON bytes under the limits of `read_json`; `where` names them in messages."""
     try:
         parsed = json.loads(
@@ -356,7 +356,7 @@ def parse_json(data: bytes, where: str, *, max_depth: int = 64) -> Any:
     except (ValueError, UnicodeDecodeError) as error:  # JSONDecodeError and InputError are ValueErrors too
         reason = str(error) if isinstance(error, InputError) else f"it holds no valid JSON ({_first_words(error)})"
         raise InputError(f"{where} cannot be read, because {reason}: give another file or a copy of it.") from None
-    if _depth_exceeds(parsed, max_depth):
+    if _depth_exceeds(parsed, MAX_JSON_DEPTH):
         raise InputError(f"{where} is nested too deeply: give another file.")
     return parsed
 

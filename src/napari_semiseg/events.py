@@ -265,8 +265,8 @@ class Command:
 class Run(Command):
     """Start a job.
 
-    `verb` is ``train``, ``predict``, ``suggest``, ``split``, ``propose``, ``export`` or ``inspect``; `args` are that
-    verb's options.
+    `verb` is ``train``, ``predict``, ``suggest``, ``split``, ``propose``, ``doubtful``, ``compare``, ``region``,
+    ``export`` or ``inspect`` (`engine.serve.VERBS`); `args` are that verb's options.
     """
 
     verb: str

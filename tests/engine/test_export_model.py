@@ -21,7 +21,7 @@ from napari_semiseg.engine.export_job import ExportRequest
 from napari_semiseg.engine.predictor import load_predictor
 from napari_semiseg.engine.recipe import Choices
 from napari_semiseg.errors import InputError
-from napari_semiseg.events import Event, Finished, Written
+from napari_semiseg.events import Event, Finished, Validated, Written
 
 CPU = torch.device("cpu")
 
@@ -39,7 +39,7 @@ def saved(folder: Path, network: str, method: str = "supervised") -> Path:
     card = {"choices": choices.model_dump(mode="json"), "threshold": 0.4}
     run.save_model(choices.build(CPU).predictor(), 8, card)
     with run.log() as log:
-        log._file.write('{"event": "Validated", "step": 8, "scores": {"dice": 0.8125, "threshold_dice": 0.7}}\n')
+        log.write(Validated(8, {"dice": 0.8125, "threshold_dice": 0.7}))
     return folder
 
 
@@ -107,6 +107,16 @@ def test_safetensors_with_its_card_predicts_as_the_run_does(run: Path, tmp_path:
     for said in ("Jane Doe", "CC-BY-4.0", "tumor cell", "Dice of 0.812", "0.700", "## Validation", "| 1 |"):
         assert said in page
     assert "patient" not in page + (tmp_path / "m.json").read_text()
+
+
+def test_a_torn_line_among_what_a_run_has_said_does_not_keep_its_model_from_leaving(tmp_path: Path) -> None:
+    run = saved(tmp_path / "run", "small_unet")
+    log = run / "events.jsonl"
+    log.write_text('{"event": "Validated", "step": 8, "sco\n' + log.read_text())
+
+    exported(run, "safetensors", tmp_path / "m.safetensors")
+
+    assert "Dice of 0.812" in (tmp_path / "m.md").read_text()
 
 
 def test_an_exported_model_without_its_card_does_not_count(run: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from napari_semiseg.blocks import Box
 from napari_semiseg.engine.control import Control
 from napari_semiseg.engine.serve import VERBS
 from napari_semiseg.errors import InputError
-from napari_semiseg.events import Failed, Finished, PreviewWritten, Started, StepDone, Validated, encode
+from napari_semiseg.events import Failed, Finished, PreviewWritten, Started, StepDone, Validated, Written, encode
 from napari_semiseg.io.result_writer import ResultWriter
 from napari_semiseg.plugin.layers import of_role
 from napari_semiseg.plugin.region_tool import figures
@@ -255,6 +255,19 @@ def test_a_result_without_nuclei_is_said(reviewed):
 
     assert reviewed.dock.message.label.text() == "There is no nucleus in this result."
     assert panel.begin_nuclei.isVisible()
+
+
+def test_an_empty_table_of_nuclei_is_said_and_they_can_be_asked_for_again(reviewed, tmp_path):
+    (tmp_path / "empty.npy").touch()
+    panel, engine = reviewed.dock.review_panel, reviewed.dock.session.engine
+    work(reviewed)
+    reviewed.press(panel.begin_nuclei)
+    engine.apply([(Written("doubtful", str(tmp_path / "empty.npy")), engine.job.id)])
+    engine.apply([(Finished("doubtful"), engine.job.id)])
+    reviewed.wait(lambda: not panel.nuclei.waiting, "the end of the wait", 10)
+
+    assert "The nuclei cannot be looked at" in reviewed.dock.message.label.text()
+    assert begin(reviewed).nuclei.current.number == 1
 
 
 @pytest.mark.parametrize(

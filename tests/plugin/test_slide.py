@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import dask.array as da
 import numpy as np
 import pytest
@@ -187,6 +189,20 @@ def test_deleting_the_image_layer_keeps_the_tiles_and_what_is_painted(open_dock,
 
     assert ProjectFolder.open(hands.project.path, read_only=True).annotation(tile.id).nuclei == 1
     assert hands.dock.tiles.layer(tile.id) in hands.viewer.layers
+
+
+def test_what_is_known_of_an_image_ends_with_its_layer(open_dock, tissue, tmp_path):
+    hands = open_dock(tissue)
+    start(hands, tmp_path / "case")
+    hands.dock.slide_panel.mpp.value = 0.5
+    hands.viewer.layers.clear()
+    hands.viewer.add_layer(Image(tissue, name="another"))  # napari itself remembers the one that was active last
+    gc.collect()
+
+    assert hands.dock.view.layer.name == "another"
+    assert not hands.dock.view.started
+    assert not hands.dock.view._indices  # or a layer that gets its place in memory would count as the project's
+    assert not hands.dock.view._mpp
 
 
 def test_what_was_found_after_a_crash_is_told(open_dock, tissue, tmp_path):

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+UNREADABLE = (OSError, ValueError, EOFError)
+"""What reading a file may raise: it is gone, damaged (an `InputError` is a `ValueError`) or empty."""
+
 
 @dataclass(frozen=True)
 class _Task:
@@ -28,9 +31,12 @@ class Background:
     ----------
     name : str
         Name of the thread, for people who look at a stuck program.
+    foreseen : types of errors
+        Any other is a defect: `deliver` raises it, too.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, foreseen: tuple[type[Exception], ...] = UNREADABLE) -> None:
+        self._foreseen = foreseen
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._results: deque[Callable[[], object]] = deque()
         self._idle = threading.Condition()
@@ -51,7 +57,8 @@ class Background:
     ) -> None:
         """Do `work` in the thread, then `done` with its result, or `failed` with its error, in `deliver`.
 
-        An error that nobody asked for is raised by `deliver`.
+        `failed` puts back what waited, and tells what it has to tell, whatever the error. One that nobody asked for
+        or that is not foreseen is then raised by `deliver`.
         """
         with self._idle:
             if self._ended:
@@ -87,7 +94,7 @@ class Background:
         try:
             result = task.work()
         except Exception as error:
-            self._keep(partial(_failed, task, error))
+            self._keep(partial(self._fail, task, error))
         else:
             self._keep(lambda: task.done(result) if task.done else None)
 
@@ -95,8 +102,8 @@ class Background:
         if not self._ended:
             self._results.append(call)
 
-
-def _failed(task: _Task, error: Exception) -> None:
-    if task.failed is None:
-        raise error
-    task.failed(error)
+    def _fail(self, task: _Task, error: Exception) -> None:
+        if task.failed is not None:
+            task.failed(error)
+        if task.failed is None or not isinstance(error, self._foreseen):
+            raise error

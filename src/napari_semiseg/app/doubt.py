@@ -7,10 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_semiseg.metrics.entropy import binary_entropy
+
 SIDE = 64
 """Side of a place, in pixels of the map."""
 LEAST, MOST = 0.2, 20
 """Mean doubt, in bits, from which a place is worth a look; and as many as somebody would look at."""
+_ENTROPY = binary_entropy(np.arange(256) / 255).astype(np.float32)
+"""Of each confidence, in bits."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +62,3 @@ def doubtful_places(confidence: NDArray[np.uint8], downsample: int = 1) -> list[
         shift = (downsample - 1) / 2
         places.append(Place((y * downsample + shift, x * downsample + shift), float(means[row, column])))
     return places
-
-
-def _entropy_table() -> NDArray[np.float32]:
-    """Return the entropy of each of the 256 confidences, in bits."""
-    share = np.arange(256) / 255
-    parts = [np.where(part > 0, -part * np.log2(np.maximum(part, 1e-12)), 0) for part in (share, 1 - share)]
-    return (parts[0] + parts[1]).astype(np.float32)
-
-
-_ENTROPY = _entropy_table()

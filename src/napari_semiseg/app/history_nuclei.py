@@ -145,8 +145,6 @@ class HistoryNuclei:
             self._look()
 
     def _fail(self, error: Exception) -> None:
-        if not isinstance(error, OSError | ValueError | EOFError):
-            raise error
         self._asked = None  # what was written has been replaced: the next look asks again
 
     def _forget(self) -> None:

@@ -119,7 +119,6 @@ class LabelImport:
 
     def _failed(self, error: Exception) -> None:
         self.busy = False
-        if not isinstance(error, InputError):
-            raise error
-        self.session.tell(str(error), "error")
+        said = str(error) if isinstance(error, InputError) else f"The labels cannot be brought in ({error})."
+        self.session.tell(said, "error")
         self.session.project.tiles_changed.emit()  # those that came before the error are there

@@ -276,8 +276,6 @@ class NucleiReview:
         self.changed.emit()
 
     def _fail(self, error: Exception) -> None:
-        if not isinstance(error, InputError | OSError | ValueError):
-            raise error
         self.waiting = False
         self.session.tell(f"The nuclei cannot be looked at ({error}): segment again.", "error")
         self.changed.emit()
@@ -303,7 +301,7 @@ def read_doubtful(path: Path, folder: ProjectFolder, tiles: Sequence[Tile]) -> t
 
     Raises
     ------
-    InputError, OSError, ValueError
+    InputError, OSError, ValueError, EOFError
         If the table or an annotation cannot be read.
     """
     found = [

@@ -69,6 +69,7 @@ class Session:
         A thread for reading files; its owner calls `deliver` a few times a second.
     pictures : Background
         A thread for pixels of the image that are only looked at: a slow disk holds up pictures, and no tile.
+        What is foreseen is any error: the layer may be somebody else's.
     image_index : int or None
         Index, in the project, of the image in view. None without a project.
     visible_box : Box or None
@@ -86,7 +87,7 @@ class Session:
     engine: EngineModel = field(default_factory=EngineModel)
     project: ProjectModel = field(default_factory=ProjectModel)
     background: Background = field(default_factory=lambda: Background("reading for the dock"))
-    pictures: Background = field(default_factory=lambda: Background("pictures for the dock"))
+    pictures: Background = field(default_factory=lambda: Background("pictures for the dock", foreseen=(Exception,)))
     image_index: int | None = None
     visible_box: Box | None = None
     notice: Notice | None = None

@@ -127,8 +127,6 @@ class TileProposals:
         self.changed.emit()
 
     def _fail(self, error: Exception) -> None:
-        if not isinstance(error, OSError | ValueError):
-            raise error
         self.session.tell(f"The proposed nuclei cannot be read ({error}): ask for them again.", "error")
 
 

@@ -68,8 +68,8 @@ class Pair:
 
     Attributes
     ----------
-    images : two Tensors, each (B, 3, H, W), in [0, 1]
-        The crops as a network is to see them.
+    images : two Tensors, each (B, C, H, W), in [0, 1]
+        The crops as a network is to see them; C as in `Batch`.
     valid : two Tensors, each (B, H, W), bool
         Pixels of each crop, flipped as it is, that show the image.
     offset : Tensor, (B, 2), int64
@@ -145,17 +145,19 @@ def _as_seen(columns: Tensor, width: int, flipped: Tensor) -> Tensor:
 class Batch:
     """Crops of one step. Fields that the method's `Views` did not ask for are None.
 
+    C, the channels of an image, is 3, or 4 where the network is shown the stain on the image's own scale as well.
+
     Attributes
     ----------
-    image_l : Tensor, (B, 3, H, W), in [0, 1]
+    image_l : Tensor, (B, C, H, W), in [0, 1]
         Labeled crops, augmented. None also where a run has no label at all.
     label_l : Tensor, (B, H, W), int64
         Classes: 0 background, 1 and up the classes of nuclei, `IGNORE` where nothing is known.
     labeled_pixels : int
         How many pixels of the run's size the labels speak for, in all regions that such crops come from.
-    weak_u : Tensor, (B, 3, H, W), in [0, 1]
+    weak_u : Tensor, (B, C, H, W), in [0, 1]
         Unlabeled crops, geometry only. None also where there is nothing unlabeled.
-    strong_u : tuple of Tensor, each (B, 3, H, W), in [0, 1]
+    strong_u : tuple of Tensor, each (B, C, H, W), in [0, 1]
         The same crops in other colors.
     valid_u : Tensor, (B, H, W), bool
         Pixels of `weak_u` and `strong_u` that show the image: a rotation leaves corners that do not.
@@ -163,7 +165,7 @@ class Batch:
         How far each pixel of `weak_u` lies beyond the threshold on its stain, in standard deviations of its image.
     pair_u : Pair
         Pairs of overlapping unlabeled crops. None also where there is nothing unlabeled.
-    whole_u : Tensor, (B, 3, H, W), in [0, 1]
+    whole_u : Tensor, (B, C, H, W), in [0, 1]
         The images that the pairs were cut from, each squashed to the size of a crop (`SamplerConfig.field`) and colored
         by itself.
     whole_valid_u : Tensor, (B, H, W), bool

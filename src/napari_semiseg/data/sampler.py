@@ -134,7 +134,7 @@ class Sampler:
         return round(sum(region.told * self.data.scales[region.image] ** 2 for region in self.data.labeled))
 
     def probe(self, count: int, crop: int) -> Tensor:
-        """Return fixed unlabeled crops, (count, 3, crop, crop), in [0, 1]: the same for every run of one seed."""
+        """Return fixed unlabeled crops, (count, C, crop, crop), in [0, 1]: the same in every run of one seed."""
         crops = [
             self._unlabeled_crop(np.random.default_rng([self.seed, 2, 0, k]), crop, Geometry())[0] for k in range(count)
         ]

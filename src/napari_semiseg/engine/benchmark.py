@@ -44,6 +44,7 @@ from napari_semiseg.engine.train import train
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import Cancel, Event, Finished, Progressed, Started, Stop, Warned, Written
 from napari_semiseg.io.claims import Claim
+from napari_semiseg.io.event_log import read_timed
 from napari_semiseg.methods._base import FittedMethod, Method
 from napari_semiseg.methods._registry import find_method
 
@@ -492,13 +493,9 @@ def _asked_to_end(control: Control) -> bool:
 def _seconds_in(log: Path) -> float:
     """Return how long a run took, over all the times it was gone on with."""
     spans: list[list[float]] = []
-    for line in log.read_text(encoding="ascii").splitlines():
-        try:
-            event = json.loads(line)
-        except json.JSONDecodeError:  # a kill in the middle of a line
-            continue
-        if event.get("event") == "Started":
-            spans.append([event["time"], event["time"]])
+    for said, event in read_timed(log):
+        if isinstance(event, Started):
+            spans.append([said, said])
         elif spans:
-            spans[-1][1] = event["time"]
+            spans[-1][1] = said
     return sum(last - first for first, last in spans)

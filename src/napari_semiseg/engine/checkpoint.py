@@ -12,12 +12,11 @@ import contextlib
 import hashlib
 import json
 import re
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -29,7 +28,7 @@ from torch.optim import Optimizer
 from napari_semiseg import atomic
 from napari_semiseg.config import Config
 from napari_semiseg.errors import InputError
-from napari_semiseg.events import Event, encode
+from napari_semiseg.io.event_log import EventLog, open_log
 from napari_semiseg.nn.weights import check_header
 
 SCHEMA_VERSION = 1
@@ -164,22 +163,9 @@ class RunFolder:
         """
         return _read_card(self.path / "run.json", f"{self.path} is no run folder")
 
-    @contextmanager
-    def log(self) -> Iterator[EventLog]:
-        """Open ``events.jsonl`` for appending.
-
-        Raises
-        ------
-        InputError
-            If it cannot be written.
-        """
-        path = self.path / "events.jsonl"
-        try:
-            file = path.open("a", encoding="ascii")
-        except OSError as error:
-            raise atomic.said(error, f"{atomic.quoted(path)} cannot be written") from error
-        with file:
-            yield EventLog(file)
+    def log(self) -> AbstractContextManager[EventLog]:
+        """Open ``events.jsonl`` for appending; see `open_log`."""
+        return open_log(self.path / "events.jsonl")
 
     def save(self, method: nn.Module, optimizers: Sequence[Optimizer], snapshot: Snapshot) -> Path:
         """Write a checkpoint, then point to it, then drop the oldest.
@@ -284,19 +270,6 @@ class RunFolder:
                     path.unlink()
         for path in self.diagnostics.glob("*.npz"):
             path.unlink()
-
-
-class EventLog:
-    """Appends events to a file, one a line, flushed; each with the time it was said."""
-
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
-
-    def write(self, event: Event) -> None:
-        """Append one event."""
-        line = json.loads(encode(event)) | {"time": round(time.time(), 3)}
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], card: Mapping[str, Any], *, copies: int) -> None:

@@ -27,6 +27,7 @@ from napari_semiseg.engine.predictor import load_predictor, load_second_opinion
 from napari_semiseg.errors import InputError
 from napari_semiseg.io.images import Image, open_image
 from napari_semiseg.io.rescale import scale_of
+from napari_semiseg.metrics.entropy import binary_entropy
 from napari_semiseg.nn.opinions import Opinions, opinions_of
 from napari_semiseg.project.folder import ProjectFolder
 
@@ -87,14 +88,8 @@ def mean_doubt(witnesses: Sequence[Witness], image: Image, box: Box) -> Doubt:
     """Return the mean doubt of some networks about a rectangle of an image; every opinion counts the same."""
     each = np.concatenate([witness.probabilities(image, box) for witness in witnesses])
     mean = each.mean(axis=0)
-    entropy, alone = float(_entropy(mean).mean()), float(_entropy(each).mean())
+    entropy, alone = (float(binary_entropy(part.clip(0, 1)).mean()) for part in (mean, each))  # bytes round beyond 1
     return Doubt(entropy, max(0.0, entropy - alone), len(each), float(mean.mean()))
-
-
-def _entropy(probability: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the entropy of each probability, in bits."""
-    share = np.clip(probability, 1e-6, 1 - 1e-6)
-    return np.asarray(-share * np.log2(share) - (1 - share) * np.log2(1 - share))
 
 
 def doubt_of_runs(project: ProjectFolder, runs: Sequence[Path], device: str) -> DoubtOf:

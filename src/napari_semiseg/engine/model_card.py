@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ from typing import Any
 from napari_semiseg import __version__
 from napari_semiseg.engine.checkpoint import RunFolder
 from napari_semiseg.errors import InputError
-
-_MAX_LINE = 1_000_000
+from napari_semiseg.events import Validated
+from napari_semiseg.io.event_log import read_events
 
 
 def model_card(name: str, run: Path, card: Mapping[str, Any], *, author: str = "", license: str = "") -> str:  # noqa: A002
@@ -78,17 +79,13 @@ def _images(run: Path) -> int:
 
 def _judged(run: Path, step: int) -> str:
     """Say how the run judged this step on tiles that were set aside, if it could."""
-    scores: dict[str, Any] = {}
-    log = run / "events.jsonl"
-    if log.is_file():
-        with log.open(encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                if '"Validated"' in line[:64] and len(line) < _MAX_LINE:
-                    event = json.loads(line)
-                    scores = event["scores"] if event["step"] == step else scores
-    dice = scores.get("dice")
-    if not isinstance(dice, float):
+    scores: dict[str, float] = {}
+    with contextlib.suppress(OSError):  # an exported model has no run folder
+        for event in read_events(run / "events.jsonl"):
+            if isinstance(event, Validated) and event.step == step:
+                scores = event.scores
+    dice, threshold = scores.get("dice", math.nan), scores.get("threshold_dice", math.nan)
+    if math.isnan(dice):
         return "The run could not judge this model itself: no labels were set aside for that."
-    threshold = scores.get("threshold_dice")
-    beside = f", beside {threshold:.3f} of the hematoxylin threshold" if isinstance(threshold, float) else ""
+    beside = "" if math.isnan(threshold) else f", beside {threshold:.3f} of the hematoxylin threshold"
     return f"On the tiles that were set aside the run measured a Dice of {dice:.3f}{beside}."

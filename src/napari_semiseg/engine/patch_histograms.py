@@ -9,13 +9,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_semiseg.metrics.entropy import binary_entropy
+
 BINS = 20
 PATCH = 50
 """Side of a patch in pixels of the image, as in CSL."""
-_LEVELS = np.arange(256) / 255
-_ENTROPY = -(
-    _LEVELS * np.log2(np.maximum(_LEVELS, 1e-12)) + (1 - _LEVELS) * np.log2(np.maximum(1 - _LEVELS, 1e-12))
-).astype(np.float32)
+_ENTROPY = binary_entropy(np.arange(256) / 255).astype(np.float32)
 """Of each level of confidence, in bits."""
 
 

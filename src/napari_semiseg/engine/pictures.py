@@ -43,10 +43,10 @@ def in_colors(confidence: NDArray[np.uint8]) -> RGB:
     return colored
 
 
-def with_contours(image: RGB, labels: NDArray[np.uint32], color: Color = YELLOW) -> RGB:
-    """Draw the outlines of nuclei in one color on a copy of an (h, w, 3) image."""
+def with_contours(image: RGB, labels: NDArray[np.uint32]) -> RGB:
+    """Draw the outlines of nuclei in yellow on a copy of an (h, w, 3) image."""
     drawn = image.copy()
-    drawn[outlines(labels)] = color
+    drawn[outlines(labels)] = YELLOW
     return drawn
 
 

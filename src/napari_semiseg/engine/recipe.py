@@ -291,19 +291,19 @@ def rebuild(choices: Choices, request: TrainRequest) -> Recipe:
     return _built(choices, data, device)
 
 
-def seconds_per_step(recipe: Recipe, steps: int = 2) -> float:
-    """Measure the mean time of a few steps, after one to warm up, on a method that is thrown away afterwards.
+def seconds_per_step(recipe: Recipe) -> float:
+    """Measure the mean time of two steps, after one to warm up, on a method that is thrown away afterwards.
 
     They are steps from the middle of the run, past every warm-up.
     """
     times = []
     first = recipe.choices.steps // 2 + 1
-    for step in range(first, first + steps + 1):
+    for step in range(first, first + 3):
         recipe.batch(step)  # what is read and looked at once for every image is no part of a step
         begun = time.perf_counter()
         take_step(recipe, step)
         times.append(time.perf_counter() - begun)
-    return sum(times[1:]) / steps
+    return sum(times[1:]) / 2
 
 
 def take_step(recipe: Recipe, step: int, rate: float = 1.0) -> tuple[dict[str, float] | None, bool]:

@@ -20,12 +20,15 @@ from napari_semiseg.events import Cancel, Event, Finished, Progressed, Started, 
 from napari_semiseg.io.images import Image, open_image
 from napari_semiseg.io.result import Result
 from napari_semiseg.io.stains import OD_PER_UNIT, separated, shows_dab
+from napari_semiseg.metrics.entropy import binary_entropy
 
 CELL = 1024
 """Side of what is read at once, in pixels."""
 POSITIVE_OD = 0.2
 """Mean optical density of DAB from which a nucleus is positive: the default of QuPath's positive cell detection."""
 
+_ENTROPY = binary_entropy(np.arange(256) / 255)
+"""Of each of the 256 confidences, in bits."""
 OVERVIEW = 1024
 """Side of the small image in which DAB is looked for, in pixels."""
 
@@ -201,12 +204,3 @@ def _dab(image: Image, cell: Box) -> NDArray[np.floating]:
 
 def _nothing(cell: Box) -> NDArray[np.floating]:
     return np.zeros(cell.shape)
-
-
-def _entropy_table() -> NDArray[np.float64]:
-    """Return the entropy of each of the 256 confidences, in bits."""
-    share = np.clip(np.arange(256) / 255, 1e-12, 1 - 1e-12)
-    return np.asarray(-share * np.log2(share) - (1 - share) * np.log2(1 - share))
-
-
-_ENTROPY = _entropy_table()

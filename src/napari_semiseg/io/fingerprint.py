@@ -7,6 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+_PIECES, _PIECE = 64, 65_536
+"""How many pieces of a large file are read, and their bytes."""
+
 
 def fingerprint_of(path: str | Path) -> str:
     """Return a hash of what lies in a file or folder: sizes, metadata and samples of files; cheap for any size."""
@@ -31,14 +34,14 @@ def hash_path(path: Path, digest: Any) -> None:
                 _hash_file(file, digest)
 
 
-def _hash_file(path: Path, digest: Any, pieces: int = 64, piece: int = 65_536) -> None:
+def _hash_file(path: Path, digest: Any) -> None:
     """Hash a file's size and, of a large file, pieces at equal distances."""
     size = path.stat().st_size
     digest.update(str(size).encode())
     with path.open("rb") as file:
-        if size <= pieces * piece:
+        if size <= _PIECES * _PIECE:
             digest.update(file.read())
             return
-        for number in range(pieces):
-            file.seek((size - piece) * number // (pieces - 1))
-            digest.update(file.read(piece))
+        for number in range(_PIECES):
+            file.seek((size - _PIECE) * number // (_PIECES - 1))
+            digest.update(file.read(_PIECE))

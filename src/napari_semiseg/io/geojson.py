@@ -32,7 +32,7 @@ LABEL = "label"
 """Name of the measurement that carries the label: QuPath keeps measurements, whatever else it drops."""
 
 _NO_NUCLEI = ("tile", "tmaCore", "root")
-"""Objects of QuPath that hold nuclei."""
+"""Objects of QuPath that are no nuclei; nuclei may lie within them."""
 
 _FORMER_TYPES = {
     "tma_core": "tmaCore",

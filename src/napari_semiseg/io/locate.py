@@ -42,9 +42,9 @@ class Location:
         """File name without its extension; `.ome.tif` and `.ome.zarr` count as one extension."""
         return stem(self.path)
 
-    def with_choice(self, letter: str, index: int = 0) -> str:
-        """Return what to write to choose along an axis."""
-        chosen = {**self.chosen, letter: index}
+    def with_choice(self, letter: str) -> str:
+        """Return what to write to choose the first along an axis."""
+        chosen = {**self.chosen, letter: 0}
         return f"{Path(self.path).name}[{','.join(f'{key}={value}' for key, value in chosen.items())}]"
 
 

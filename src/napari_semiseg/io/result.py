@@ -137,10 +137,6 @@ class Result:
         except Exception as error:  # codecs raise types of their own
             raise InputError(f"A part of '{self.path}' is damaged ({str(error)[:80]}): predict it again.") from error
 
-    def arrays(self, kind: Kind) -> list[zarr.Array[Any]]:
-        """Return the levels as Zarr arrays, finest first, for viewers that slice by themselves."""
-        return [self._array(kind, level) for level in range(len(self.levels))]
-
     def _array(self, kind: Kind, level: int) -> zarr.Array[Any]:
         if (kind, level) not in self._arrays:
             array = open_array(self._store, joined(KINDS[kind], str(level)), str(self.path))

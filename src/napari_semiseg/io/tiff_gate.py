@@ -73,7 +73,7 @@ def _check_chain(file: BinaryIO, offset: int, layout: _Format, path: Path, seen:
         chain.add(offset)
         tags, offset = _directory(file, offset, layout, size, path)
         scalars = {code: _scalar(file, tag, layout) for code, tag in tags.items() if code in _SCALARS}
-        _check_page(scalars, tags, size, path)
+        _check_page(scalars, tags, path)
         for below in _offsets(file, tags[_SUB_IFDS], layout) if _SUB_IFDS in tags else []:
             if below not in seen:
                 _check_chain(file, below, layout, path, seen, depth + 1)
@@ -148,7 +148,7 @@ def _integers(file: BinaryIO, tag: _Tag, layout: _Format, most: int) -> Iterator
     yield from struct.unpack(f"{layout.order}{available}{letter}", data[: available * _SIZES[kind]])
 
 
-def _check_page(scalars: dict[int, int], tags: dict[int, _Tag], size: int, path: Path) -> None:
+def _check_page(scalars: dict[int, int], tags: dict[int, _Tag], path: Path) -> None:
     height, width = scalars.get(_LENGTH, 0), scalars.get(_WIDTH, 0)
     if _LENGTH not in scalars and _WIDTH not in scalars:
         return  # a directory that is no image, such as EXIF

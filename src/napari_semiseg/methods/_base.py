@@ -33,8 +33,8 @@ class Task:
         Side of a crop, in pixels.
     seed : int
         Seed of the run.
-    probe : Tensor, (P, 3, H, W), in [0, 1], or None
-        A few fixed unlabeled crops, for criteria that need no label.
+    probe : Tensor, (P, C, H, W), in [0, 1], or None
+        A few fixed unlabeled crops, for criteria that need no label; C as in `Batch`.
     """
 
     classes: int = 2

@@ -1,4 +1,4 @@
-"""How good a segmentation is: by pixels, and by objects. NumPy only."""
+"""How good a segmentation is, by pixels and by objects, and how sure. NumPy and SciPy only."""
 
 from napari_semiseg.metrics.objects import ObjectCounts, compare
 from napari_semiseg.metrics.pixels import (

@@ -30,8 +30,6 @@ class NetworkSpec:
     finite_reach : bool
         Whether an output pixel depends on a bounded part of the image, so that predictions do not depend on the block
         size.
-    takes_stain : bool
-        Whether there is a fourth input channel; the others are shown colors only.
     takes_scale : bool
         Whether crops come with a fourth channel: the stain, on the scale of their image (`stain_scale`).
     pretrained : bool
@@ -46,7 +44,6 @@ class NetworkSpec:
     title: str
     build: Callable[[int, Stain, bool], Network]
     finite_reach: bool = False
-    takes_stain: bool = False
     takes_scale: bool = False
     pretrained: bool = False
     deviations: tuple[str, ...] = ()
@@ -156,9 +153,7 @@ _SPECS = (
         takes_scale=True,
         references=(_RONNEBERGER,),
     ),
-    NetworkSpec(
-        "small_unet", "Small U-Net", _small_unet, finite_reach=True, takes_stain=True, references=(_RONNEBERGER,)
-    ),
+    NetworkSpec("small_unet", "Small U-Net", _small_unet, finite_reach=True, references=(_RONNEBERGER,)),
     NetworkSpec(
         "unet_resnet34", "U-Net, ResNet-34", partial(_unet, "resnet34"), pretrained=True, references=(_RONNEBERGER, _HE)
     ),
@@ -241,7 +236,8 @@ def build_network(name: str, classes: int = 2, *, stain: Stain = "hematoxylin", 
     classes : int
         Number of classes with background, 2 to 255.
     stain : {"hematoxylin", "intensity", "inverted", "green"}
-        What the fourth input channel shows, in the networks that have one (`NetworkSpec.takes_stain`).
+        What the fourth input channel of `small_unet` shows, and that of a network which takes a scale
+        (`NetworkSpec.takes_scale`) where an image comes without it. The others see colors only.
     weights : str
         ``"none"``; ``"imagenet"`` for the encoder, from the libraries' hub or their cache; or the path of a safetensors
         file that holds the whole network or its encoder. Where ImageNet's cannot be had the network is fresh, and its

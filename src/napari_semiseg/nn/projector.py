@@ -51,10 +51,10 @@ class Projector(nn.Module):
         return unit_length(self.layers(pooled))
 
 
-def unit_length(vectors: Tensor, eps: float = 1e-6) -> Tensor:
+def unit_length(vectors: Tensor) -> Tensor:
     """Scale to unit length over channels, in float32 at least.
 
-    A vector shorter than `eps` is divided by `eps`: a zero vector stays zero, so that its cosine is 0 and never NaN.
+    A vector shorter than 1e-6 is divided by that: a zero vector stays zero, so that its cosine is 0 and never NaN.
     The papers' codes use 1e-12, which gives such a vector a gradient that large numbers of it cannot survive.
 
     Parameters
@@ -65,4 +65,4 @@ def unit_length(vectors: Tensor, eps: float = 1e-6) -> Tensor:
     -------
     Tensor, (B, D, ...)
     """
-    return F.normalize(vectors.to(torch.promote_types(vectors.dtype, torch.float32)), dim=1, eps=eps)
+    return F.normalize(vectors.to(torch.promote_types(vectors.dtype, torch.float32)), dim=1, eps=1e-6)

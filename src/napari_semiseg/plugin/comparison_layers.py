@@ -10,7 +10,6 @@ from napari.utils.colormaps import DirectLabelColormap
 
 from napari_semiseg.app.comparison import Comparison, Difference
 from napari_semiseg.app.session import Session
-from napari_semiseg.errors import InputError
 from napari_semiseg.io.result import Result
 from napari_semiseg.plugin.layers import KEY, insert, of_role
 from napari_semiseg.plugin.slide_view import SlideView
@@ -97,6 +96,4 @@ class ComparisonLayers:
                 self.viewer.layers.remove(layer)
 
     def _fail(self, error: Exception) -> None:
-        if not isinstance(error, InputError | OSError | ValueError):
-            raise error
         self.session.tell(f"The comparison cannot be shown ({error}): compare again.", "error")

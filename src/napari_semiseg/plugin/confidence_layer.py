@@ -15,6 +15,7 @@ from qtpy.QtCore import QObject, QTimer
 from napari_semiseg.app.background import Background
 from napari_semiseg.app.run_record import Preview
 from napari_semiseg.app.session import Session
+from napari_semiseg.metrics.entropy import binary_entropy
 from napari_semiseg.plugin.layers import KEY, hide, insert, of_role, put
 from napari_semiseg.plugin.slide_view import SlideView
 from napari_semiseg.plugin.strokes import Strokes
@@ -35,8 +36,7 @@ def confidence_colormap() -> Colormap:
 def doubt_colormap() -> Colormap:
     """Return the doubt of each confidence, its entropy in bits: clear at 0 and 1, strong magenta at one half."""
     controls = np.linspace(0, 1, 33)
-    inner = np.clip(controls, 1e-9, 1 - 1e-9)
-    doubt = -(inner * np.log2(inner) + (1 - inner) * np.log2(1 - inner))
+    doubt = binary_entropy(controls)
     colors = np.stack([0.8 + 0.2 * doubt, 0.2 + 0.1 * doubt, 0.7 + 0.1 * doubt, 0.75 * doubt**4], axis=1)
     return Colormap(colors, controls=controls, name="semiseg doubt")
 
@@ -116,9 +116,7 @@ class ConfidenceLayer(QObject):
             self._ready = found
 
     def _fail(self, error: Exception) -> None:
-        if not isinstance(error, OSError | ValueError | EOFError):
-            raise error
-        # A map may have been dropped by the run since it was announced: the next one comes by itself.
+        """Say nothing: the run may have dropped a map since it announced it, and the next one comes by itself."""
 
     def _show(self, preview: Preview, values: NDArray[np.uint8]) -> None:
         if self.view.placement is None or preview.image != self.session.image_index:

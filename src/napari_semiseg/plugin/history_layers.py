@@ -138,6 +138,4 @@ class HistoryLayers:
             self._camera = None
 
     def _fail(self, error: Exception) -> None:
-        if not isinstance(error, OSError | ValueError):
-            raise error
         self.session.tell(f"The tissue cannot be shown a second time ({error}).", "warning")

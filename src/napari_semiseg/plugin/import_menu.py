@@ -12,7 +12,7 @@ from napari_semiseg.app.label_import import LabelImport
 from napari_semiseg.app.session import Session
 from napari_semiseg.errors import InputError
 from napari_semiseg.io.foreign_labels import ForeignLabels, of_array
-from napari_semiseg.plugin.layers import Placement, levels, role
+from napari_semiseg.plugin.layers import Placement, levels, role, unwrapped
 from napari_semiseg.plugin.slide_view import SlideView
 
 _FILES = "Labels (*.geojson *.json *.geojson.gz *.json.gz *.zip *.roi *.tif *.tiff *.png)"
@@ -66,7 +66,7 @@ class ImportMenu(QMenu):
     def _selected(self) -> Any:
         """Return the labels layer that is selected, if it is not one of a tile's own."""
         active = self._viewer.layers.selection.active
-        is_labels = active is not None and isinstance(getattr(active, "__wrapped__", active), Labels)
+        is_labels = active is not None and isinstance(unwrapped(active), Labels)
         return active if is_labels and role(active) != "annotation" else None
 
     def _ask_file(self) -> None:

@@ -16,6 +16,8 @@ from napari.settings import get_plugin_settings
 from napari.utils.key_bindings import coerce_keybinding
 from psygnal import Signal
 
+from napari_semiseg.plugin.layers import unwrapped
+
 
 @dataclass(frozen=True)
 class Action:
@@ -88,7 +90,7 @@ class Keys:
 
     def bind(self, layer: Any, calls: Calls) -> None:
         """Give a layer its keys; each is called with the layer. The layer is not kept alive."""
-        layer = getattr(layer, "__wrapped__", layer)
+        layer = unwrapped(layer)
         self._bound = [entry for entry in self._bound if entry[0]() not in (None, layer) or entry[1] != calls.keys()]
         self._bound.append((ref(layer), calls.keys(), calls))
         for name, call in calls.items():

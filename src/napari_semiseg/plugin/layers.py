@@ -44,6 +44,11 @@ def tag(layer: Any) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
+def unwrapped(layer: Any) -> Any:
+    """Return the layer itself where napari gave a proxy of it."""
+    return getattr(layer, "__wrapped__", layer)
+
+
 def role(layer: Any) -> str:
     """Return the role of a layer of ours, "" for any other."""
     return str(tag(layer).get("role", ""))

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import numpy as np
 from napari.layers import Labels
@@ -13,9 +14,8 @@ from napari.utils.colormaps import DirectLabelColormap
 
 from napari_semiseg.app.session import Session
 from napari_semiseg.app.slide import Slide
-from napari_semiseg.errors import InputError
 from napari_semiseg.events import Event, Failed, Written
-from napari_semiseg.plugin.layers import KEY, insert, levels, of_role, put, tag
+from napari_semiseg.plugin.layers import KEY, insert, levels, of_role, put, tag, unwrapped
 from napari_semiseg.plugin.slide_view import SlideView
 from napari_semiseg.project.stored_array import write_array
 
@@ -45,7 +45,7 @@ class Proposal:
         layer, slide = self.view.layer, self.view.slide
         if layer is None or slide is None or slide.problem:
             return
-        about = (id(getattr(layer, "__wrapped__", layer)), slide.shape, slide.channels, slide.path)
+        about = (ref(unwrapped(layer)), slide.shape, slide.channels, slide.path)
         if about == self._for:
             self._place()
             return
@@ -86,8 +86,6 @@ class Proposal:
                 self.session.tell(message, "warning", details=detail)
 
     def _cannot(self, error: Exception) -> None:
-        if not isinstance(error, (InputError, OSError)):
-            raise error
         self.session.tell(f"There is no proposal for this image: {error}", "warning")
 
     # ---- showing ----

@@ -335,8 +335,6 @@ class ResultLayers(QObject):
                 setattr(self, name, None)
 
     def _fail(self, error: Exception) -> None:
-        if not isinstance(error, InputError | OSError | ValueError | EOFError):
-            raise error
         self.session.tell(f"The result cannot be shown ({error}): segment again.", "error")
 
 

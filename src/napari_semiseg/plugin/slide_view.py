@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from napari.layers import Image
@@ -31,9 +32,13 @@ from napari_semiseg.plugin.layers import (
     role,
     slide_of,
     tag,
+    unwrapped,
 )
 from napari_semiseg.plugin.picture_layer import Shown, picture_layer
 from napari_semiseg.project.opening import PROJECT_FILE, DamagedProject
+
+_TOLD = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels", "data", "name")
+"""Changes of a layer that make another slide of it, or lay it elsewhere."""
 
 
 class SlideView:
@@ -62,9 +67,9 @@ class SlideView:
         self.placement: Placement | None = None
         self.busy = ""
         self._chosen_target: Path | None = None
-        self._mpp: dict[int, float] = {}  # by id of the layer: what the user said
+        self._mpp: WeakKeyDictionary[Any, float] = WeakKeyDictionary()  # by layer: what the user said
         self._ended = False
-        self._indices: dict[int, int] = {}  # by id of the layer: index in the project
+        self._indices: WeakKeyDictionary[Any, int] = WeakKeyDictionary()  # by layer: index in the project
         viewer.layers.events.inserted.connect(self._on_layers)
         viewer.layers.events.removed.connect(self._on_layers)
         viewer.layers.selection.events.active.connect(self._on_active)
@@ -92,9 +97,9 @@ class SlideView:
     def set_mpp(self, mpp: float | None) -> None:
         """Note a pixel size that the user gave, in µm."""
         if self.layer is not None:
-            self._mpp.pop(id(_raw(self.layer)), None)
+            self._mpp.pop(unwrapped(self.layer), None)
             if mpp is not None:
-                self._mpp[id(_raw(self.layer))] = mpp
+                self._mpp[unwrapped(self.layer)] = mpp
             self._note()
 
     @property
@@ -187,8 +192,8 @@ class SlideView:
         project = self.session.project
         path, source = project.folder.source_path(index), project.images[index]
         for layer in image_layers(self.viewer):
-            if self._indices.get(id(_raw(layer))) == index or path_of(layer) == path:
-                self._indices[id(_raw(layer))] = index
+            if self._indices.get(unwrapped(layer)) == index or path_of(layer) == path:
+                self._indices[unwrapped(layer)] = index
                 self.viewer.layers.selection.active = layer
                 self._show_only(index)
                 self._took(index)
@@ -199,7 +204,7 @@ class SlideView:
                 return
             outside = "" if Path(path).is_relative_to(project.path) else path  # the project's own goes with it
             layer = self._add(found, source.name, outside, {"project": str(project.path), "image": index})
-            self._indices[id(layer)] = index
+            self._indices[layer] = index
             self._show_only(index)
             self._took(index)
 
@@ -253,7 +258,7 @@ class SlideView:
 
     def _index_of(self, layer: Any) -> int | None:
         """Return the number, in the project, of the image of a layer; None where it is none of the project's."""
-        index = self._indices.get(id(_raw(layer)))
+        index = self._indices.get(unwrapped(layer))
         if index is None and tag(layer).get("project") == str(self.session.project.path):
             index = tag(layer).get("image")
         return index
@@ -268,16 +273,14 @@ class SlideView:
         return candidates[0] if candidates else None
 
     def _watch(self, layer: Any) -> None:
-        for name in ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels", "data", "name"):
-            emitter = getattr(layer.events, name, None)
-            if emitter is not None:
-                emitter.connect(self._on_image)
+        for emitter in _emitters(layer):
+            emitter.connect(self._on_image)
 
     def _note(self) -> None:
         if self.layer is None:
             self.slide = None
         else:
-            said = self._mpp.get(id(_raw(self.layer)))
+            said = self._mpp.get(unwrapped(self.layer))
             slide = slide_of(self.layer)
             self.slide = Slide(**{**vars(slide), "mpp": said}) if said and not slide.problem else slide
             if not slide.problem:
@@ -366,7 +369,7 @@ class SlideView:
             if index is None:
                 self.show_image(0)
                 return
-            self._indices[id(_raw(layer))] = index
+            self._indices[unwrapped(layer)] = index
             project.images_changed.emit()
             if any(layer == other for other in self.viewer.layers):
                 self._took(index)
@@ -388,9 +391,8 @@ class SlideView:
 
     def _failed(self, error: Exception) -> None:
         self._wait("")
-        if not isinstance(error, InputError):
-            raise error
-        self.session.tell(str(error), "error")
+        said = str(error) if isinstance(error, InputError) else f"The image cannot be read ({error})."
+        self.session.tell(said, "error")
 
     def _on_layers(self, event: Any = None) -> None:
         self.look()
@@ -417,15 +419,13 @@ class SlideView:
         self.viewer.layers.events.removed.disconnect(self._on_layers)
         self.viewer.layers.selection.events.active.disconnect(self._on_active)
         for layer in image_layers(self.viewer):
-            for name in ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels", "data", "name"):
-                emitter = getattr(layer.events, name, None)
-                if emitter is not None:
-                    emitter.disconnect(self._on_image)
+            for emitter in _emitters(layer):
+                emitter.disconnect(self._on_image)
 
 
-def _raw(layer: Any) -> Any:
-    """Return the layer itself where napari gave a proxy of it."""
-    return getattr(layer, "__wrapped__", layer)
+def _emitters(layer: Any) -> list[Any]:
+    """List what a layer says of itself that matters to a slide; not every napari has each."""
+    return [emitter for name in _TOLD if (emitter := getattr(layer.events, name, None)) is not None]
 
 
 def _meet(one: Any, other: Any) -> bool:

@@ -140,8 +140,3 @@ def find_threshold(images: Iterable[NDArray[np.uint8]], stain: Stain) -> Thresho
 def hematoxylin_threshold(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Segment an H&E image by Otsu's threshold on its hematoxylin: uint8 (h, w, 3) → bool (h, w)."""
     return find_threshold([image], "hematoxylin").mask(image)
-
-
-def intensity_threshold(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Segment a gray image by Otsu's threshold, nuclei being the rarer side: uint8 (h, w, 3) → bool (h, w)."""
-    return find_threshold([image], find_stain(image, gray=True)).mask(image)

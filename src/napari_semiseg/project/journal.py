@@ -21,14 +21,15 @@ from numpy.typing import NDArray
 from napari_semiseg import atomic
 from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
-from napari_semiseg.project.journal_file import JournalFile, Replay, replay
+from napari_semiseg.project.journal_file import JournalFile
 from napari_semiseg.project.strokes import Layer, Patch, encode
 from napari_semiseg.project.tile_annotation import checked_classes, checked_instance
 from napari_semiseg.project.tile_files import compact, new_journal, next_number
 
-__all__ = ["JournalWriter", "Replay", "SaveStatus", "WriterOptions", "replay"]
+__all__ = ["JournalWriter", "SaveStatus", "WriterOptions"]
 
 _log = logging.getLogger(__name__)
+_MOST_OPEN = 8
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.25, 4.0
 _COMPACT_AGAIN_S = 60.0
 
@@ -356,10 +357,10 @@ class JournalWriter:
             tile.strokes += 1
             tile.bytes += len(payload.data)
 
-    def _close_others(self, tile: _Tile, most: int = 8) -> None:
+    def _close_others(self, tile: _Tile) -> None:
         """Keep few files open: a system may allow only some."""
         idle = [other for other in self._tiles.values() if other.file and other is not tile and not other.written]
-        for other in idle[: max(0, len(idle) - most + 1)]:
+        for other in idle[: max(0, len(idle) - _MOST_OPEN + 1)]:
             self._close_file(other)
 
     def _close_file(self, tile: _Tile) -> None:

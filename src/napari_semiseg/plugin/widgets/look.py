@@ -92,19 +92,19 @@ def plain_button(text: str, tooltip: str) -> QToolButton:
     return button
 
 
-def dot_icon(color: str, *, ring: bool = False, side: int = 14) -> QIcon:
+def dot_icon(color: str, *, ring: bool = False) -> QIcon:
     """Draw a disc, or a ring for what is not a nucleus."""
-    pixmap = QPixmap(side * 2, side * 2)
+    pixmap = QPixmap(28, 28)
     pixmap.fill(Qt.GlobalColor.transparent)
     painter = QPainter(pixmap)
     painter.setRenderHint(QPainter.RenderHint.Antialiasing)
     if ring:
         painter.setPen(QPen(QColor(color), 5))
-        painter.drawEllipse(QRectF(5, 5, side * 2 - 10, side * 2 - 10))
+        painter.drawEllipse(QRectF(5, 5, 18, 18))
     else:
         painter.setPen(Qt.PenStyle.NoPen)
         painter.setBrush(QColor(color))
-        painter.drawEllipse(QRectF(3, 3, side * 2 - 6, side * 2 - 6))
+        painter.drawEllipse(QRectF(3, 3, 22, 22))
     painter.end()
     return QIcon(pixmap)
 

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QToolButton
 
 
 class Panel(Protocol):
-    """What the dock asks of a panel: a QWidget made as ``XPanel(session, viewer)``.
+    """What the dock asks of a panel, which is a QWidget.
 
     Attributes
     ----------
