@@ -290,7 +290,8 @@ class ProjectModel:
         """Remove a tile; `restore_tile` brings it back with all that was painted."""
         folder = self._owned()
         self._hand_over()
-        others = [tile.id for tile in self.tiles if tile.id != tile_id]
+        gone = self.tile(tile_id)
+        others = [tile.id for tile in self.tiles if gone and tile.image == gone.image and tile.id != tile_id]
         folder.remove_tile(tile_id)
         self.counts.pop(tile_id, None)
         self.tallies.pop(tile_id, None)
@@ -300,11 +301,12 @@ class ProjectModel:
         self.tiles_changed.emit()
         self.selected_changed.emit(self.selected)
 
-    def restore_tile(self, tile_id: str) -> None:
-        """Bring back a removed tile."""
+    def restore_tile(self, tile_id: str, *, select: bool = True) -> None:
+        """Bring back a removed tile and, as long as nobody asks for something else, select it."""
         self._owned().restore_tile(tile_id)
         self.tiles_changed.emit()
-        self.select(tile_id)
+        if select:
+            self.select(tile_id)
 
     @property
     def removed(self) -> list[str]:
@@ -352,6 +354,13 @@ class ProjectModel:
     def note_annotation(self, tile_id: str, annotation: TileAnnotation) -> None:
         """Take note of what was read from the disk: its nuclei are counted."""
         self._note_count(tile_id, annotation.tally, bool(annotation.instance.any() or annotation.classes.any()))
+
+    def note_written(self, tile_id: str, annotation: TileAnnotation) -> None:
+        """Take note of what was written into a tile that nobody paints in: its status follows, as with a stroke."""
+        if self.tile(tile_id):
+            self.note_annotation(tile_id, annotation)
+            self._follow_paint(tile_id, self.painted[tile_id])
+            self.annotated.emit(tile_id)
 
     def submit(self, tile_id: str, labels: NDArray[Any], class_of: Mapping[int, int]) -> None:
         """Hand over what is painted in a tile now, to be saved within two seconds. Takes microseconds.

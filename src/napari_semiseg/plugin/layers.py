@@ -161,6 +161,11 @@ class Placement:
         return float(y), float(x)
 
     @cached_property
+    def side(self) -> float:
+        """How long a side of a pixel is in the world."""
+        return float(np.hypot(*np.subtract(self.to_world(0, 1), self.to_world(0, 0))))
+
+    @cached_property
     def _matrix(self) -> NDArray[np.float64]:
         """From pixels to the world, (3, 3)."""
         whole = Affine(scale=self.scale, translate=self.translate, rotate=self.rotate, shear=self.shear)
@@ -180,6 +185,15 @@ def visible_box(viewer: Any, place: Placement, shape: tuple[int, int]) -> Box | 
     (y0, x0), (y1, x1) = np.floor(np.min(corners, axis=0)), np.ceil(np.max(corners, axis=0))
     box = Box(int(y0), int(x0), int(y1) + 1, int(x1) + 1).intersect(Box.whole(shape))
     return box if box.area else None
+
+
+def look_at(viewer: Any, place: Placement, box: Box, share: float = 0.5) -> None:
+    """Move the view to a part of an image, and closer until it fills that share of the canvas; never farther away."""
+    camera = viewer.scene.camera
+    camera.center = (0.0, *place.to_world((box.y0 + box.y1) / 2, (box.x0 + box.x1) / 2))
+    wanted = share * min(viewer.canvas.size) / (max(box.shape) * place.side)
+    if camera.zoom < wanted:
+        camera.zoom = wanted
 
 
 def put(layer: Any, place: Mapping[str, Any]) -> None:

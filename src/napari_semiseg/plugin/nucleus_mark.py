@@ -9,13 +9,13 @@ from napari.layers import Shapes
 
 from napari_semiseg.app.nuclei_review import DoubtfulNucleus
 from napari_semiseg.app.session import Session
-from napari_semiseg.plugin.layers import KEY, insert
+from napari_semiseg.plugin.layers import KEY, insert, look_at
 from napari_semiseg.plugin.slide_view import SlideView
 
 COLOR = "#ffffff"
 AROUND = 6
 """Pixels between a nucleus and its frame."""
-LEAST_SHARE = 12
+LEAST_SHARE = 1 / 12
 """A nucleus that is smaller than this part of the view is enlarged."""
 
 
@@ -46,11 +46,7 @@ class NucleusMark:
             insert(self.viewer, self._layer)
         else:
             self._layer.data = [corners]
-        camera = self.viewer.scene.camera
-        camera.center = (0.0, *self.view.placement.to_world(*nucleus.center))
-        scale = float(np.mean(np.abs(self.view.placement.scale)))
-        wanted = min(self.viewer.canvas.size) / (LEAST_SHARE * max(nucleus.box.shape) * scale)
-        camera.zoom = max(camera.zoom, wanted)
+        look_at(self.viewer, self.view.placement, nucleus.box, LEAST_SHARE)
 
     def end(self) -> None:
         """Take the frame away."""

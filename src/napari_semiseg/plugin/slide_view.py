@@ -35,7 +35,12 @@ from napari_semiseg.plugin.layers import (
     unwrapped,
 )
 from napari_semiseg.plugin.picture_layer import Shown, picture_layer
-from napari_semiseg.project.opening import PROJECT_FILE, DamagedProject
+from napari_semiseg.project.opening import PROJECT_FILE, DamagedProject, image_exists
+
+
+class _NotThere(InputError):
+    """The file of an image is not where it was."""
+
 
 _TOLD = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels", "data", "name")
 """Changes of a layer that make another slide of it, or lay it elsewhere."""
@@ -58,6 +63,8 @@ class SlideView:
     """
 
     changed = Signal()
+    not_found = Signal(int)
+    """An image of the project, by its index, is to be shown, and its file is not where it was."""
 
     def __init__(self, session: Session, viewer: Any) -> None:
         self.session = session
@@ -70,6 +77,7 @@ class SlideView:
         self._mpp: WeakKeyDictionary[Any, float] = WeakKeyDictionary()  # by layer: what the user said
         self._ended = False
         self._indices: WeakKeyDictionary[Any, int] = WeakKeyDictionary()  # by layer: index in the project
+        self._arriving: dict[int, Callable[[], object]] = {}  # what to do when an image that is being opened is there
         viewer.layers.events.inserted.connect(self._on_layers)
         viewer.layers.events.removed.connect(self._on_layers)
         viewer.layers.selection.events.active.connect(self._on_active)
@@ -187,44 +195,81 @@ class SlideView:
         if not self.session.project.close():
             self.session.tell("Not everything could be saved before closing: look at the project again.", "error")
 
-    def show_image(self, index: int) -> None:
-        """Put an image of the project into view, and its other images out of it; it is opened in the background."""
-        project = self.session.project
-        path, source = project.folder.source_path(index), project.images[index]
+    def show_image(self, index: int, then: Callable[[], object] = lambda: None) -> None:
+        """Put an image of the project into view, and its other images out of it; it is opened in the background.
+
+        `then` is called when it is there. An image that is being opened already is not opened twice.
+        """
+        project, folder = self.session.project, self.session.project.folder
+        path, source = folder.source_path(index), project.images[index]
         for layer in image_layers(self.viewer):
             if self._indices.get(unwrapped(layer)) == index or path_of(layer) == path:
                 self._indices[unwrapped(layer)] = index
                 self.viewer.layers.selection.active = layer
                 self._show_only(index)
                 self._took(index)
+                then()
                 return
+        arriving = index in self._arriving
+        self._arriving[index] = then
+        if arriving:
+            return
 
         def put(found: Shown) -> None:
-            if project.folder is None:
+            if project.folder is not folder:
                 return
+            wanted = self._arriving.pop(index)
             outside = "" if Path(path).is_relative_to(project.path) else path  # the project's own goes with it
             layer = self._add(found, source.name, outside, {"project": str(project.path), "image": index})
             self._indices[layer] = index
             self._show_only(index)
             self._took(index)
+            wanted()
 
-        self._open_picture(path, source.name, put, mpp=source.mpp)
+        def failed(error: Exception) -> None:
+            here = project.folder is folder
+            if here:
+                self._arriving.pop(index)
+            if here and isinstance(error, _NotThere):
+                self._wait("")
+                self.not_found.emit(index)
+            else:
+                self._failed(error)
+
+        def opened() -> Picture:
+            try:
+                return open_image(path, mpp=source.mpp)
+            except InputError as error:
+                raise error if image_exists(folder.path, source) else _NotThere(str(error)) from error
+
+        self._open_picture(opened, source.name, put, failed)
 
     def open_image(self, path: str | Path) -> None:
         """Put any image that can be predicted into view, in the background; a slide is read where it is looked at."""
         path = os.path.abspath(path)  # noqa: PTH100
-        self._open_picture(path, Path(path).name, lambda found: self._add(found, stem(path), path, {}))
+        self._open_picture(
+            lambda: open_image(path),
+            Path(path).name,
+            lambda found: self._add(found, stem(path), path, {}),
+            self._failed,
+        )
 
     # ---- inner ----
 
-    def _open_picture(self, path: str, name: str, put: Callable[[Shown], object], *, mpp: float | None = None) -> None:
+    def _open_picture(
+        self,
+        opened: Callable[[], Picture],
+        name: str,
+        put: Callable[[Shown], object],
+        failed: Callable[[Exception], object],
+    ) -> None:
         self._wait(f"Opening {name}…")
 
         def done(found: Shown) -> None:
             self._wait("")
             put(found)
 
-        self.session.background.submit(lambda: picture_layer(open_image(path, mpp=mpp)), done, self._failed)
+        self.session.background.submit(lambda: picture_layer(opened()), done, failed)
 
     def _add(self, found: Shown, name: str, path: str, known: dict[str, Any]) -> Image:
         """Make the layer of an image that we have opened, lowest and active."""
@@ -408,6 +453,7 @@ class SlideView:
 
     def _on_closed(self) -> None:
         self._indices.clear()
+        self._arriving.clear()
         for layer in of_role(self.viewer, "image"):
             layer.metadata[KEY] = {"role": "image", "path": path_of(layer)}
         self._note()

@@ -223,6 +223,8 @@ class TileLayers:
     def complete(self) -> Callable[[], None] | None:
         """Mark the selected tile complete, which accepts what is still proposed in it; or sparse again.
 
+        Nothing is done to a tile of an image that is not in view.
+
         Returns
         -------
         callable or None
@@ -236,7 +238,7 @@ class TileLayers:
         project = self.session.project
         tile = project.tile(project.selected)
         painted = self._tiles.get(project.selected)
-        if tile is None or tile.status == "excluded":
+        if tile is None or tile.status == "excluded" or (painted is None and tile.image != self.session.image_index):
             return None
         accepted = None
         if tile.status != "complete" and painted is not None:
@@ -254,6 +256,19 @@ class TileLayers:
             project.set_status(tile.id, tile.status)
 
         return take_back
+
+    def make_ready(self, tile_id: str) -> None:
+        """Give a tile's layer the brush, or the gestures, also where it was chosen before and another layer since.
+
+        Its eye is opened; another of napari's tools that was taken up in it stays.
+        """
+        painted = self._tiles.get(tile_id)
+        if painted is None:
+            return
+        layer, active = painted.layer, self.viewer.layers.selection.active
+        calm = layer.mode == "pan_zoom" and not self._correcting and not self.session.project.read_only
+        if active is None or active != layer or not layer.visible or calm:
+            self._select(tile_id)
 
     def step_to(self, by: int) -> str:
         """Select the next tile of the image in view, or with -1 the one before; return its id."""
@@ -699,6 +714,8 @@ class TileLayers:
         for layer in lost:
             if any(layer == other for other in ours) and layer not in self.viewer.layers:
                 insert(self.viewer, layer)
+                if str(tag(layer).get("tile", "")) == self.session.project.selected:
+                    self._select(self.session.project.selected)
                 self.session.tell(
                     "Annotations are not lost by deleting their layer, so it is back: "
                     "remove the tile in the dock instead."

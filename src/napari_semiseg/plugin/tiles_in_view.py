@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
@@ -54,10 +53,7 @@ class TilesInView:
 
     def lie_at(self, placement: Placement | None) -> None:
         """Note where the image lies; None where there is none."""
-        if placement is None:
-            self._side = None
-        else:
-            self._side = float(np.hypot(*np.subtract(placement.to_world(0, 1), placement.to_world(0, 0))))
+        self._side = None if placement is None else placement.side
         self.look_again()
 
     def look_again(self) -> None:

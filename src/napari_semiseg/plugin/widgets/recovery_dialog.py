@@ -65,6 +65,7 @@ class RecoveryDialog(QDialog):
                 self.table.setItem(row, column, item)
         self.table.itemChanged.connect(self._show)
         self.table.itemSelectionChanged.connect(self._choose)
+        self.table.itemClicked.connect(self._choose)
         self.keep = QPushButton()
         self.keep.setDefault(True)
         self.keep.clicked.connect(self._done)
@@ -88,7 +89,7 @@ class RecoveryDialog(QDialog):
         kept = "Put all back" if back == every else f"Keep {every - back}, put {back} back"
         self.keep.setText("Keep everything" if not back else kept)
 
-    def _choose(self) -> None:
+    def _choose(self, *_: object) -> None:
         items = self.table.selectedItems()
         if items:
             self.chosen.emit(items[0].data(_TILE))

@@ -23,6 +23,7 @@ class TileStrip(QListWidget):
     """A row of tiles; one is selected."""
 
     chosen = Signal(str)
+    """A tile is gone to; also by a click on the one that is selected."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -40,6 +41,7 @@ class TileStrip(QListWidget):
         self._set_height()
         self._pictures: dict[str, np.ndarray] = {}
         self.itemSelectionChanged.connect(self._choose)
+        self.itemClicked.connect(self._choose)
 
     def show_tiles(self, tiles: list[Tile], selected: str, words: dict[str, str]) -> None:
         """Show these tiles; `words` are their tooltips."""
@@ -95,7 +97,7 @@ class TileStrip(QListWidget):
         bar.setValue(bar.value() - (event.angleDelta().y() or event.angleDelta().x()))
         event.accept()
 
-    def _choose(self) -> None:
+    def _choose(self, *_: object) -> None:
         items = self.selectedItems()
         if items:
             self.chosen.emit(items[0].data(Qt.ItemDataRole.UserRole))

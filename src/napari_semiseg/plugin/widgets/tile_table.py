@@ -93,6 +93,7 @@ class TileTable(QTableWidget):
     """A row for each tile; one is selected."""
 
     chosen = Signal(str)
+    """A tile is gone to; also by a click on the one that is selected."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(0, len(COLUMNS), parent)
@@ -111,6 +112,7 @@ class TileTable(QTableWidget):
         self.sortByColumn(0, Qt.SortOrder.AscendingOrder)
         self._shown: list[Row] = []
         self.itemSelectionChanged.connect(self._choose)
+        self.itemClicked.connect(self._choose)
 
     def show_rows(self, rows: Sequence[Row], selected: str, icons: Mapping[str, QIcon]) -> None:
         """Show these rows, in the order that was chosen last."""
@@ -146,7 +148,7 @@ class TileTable(QTableWidget):
         cell.setToolTip(row.words)
         return cell
 
-    def _choose(self) -> None:
+    def _choose(self, *_: object) -> None:
         items = self.selectedItems()
         if items:
             self.chosen.emit(items[0].data(_ID))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from qtpy.QtCore import QSize, Qt, QTimer, Signal
@@ -33,7 +34,7 @@ from napari_semiseg.app.tile_proposals import TileProposals
 from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
 from napari_semiseg.plugin.keys import Keys
-from napari_semiseg.plugin.layers import classes_of, of_role, pixels, tag
+from napari_semiseg.plugin.layers import classes_of, look_at, of_role, pixels, tag
 from napari_semiseg.plugin.slide_view import SlideView
 from napari_semiseg.plugin.tile_layers import BACKGROUND_COLOR, TileLayers
 from napari_semiseg.plugin.tile_tool import TileTool
@@ -87,6 +88,7 @@ class TilesPanel(QWidget):
         self.summary, self.done = "", False
         self._stale: set[str] = set()
         self._were_complete: set[str] = set()  # tiles that are left out since
+        self._gone_to = ""
         self._scores: tuple[dict[str, float], ...] = ({}, {})
         self._pens = QButtonGroup(self)
         self._pens.setExclusive(True)
@@ -291,7 +293,7 @@ class TilesPanel(QWidget):
         self.as_table.setVisible(bool(tiles))
         self._show_table(tiles, judges)
         tile = project.tile(project.selected)
-        self.tile_box.setVisible(tile is not None and not why)
+        self.tile_box.setVisible(tile is not None and tile in tiles and not why)
         if tile is not None:
             self.tile_name.setText(words.get(tile.id, tile.id).partition(" — ")[0])
             self.tile_name.setToolTip(as_plain_tooltip(words.get(tile.id, tile.id)))
@@ -439,8 +441,7 @@ class TilesPanel(QWidget):
         if found.current is not None:
             self.why.setText(found.words)
             self.skip.setVisible(found.left > 0)
-            y0, x0, y1, x1 = found.current.box
-            self.viewer.scene.camera.center = (0, *self.view.placement.to_world((y0 + y1) / 2, (x0 + x1) / 2))
+            look_at(self.viewer, self.view.placement, found.current.box)
             self._draw_suggestion(found.current.box)
 
     def _draw_suggestion(self, box: Box) -> None:
@@ -520,12 +521,24 @@ class TilesPanel(QWidget):
         self.keys.bind(layer, {name: _ignoring(call) for name, call in calls.items()})
 
     def go_to(self, tile_id: str) -> None:
-        """Select a tile and bring it into view."""
-        self.session.project.select(tile_id)
+        """Bring a tile into view, close enough to paint in, select it and make it ready; its image is shown first."""
+        project, self._gone_to = self.session.project, tile_id
+        tile = project.tile(tile_id)
+        if tile is None:
+            return
+        if tile.image != self.session.image_index:
+            self.view.show_image(tile.image, lambda: self._arrive(tile_id))
+            return
+        project.select(tile_id)
+        self.layers.make_ready(tile_id)
+        if self.view.placement is not None:
+            look_at(self.viewer, self.view.placement, tile.box)
+
+    def _arrive(self, tile_id: str) -> None:
+        """Go to a tile whose image is there now, if nobody has gone elsewhere since."""
         tile = self.session.project.tile(tile_id)
-        if tile is not None and self.view.placement is not None:
-            y0, x0, y1, x1 = tile.box
-            self.viewer.scene.camera.center = (0, *self.view.placement.to_world((y0 + y1) / 2, (x0 + x1) / 2))
+        if self._gone_to == tile_id and tile is not None and tile.image == self.session.image_index:
+            self.go_to(tile_id)
 
     def _complete(self) -> None:
         project = self.session.project
@@ -537,6 +550,8 @@ class TilesPanel(QWidget):
             return
         if tile is not None and tile.status == "excluded":
             self.session.tell(f"Tile {tile.id} is left out of training: take it in again first, in its menu ⋯.")
+        elif tile is not None and take_back is None:
+            self.session.tell(f"Tile {tile.id} is not in view, so it was not marked: go to it first.")
         if take_back is not None:
             now = project.tile(tile.id)
             self.session.tell(
@@ -614,48 +629,104 @@ class TilesPanel(QWidget):
             return
         self.session.tell(
             f"Tile {tile_id} is removed; what was painted in it is kept.{judged}",
-            actions=(("Bring it back", lambda: self._try(project.restore_tile, tile_id)),),
+            actions=(("Bring it back", lambda: self._try(self._restore_tile, tile_id)),),
         )
 
     def _restore(self) -> None:
         removed = self.session.project.removed
         if removed:
-            self._try(self.session.project.restore_tile, removed[-1])
+            self._try(self._restore_tile, removed[-1])
+
+    def _restore_tile(self, tile_id: str) -> None:
+        self.session.project.restore_tile(tile_id, select=False)
+        self.go_to(tile_id)
 
     def put_back(self, recovery: Recovery, tile_ids: list[str]) -> None:
         """Put tiles back as they were before strokes of them were recovered; those are kept."""
+        folder = self.session.project.folder
+        if folder is None or folder.recovery is not recovery:  # the dialog outlived its project
+            return
         earlier = {found.tile: found.earlier for found in recovery.tiles}
+        back: list[str] = []
+        problems: dict[str, str] = {}
+
+        def tell() -> None:
+            if len(back) + len(problems) < len(tile_ids):
+                return
+            said = [*problems.values()]
+            if back:
+                said.append(
+                    f"As they were before: {', '.join(back)}. What was in them is kept: “Bring back what was put "
+                    "aside” in the menu ⋯ of the tile."
+                )
+            again = (("Try again", lambda: self.put_back(recovery, [*problems])),) if problems else ()
+            self.session.tell(" ".join(said), "error" if problems else "info", actions=again)
+
         for tile_id in tile_ids:
-            self._exchange(tile_id, lambda tile_id=tile_id: earlier[tile_id])
-        self.session.tell(
-            f"As they were before: {', '.join(tile_ids)}. What was in them is kept: “Bring back what was put aside” "
-            "in the menu ⋯ of the tile."
-        )
+            self._exchange(
+                tile_id,
+                lambda tile_id=tile_id: earlier[tile_id],
+                done=lambda tile_id=tile_id: (back.append(tile_id), tell()),
+                failed=lambda why, tile_id=tile_id: (problems.update({tile_id: why}), tell()),
+            )
 
     def _bring_back(self) -> None:
         project, tile_id = self.session.project, self.session.project.selected
-        self._exchange(tile_id, lambda: project.folder.kept_aside(tile_id))
+        self._exchange(
+            tile_id,
+            lambda: project.folder.kept_aside(tile_id),
+            done=lambda: None,
+            failed=lambda why: self.session.tell(why, "error"),
+        )
 
-    def _exchange(self, tile_id: str, other: Callable[[], TileAnnotation]) -> None:
-        """Put another annotation in the place of a tile's own, which is set aside before; in the background."""
+    def _exchange(
+        self,
+        tile_id: str,
+        other: Callable[[], TileAnnotation],
+        done: Callable[[], object],
+        failed: Callable[[str], object],
+    ) -> None:
+        """Put another annotation in the place of a tile's own, which is set aside before; in the background.
+
+        Where the tile has a layer, as those of the image in view have, undo takes it back there; any other is written.
+        """
         self.layers.tick()
-        folder = self.session.project.folder
+        project, folder = self.session.project, self.session.project.folder
 
-        def work() -> TileAnnotation:
+        def read() -> TileAnnotation:
             found = other()
             self.session.project.set_aside(tile_id)
             return found
 
-        def failed(error: Exception) -> None:
+        def put(found: TileAnnotation) -> None:
+            if project.folder is not folder:
+                return
+            if self.layers.layer(tile_id) is None:
+                write = partial(folder.write_annotation, tile_id, found.instance, found.classes)
+                self.session.background.submit(write, lambda _: written(found), unable)
+                return
+            try:
+                self.layers.exchange(tile_id, found)
+            except InputError as error:
+                unable(error)
+            else:
+                done()
+
+        def written(found: TileAnnotation) -> None:
+            if project.folder is not folder:
+                return
+            if self.layers.layer(tile_id) is not None:  # it was read before that
+                put(found)
+                return
+            project.note_written(tile_id, found)
+            done()
+
+        def unable(error: Exception) -> None:
             if not isinstance(error, InputError):
                 raise error
-            self.session.tell(str(error), "error")
+            failed(str(error))
 
-        def done(found: TileAnnotation) -> None:
-            if self.session.project.folder is folder:
-                self._try(self.layers.exchange, tile_id, found)
-
-        self.session.background.submit(work, done, failed)
+        self.session.background.submit(read, put, unable)
 
     def _suggest(self) -> None:
         self.suggestions.ask(self.tool.side)
@@ -666,7 +737,7 @@ class TilesPanel(QWidget):
     def _from_proposal(self) -> None:
         """Take what is shown already, or ask the engine."""
         tile = self.session.project.tile(self.session.project.selected)
-        if tile is None or self.proposals.waiting:
+        if tile is None or tile.image != self.session.image_index or self.proposals.waiting:
             return
         training = self.session.training
         if training.young:
