@@ -406,6 +406,13 @@ def test_closing_the_dock_saves_and_takes_our_layers_away(started):
         assert folder.annotation(tile_id).nuclei == 1
 
 
+def test_a_tile_without_a_nucleus_is_empty_again_when_it_is_no_longer_complete(started):
+    tile_id = add_tile(started, 200, 200)
+    for wanted in ("complete", "empty", "complete"):
+        started.press(started.dock.tiles_panel.complete)
+        assert started.project.tile(tile_id).status == wanted
+
+
 def test_a_second_viewer_on_the_same_project_is_read_only_and_says_so(started, open_dock, tissue):
     add_tile(started, 200, 200)
     other = open_dock(tissue)

@@ -246,7 +246,8 @@ class TileLayers:
             before = accepted and accepted.reversed(painted.layer.data)
             self.apply(tile.id, accepted)
             self.tick()
-        project.set_status(tile.id, "sparse" if tile.status == "complete" else "complete")
+        bare = painted is not None and not painted.layer.data.any()
+        project.set_status(tile.id, "complete" if tile.status != "complete" else "empty" if bare else "sparse")
 
         def take_back() -> None:
             now = self._tiles.get(tile.id)
