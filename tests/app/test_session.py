@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from napari_semiseg.app.engine_model import ChildEnded
 from napari_semiseg.app.session import Session
 from napari_semiseg.app.suggestions import Suggestions
 from napari_semiseg.blocks import Box
-from napari_semiseg.events import Failed, Finished, Ready, Run, Suggested
+from napari_semiseg.events import Failed, Finished, Ready, Run, Started, Suggested
 
 
 def session_with_engine(path=None):
@@ -47,6 +48,17 @@ def test_a_dropped_job_is_not_heard():
     session.engine.apply([(Suggested([]), sent[-1].job), (Finished("suggest"), sent[-1].job)])
 
     assert heard == []
+    session.end()
+
+
+def test_who_waits_for_a_small_job_hears_that_the_engine_died_of_it():
+    session, sent = session_with_engine()
+    heard = []
+    session.ask("region", {}, heard.append)
+    session.engine.apply([(Started("region"), sent[-1].job), ChildEnded("crash", -9, "the log", "its end")])
+
+    assert heard[1:] == [Failed(session.engine.message, wrong_input=False, detail="its end")]
+    assert "during the measurement of a region (signal SIGKILL)" in heard[1].message
     session.end()
 
 

@@ -104,6 +104,7 @@ class Session:
         self._errands: deque[_Errand] = deque()
         self._listening: dict[str, Callable[[Event], object]] = {}
         self.engine.received.connect(self._receive)
+        self.engine.events["lost_job"].connect(self._note_lost)
         self.project.failed.connect(lambda sentence: self.tell(sentence, "error"))
         self.project.closed.connect(self._forget_image)
         self.training = TrainingModel(self)
@@ -213,6 +214,7 @@ class Session:
     def end(self) -> None:
         """Save what is left and let go of everything. The engine is ended by its supervisor."""
         self.engine.received.disconnect(self._receive, missing_ok=True)
+        self.engine.events["lost_job"].disconnect(self._note_lost, missing_ok=True)
         self._errands.clear()
         self._listening.clear()
         self.ended.emit()
@@ -242,6 +244,13 @@ class Session:
             listen(event)
         if isinstance(event, Finished):
             self.run_errands()
+
+    def _note_lost(self) -> None:
+        """Tell whoever waits for a small job that the engine died of it: nobody is to wait on."""
+        lost = self.engine.lost_job
+        listen = self._listening.pop(lost.id, None) if lost is not None else None
+        if listen:
+            listen(Failed(self.engine.message, wrong_input=False, detail=self.engine.detail))
 
     def _forget_image(self) -> None:
         if self.notice is not None and self.notice.actions:
