@@ -86,6 +86,28 @@ def test_an_image_beside_the_project_is_found_again_after_both_were_moved(tmp_pa
         assert again.recovery.missing_images == ()
 
 
+def test_tiles_of_an_image_that_was_moved_are_brought_back_and_found_again(project, tmp_path, tile_box):
+    kept, removed = project.add_tile(0, tile_box), project.add_tile(0, tile_box)
+    project.add_image(tmp_path / "b.tif", shape=(200, 300))
+    other = project.add_tile(1, tile_box)
+    for tile in (kept, removed):
+        project.write_annotation(tile.id, np.full(tile.box.shape, 4))
+    project.remove_tile(removed.id)
+    project.remove_tile(other.id)
+    project.relink_image(0, tmp_path / "elsewhere" / "HE.svs")
+    project.restore_tile(removed.id)
+    project.restore_tile(other.id)
+    assert [tile.image for tile in project.tiles] == [0, 0, 1]
+    assert (project.annotation(removed.id).instance == 4).all()
+
+    unlisted = project.tiles
+    project._replace(tiles=())
+    project.close()
+    with ProjectFolder.open(project.path) as again:
+        assert [tile.id for tile in again.tiles] == sorted(tile.id for tile in unlisted)
+        assert again.recovery.adopted == tuple(sorted(tile.id for tile in unlisted))
+
+
 def test_an_opened_image_brings_what_it_knows(project, tmp_path):
     image = SimpleNamespace(source=str(tmp_path / "b.ome.zarr"), name="b", shape=(70, 80), mpp=0.5)
     index = project.add_image(image)

@@ -65,6 +65,8 @@ class SlideView:
     changed = Signal()
     not_found = Signal(int)
     """An image of the project, by its index, is to be shown, and its file is not where it was."""
+    resembles = Signal(int)
+    """The image in view is to be added, and has the name and shape of one, by its index, that is not where it was."""
 
     def __init__(self, session: Session, viewer: Any) -> None:
         self.session = session
@@ -175,6 +177,11 @@ class SlideView:
                 self._say_why(error, target)
                 return
         self._find_or_add()
+
+    def add(self) -> None:
+        """Add the image in view to the project, whatever it resembles."""
+        if not self.why_not and not self.started and self.session.project.folder is not None:
+            self._find_or_add(sure=True)
 
     def open_project(self, path: str | Path) -> None:
         """Open a project with its first image, or the one in view if that belongs to it."""
@@ -380,8 +387,11 @@ class SlideView:
         else:
             self._find_or_add(only_find=True)
 
-    def _find_or_add(self, *, only_find: bool = False) -> None:
-        """Find the image in view in the project, or put it there; off the GUI thread, since it may be large."""
+    def _find_or_add(self, *, only_find: bool = False, sure: bool = False) -> None:
+        """Find the image in view in the project, or put it there; off the GUI thread, since it may be large.
+
+        One that may be an image of the project that was moved is put there only by who is `sure`.
+        """
         layer, slide, project = self.layer, self.slide, self.session.project
         folder = project.folder
         data, arrays = levels(layer)[0], levels(layer)
@@ -394,22 +404,30 @@ class SlideView:
             else "Opening…"
         )
 
-        def work() -> int | None:
+        def work() -> tuple[int | None, bool]:
             for index, path, source in known:
                 if slide.path and os.path.realpath(path) == os.path.realpath(slide.path):
-                    return index
+                    return index, True
                 if not slide.path and source.shape == slide.shape and _same(path, arrays, slide):
-                    return index
+                    return index, True
             if read_only:
-                return None
+                return None, True
+            for index, path, source in known:
+                alike = (Path(path).name, source.shape) == (Path(slide.path).name, slide.shape)
+                if alike and not sure and not image_exists(folder.path, source):
+                    return index, False
             picture = _picture_of_file(slide)
             if picture is not None:
-                return folder.add_image(picture, mpp=slide.mpp)
-            return folder.add_array(data, slide.name, slide.mpp)
+                return folder.add_image(picture, mpp=slide.mpp), True
+            return folder.add_array(data, slide.name, slide.mpp), True
 
-        def done(index: int | None) -> None:
+        def done(result: tuple[int | None, bool]) -> None:
             self._wait("")
             if project.folder is not folder:
+                return
+            index, certain = result
+            if index is not None and not certain:
+                self.resembles.emit(index)
                 return
             if index is None:
                 self.show_image(0)

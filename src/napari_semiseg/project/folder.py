@@ -399,7 +399,7 @@ class ProjectFolder:
         return path if opening.is_url(path) else os.path.normpath(self.path / path)
 
     def relink_image(self, index: int, source: str | Path) -> None:
-        """Say where an image lies now.
+        """Say where an image lies now. Nothing is opened: `app.lost_images` looks whether it is that image.
 
         Raises
         ------
@@ -407,9 +407,12 @@ class ProjectFolder:
             If there is no such image, or it cannot be stored.
         """
         self.source_path(index)
+        path = self._stored_path(source)
         with self._mutex:
+            self._require_owned()
             images = list(self.images)
-            images[index] = images[index].model_copy(update={"path": self._stored_path(source)})
+            opening.move_image(self.path, index, images[index].path, path)
+            images[index] = images[index].model_copy(update={"path": path})
             self._replace(images=tuple(images))
 
     # ---- classes ----

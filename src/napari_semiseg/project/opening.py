@@ -283,6 +283,24 @@ def write_tile_file(folder: Path, tile: Tile, source: ImageSource) -> None:
     atomic.write_json(folder / TILE_FILE, {"tile": tile.model_dump(mode="json"), "image_path": source.path})
 
 
+def move_image(folder: Path, index: int, before: str, after: str) -> None:
+    """Have the tiles of an image name it by its new path, the removed ones too: by that they are brought back.
+
+    Raises
+    ------
+    InputError
+        If one of their files cannot be written.
+    """
+    places = (folder / "annotations", folder / "annotations" / "removed")
+    for path in (path for place in places for path in sorted(place.glob(f"*/{TILE_FILE}"))):
+        values: Any = None
+        with contextlib.suppress(InputError):  # not ours: it stays as it is
+            values = atomic.read_json(path) if not path.parent.is_symlink() else None
+        tile = values.get("tile") if isinstance(values, dict) else None
+        if isinstance(tile, dict) and (tile.get("image"), values.get("image_path")) == (index, before):
+            atomic.write_json(path, {**values, "image_path": after})
+
+
 def read_tile_file(folder: Path, project: Project) -> Tile:
     """Read which tile an annotation belongs to.
 

@@ -26,6 +26,7 @@ from napari_semiseg.plugin.suggestion_layer import SuggestionLayer
 from napari_semiseg.plugin.supervisor import Supervisor
 from napari_semiseg.plugin.tile_layers import TileLayers
 from napari_semiseg.plugin.widgets.export_panel import ExportPanel
+from napari_semiseg.plugin.widgets.image_finder import ImageFinder
 from napari_semiseg.plugin.widgets.look import plain_button, style_sheet
 from napari_semiseg.plugin.widgets.message_line import MessageLine
 from napari_semiseg.plugin.widgets.recovery_dialog import RecoveryDialog
@@ -65,6 +66,7 @@ class NucleiDock(QWidget):
         self.corrector = Corrector(napari_viewer, self.tiles)
         self.suggestions = Suggestions(self.session)
         self.proposals = TileProposals(self.session)
+        self.finder = ImageFinder(self.session, self.view, self)
         self.proposal = Proposal(self.session, napari_viewer, self.view)
         self.suggestion_layer = SuggestionLayer(self.session, napari_viewer, self.view, self.suggestions)
         self.supervisor = Supervisor(self.session.engine, self, watch=watch)
@@ -227,7 +229,11 @@ class NucleiDock(QWidget):
     def _tell_recovery(self, recovery: Recovery) -> None:
         """Say what was found, and show it where there is something to decide."""
         said = recovery.sentences()
-        self.session.tell(said[0], "warning", details="\n".join(said))
+        lost = bool(recovery.missing_images)
+        first = said[:1] if not lost or len(said) == 1 else [said[0], said[-1]]  # the last one asks for something
+        self.session.tell(
+            " ".join(first), "warning", details="\n".join(said), actions=self.finder.actions if lost else ()
+        )
         if recovery.tiles:
             self.recovery = RecoveryDialog(recovery, self)
             self.recovery.chosen.connect(self.tiles_panel.go_to)

@@ -17,6 +17,8 @@ from napari_semiseg.plugin.slide_view import SlideView
 from napari_semiseg.plugin.widgets.look import main_button, plain_button
 from napari_semiseg.plugin.widgets.step import ElidedLabel
 
+IMAGE_FILES = f"Images ({' '.join(f'*{ending}' for ending in EXTENSIONS if ending != '.zarr')})"
+
 
 class SlidePanel(QWidget):
     """Shows which image is in view, and starts.
@@ -94,8 +96,7 @@ class SlidePanel(QWidget):
 
     def ask_image(self) -> None:
         """Ask for an image and open it."""
-        endings = " ".join(f"*{ending}" for ending in EXTENSIONS if ending != ".zarr")
-        path, _ = QFileDialog.getOpenFileName(self, "Open an image or a slide", "", f"Images ({endings})")
+        path, _ = QFileDialog.getOpenFileName(self, "Open an image or a slide", "", IMAGE_FILES)
         if path:
             self.view.open_image(path)
 
