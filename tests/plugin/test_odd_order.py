@@ -24,6 +24,8 @@ from napari_semiseg.app.painting import from_layer
 from napari_semiseg.events import Failed, Finished, Ready, Started
 from napari_semiseg.plugin.layers import of_role
 from napari_semiseg.project.folder import ProjectFolder
+from napari_semiseg.project.schema import with_class
+from napari_semiseg.project.tile_annotation import BACKGROUND, TileAnnotation
 
 EXAMPLES = 60 if os.environ.get("NAPARI_SEMISEG_SOAK") else 4
 REAL_WRITE = os.write
@@ -103,7 +105,8 @@ class Anybody(RuleBasedStateMachine):
         self.dock = self.hands.dock
         self.path = place / f"{len(list(place.iterdir()))}.semiseg"
         self.dock.view.choose_target(self.path)
-        self.painted: dict[str, np.ndarray] = {}
+        self.painted: dict[str, TileAnnotation] = {}
+        self.by_hand = False  # whether what was just done may have changed what is painted
         self.full = False
         unfold(self.dock)
         self.dock.session.engine.apply([ChildStarted(1, "log"), (Ready(1, {}), "")])
@@ -126,6 +129,7 @@ class Anybody(RuleBasedStateMachine):
     @precondition(lambda self: self._layer() is not None)
     @rule(y=st.integers(5, 90), x=st.integers(5, 90), long=st.integers(0, 9), button=st.sampled_from([1, 1, 1, 2]))
     def paint(self, y: int, x: int, long: int, button: int) -> None:
+        self.by_hand = True
         tile = self.hands.project.tile(self.hands.project.selected)
         y, x = y + tile.box.y0, x + tile.box.x0
         self.hands.stroke([(y, x), (y, x + long)], button=button)
@@ -133,11 +137,13 @@ class Anybody(RuleBasedStateMachine):
     @precondition(lambda self: self._layer() is not None)
     @rule(back=st.booleans())
     def undo(self, back: bool) -> None:
+        self.by_hand = True
         self._layer().undo() if back else self._layer().redo()
 
     @rule(place=st.integers(0, 200))
     def press(self, place: int) -> None:
         """Click on any button that can be clicked on."""
+        self.by_hand = True
         buttons = [button for button in self.dock.findChildren(QAbstractButton) if self._clickable(button)]
         if buttons:
             QTest.mouseClick(buttons[place % len(buttons)], Qt.MouseButton.LeftButton)
@@ -145,6 +151,7 @@ class Anybody(RuleBasedStateMachine):
     @rule(place=st.integers(0, 200))
     def choose(self, place: int) -> None:
         """Take any entry of any menu that can be taken."""
+        self.by_hand = True
         buttons = [
             button for button in self.dock.findChildren(QToolButton) if button.isVisible() and button.isEnabled()
         ]
@@ -156,6 +163,21 @@ class Anybody(RuleBasedStateMachine):
         actions = [a for a in actions if a.isEnabled() and a.isVisible() and a.text() not in MINE and a.menu() is None]
         if actions:
             actions[place % len(actions)].trigger()
+
+    @precondition(lambda self: self.dock.view.started and not self.hands.project.read_only)
+    @rule(kind=st.integers(2, 4))
+    def choose_class(self, kind: int) -> None:
+        """Paint another class; each is added when it is first chosen."""
+        project = self.hands.project
+        while len(project.classes) < kind - BACKGROUND:
+            project.set_classes(with_class(project.classes, f"class {len(project.classes) + 1}"))
+        self.dock.tiles.choose_pen(kind)
+
+    @rule(place=st.integers(0, 20))
+    def go_to_layer(self, place: int) -> None:
+        layers = self.hands.viewer.layers
+        if len(layers):
+            layers.selection.active = layers[place % len(layers)]
 
     @rule(place=st.integers(0, 20))
     def delete_layer(self, place: int) -> None:
@@ -214,9 +236,15 @@ class Anybody(RuleBasedStateMachine):
     def nothing_is_lost(self) -> None:
         self.hands.rest(0.05)
         for tile in self.hands.project.tiles:
-            layer = self.dock.tiles.layer(tile.id)
-            if layer is not None and not self.hands.project.read_only:
-                self.painted[tile.id] = layer.data.copy()
+            now = self.dock.tiles.annotation_of(tile.id)
+            if now is None or self.hands.project.read_only:
+                continue
+            annotation = from_layer(*now)
+            if not self.by_hand and tile.id in self.painted:
+                np.testing.assert_array_equal(annotation.instance, self.painted[tile.id].instance)
+                np.testing.assert_array_equal(annotation.classes, self.painted[tile.id].classes)
+            self.painted[tile.id] = annotation
+        self.by_hand = False
 
     @invariant()
     def what_is_said_is_plain(self) -> None:
@@ -247,8 +275,9 @@ class Anybody(RuleBasedStateMachine):
                 assert folder.recovery.clean or folder.recovery.missing_images
                 for tile in folder.tiles:
                     if tile.id in self.painted:
-                        wanted = from_layer(self.painted[tile.id], {})
-                        np.testing.assert_array_equal(folder.annotation(tile.id).instance, wanted.instance)
+                        found = folder.annotation(tile.id)
+                        np.testing.assert_array_equal(found.instance, self.painted[tile.id].instance)
+                        np.testing.assert_array_equal(found.classes, self.painted[tile.id].classes)
 
     def _save(self) -> None:
         """Free the disk, and wait until all is saved."""
