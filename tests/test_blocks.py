@@ -82,3 +82,14 @@ def test_a_box_cuts_its_rectangle_out_of_an_array():
     image = np.arange(30).reshape(5, 6)
     np.testing.assert_array_equal(image[Box(1, 2, 4, 6).slices], image[1:4, 2:6])
     assert image[Box.whole(image.shape).slices].shape == image.shape
+
+
+@given(st.integers(-50, 50), st.integers(-50, 50), st.integers(1, 90), st.integers(1, 90), st.integers(1, 100))
+def test_the_middle_of_a_box_lies_in_it_as_far_from_both_sides(y, x, height, width, most):
+    box = Box(y, x, y + height, x + width)
+    middle = box.middle(most)
+
+    assert box.contains(middle)
+    assert middle.shape == (min(height, most), min(width, most))
+    assert 0 <= (box.y1 - middle.y1) - (middle.y0 - box.y0) <= 1
+    assert 0 <= (box.x1 - middle.x1) - (middle.x0 - box.x0) <= 1

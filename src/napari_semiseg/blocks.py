@@ -48,6 +48,12 @@ class Box(NamedTuple):
         """Return the rectangle with `margin` pixels added on every side."""
         return Box(self.y0 - margin, self.x0 - margin, self.y1 + margin, self.x1 + margin)
 
+    def middle(self, most: int) -> Box:
+        """Return the middle of the rectangle, at most that many pixels wide and high."""
+        height, width = min(self.height, most), min(self.width, most)
+        y0, x0 = self.y0 + (self.height - height) // 2, self.x0 + (self.width - width) // 2
+        return Box(y0, x0, y0 + height, x0 + width)
+
     def intersect(self, other: Box) -> Box:
         """Return the common part; its `area` is 0 where there is none."""
         return Box(max(self.y0, other.y0), max(self.x0, other.x0), min(self.y1, other.y1), min(self.x1, other.x1))

@@ -14,6 +14,7 @@ from napari.layers import Labels
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QLabel
 
+from napari_semiseg.app import comparison as comparison_module
 from napari_semiseg.app.nuclei_review import beside
 from napari_semiseg.app.onward import without_result
 from napari_semiseg.app.painting import BACKGROUND_ID
@@ -116,6 +117,7 @@ def key(hands: Any, name: str) -> None:
     layer = hands.viewer.layers.selection.active
     calls = {str(bound): call for bound, call in layer.keymap.items()}
     calls[name](SimpleNamespace())
+    hands.wait(lambda: not hands.dock.session.background.pending, "what the key asks for")
     hands.rest(0.15)
 
 
@@ -428,6 +430,24 @@ def compared(open_dock, tissue, tmp_path) -> Any:
 def difference_at(hands: Any) -> list[int]:
     (layer,) = of_role(hands.viewer, "difference")
     return [int(layer.data[center]) for center in NUCLEI.values()]
+
+
+@pytest.mark.parametrize(
+    ("most", "where"), [(SIDE, "In the part that was in view"), (60, "In the middle of what was in view")]
+)
+def test_on_an_image_too_large_to_be_compared_whole_the_view_is_or_its_middle(compared, monkeypatch, most, where):
+    panel, view = compared.dock.review_panel, Box(60, 60, 160, 220)
+    monkeypatch.setattr(comparison_module, "WIDEST", most - 1 if most == SIDE else most)
+    compared.dock.session.show_box(view)
+    panel.threshold.setValue(0.45)
+
+    def again() -> bool:
+        work(compared)
+        return not compared.dock.session.review.pending and not panel.comparison.waiting
+
+    compared.wait(again, "the other comparison", 20)
+    assert panel.difference.text().startswith(f"{where}: ")
+    assert Box(*panel.comparison.difference.facts["box"]) == (view if most == SIDE else Box(80, 110, 140, 170))
 
 
 def test_two_runs_are_compared_again_when_a_slider_has_moved(compared):

@@ -118,7 +118,7 @@ class Comparison:
         self.other: Path | None = None
         self.difference: Difference | None = None
         self.waiting = ""
-        self._part = False
+        self._where = ""
         self._asked = 0
         self._split: Split | None = None  # of the other result
         self._known: tuple[str, Path | None] | None = None
@@ -216,8 +216,7 @@ class Comparison:
         if not pixels:
             return "Neither of them finds a nucleus."
         both, this, other = (round(100 * facts[part] / pixels) for part in ("both", "only_a", "only_b"))
-        where = "In the part that was in view" if self._part else "On this image"
-        return f"{where}: {both} % both, {this} % this run only, {other} % the other only"
+        return f"{self._where}: {both} % both, {this} % this run only, {other} % the other only"
 
     @property
     def scores(self) -> list[Scores]:
@@ -291,9 +290,13 @@ class Comparison:
         path = folder.predictions_dir / ".difference.npy"
         args: dict[str, Any] = {"a": str(result), "b": str(self.other), "out": str(path)}
         shape, box = self.session.project.images[self.session.image_index or 0].shape, self.session.visible_box
-        self._part = shape is None or max(shape) > WIDEST
-        if self._part and box is not None and max(box.shape) <= WIDEST:
-            args["box"] = [box.y0, box.x0, box.y1, box.x1]
+        self._where = "On this image"
+        if shape is None or max(shape) > WIDEST:
+            self._where = "In the middle of the image"
+            if box is not None:
+                part = box.middle(WIDEST)
+                self._where = "In the part that was in view" if part == box else "In the middle of what was in view"
+                args["box"] = list(part)
         args |= {"project": str(folder.path), "image": self.session.image_index}
         self.waiting = "Comparing…"
         self.session.ask("compare", args, partial(self._hear_difference, self._asked))

@@ -472,7 +472,7 @@ class ReviewModel:
         folder, box = self.session.project.folder, self.session.visible_box
         if folder is None or self.result is None or box is None or not box.area:
             return
-        box = _middle(box)
+        box = box.middle(LIVE_SIDE)
         self._count += 1
         out = folder.predictions_dir / f".split-{self._count % _LIVE_FILES}.npy"
         args = {"source": str(self.result), "out": str(out), "box": [box.y0, box.x0, box.y1, box.x1]}
@@ -536,10 +536,3 @@ class ReviewModel:
     def _set(self, state: State) -> None:
         self.state = state
         self.changed.emit()
-
-
-def _middle(box: Box) -> Box:
-    """Return the middle of a rectangle, as large as may be split at once."""
-    height, width = (min(length, LIVE_SIDE) for length in box.shape)
-    y0, x0 = box.y0 + (box.height - height) // 2, box.x0 + (box.width - width) // 2
-    return Box(y0, x0, y0 + height, x0 + width)

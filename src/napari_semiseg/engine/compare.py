@@ -62,7 +62,7 @@ def compare(request: CompareRequest) -> Iterator[Event]:
     if one.shape != other.shape:
         raise InputError(f"The results have {one.shape} and {other.shape} pixels: compare two of the same image.")
     whole = Box.whole(one.shape)
-    box = (_middle(one.shape) if request.box is None else Box(*request.box)).intersect(whole)
+    box = (whole.middle(WIDEST) if request.box is None else Box(*request.box)).intersect(whole)
     if not box.area:
         raise InputError(f"The rectangle {request.box} does not lie on the results, which have {one.shape} pixels.")
     if max(box.shape) > WIDEST:
@@ -130,8 +130,3 @@ def _scored(results: Sequence[Result], truths: Sequence[tuple[Box, NDArray[np.ui
         )
     ahead = (each == each.max(axis=0)).sum(axis=1)
     return [{**scores, "best_on": int(count)} for scores, count in zip(rows, ahead, strict=True)]
-
-
-def _middle(shape: tuple[int, int]) -> Box:
-    (y0, height), (x0, width) = ((max(0, (side - WIDEST) // 2), min(side, WIDEST)) for side in shape)
-    return Box(y0, x0, y0 + height, x0 + width)
