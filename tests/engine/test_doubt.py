@@ -66,6 +66,8 @@ def test_doubt_is_what_each_opinion_doubts_and_what_they_disagree_about(project)
     sure, unsure = doubt([Says(0.999, 0.999)]), doubt([Says(0.5, 0.5)])
     assert (sure.entropy, unsure.entropy) == (pytest.approx(0, abs=0.02), pytest.approx(1, abs=0.01))
     assert sure.disagreement == unsure.disagreement == 0
+    both_sure = doubt([Says(1.0, 1.0), Says(1.0, 1.0)])  # two halves of 255 are 256 when rounded
+    assert both_sure.entropy == both_sure.disagreement == 0
     agreed, apart = doubt([Says(0.5, 0.5), Says(0.5, 0.5)]), doubt([Says(0.001, 0.5), Says(0.999, 0.5)])
     half = pytest.approx(0.5, abs=0.02)
     assert agreed == (pytest.approx(1, abs=0.01), pytest.approx(0, abs=0.01), 2, half)

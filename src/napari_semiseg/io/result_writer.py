@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -483,10 +484,8 @@ def _sync_names(path: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    for inner, _, files in os.walk(folder, topdown=False):
-        for name in files:
-            Path(inner, name).unlink()
-        Path(inner).rmdir()
+    if folder.exists():
+        shutil.rmtree(folder)
 
 
 @contextlib.contextmanager

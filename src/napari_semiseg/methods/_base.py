@@ -15,7 +15,7 @@ from napari_semiseg.config import Config
 from napari_semiseg.data.batch import IGNORE, Batch, Views
 from napari_semiseg.io.diagnostics import Diagnostic
 from napari_semiseg.losses._reduce import most_likely
-from napari_semiseg.nn.collapse import is_mixed
+from napari_semiseg.nn.collapse import NUCLEI, CollapseGuard, is_mixed
 from napari_semiseg.nn.network import Network
 
 
@@ -172,6 +172,27 @@ class Method(nn.Module, ABC):
         return [[{"params": trained}]]
 
 
+class PseudoLabelMethod(Method):
+    """A method that learns from what a network finds in unlabeled crops, and notices when that is one class only.
+
+    `losses` puts what it counts into `_counters`, the share of nuclei under `NUCLEI` where there were unlabeled crops,
+    and multiplies what these teach by the weight of `guard`.
+    """
+
+    def __init__(self, new_network: Callable[[], Network], task: Task, config: PseudoLabelConfig) -> None:
+        super().__init__(new_network, task, config)
+        self.guard = CollapseGuard(config.collapse_patience)
+        self._counters: dict[str, float] = {}
+
+    def after_step(self, step: int) -> None:
+        """Count the step if it held one class only."""
+        self.guard.watch(self._counters.get(NUCLEI))
+
+    def warnings(self) -> list[str]:
+        """Say that pseudo-labels have collapsed."""
+        return self.guard.warnings(self._counters.get(NUCLEI))
+
+
 class FittedMethod(Method):
     """A method without gradient: it looks at all labels once, and its run is one step.
 
@@ -248,10 +269,10 @@ def pseudo_label_counters(logits: Tensor, valid: Tensor, threshold: float | None
     Returns
     -------
     dict
-        ``pseudo-labeled nuclei``, and with a threshold ``confident``. 0 or 1 over many steps tells of a collapse.
+        `NUCLEI`, and with a threshold ``confident``. 0 or 1 over many steps tells of a collapse.
     """
     certainty, found = logits.detach().float().softmax(1).max(1)
-    counters = {"pseudo-labeled nuclei": share_of(found > 0, valid)}
+    counters = {NUCLEI: share_of(found > 0, valid)}
     if threshold is not None:
         counters["confident"] = share_of(certainty >= threshold, valid)
     return counters

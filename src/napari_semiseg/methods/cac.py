@@ -33,8 +33,7 @@ from torch import Tensor, nn
 from napari_semiseg.data.batch import Batch, Views
 from napari_semiseg.io.diagnostics import Diagnostic
 from napari_semiseg.losses.cross_entropy import cross_entropy
-from napari_semiseg.methods._base import Method, MethodConfig, PseudoLabelConfig, Task
-from napari_semiseg.nn.collapse import CollapseGuard
+from napari_semiseg.methods._base import MethodConfig, PseudoLabelConfig, PseudoLabelMethod, Task
 from napari_semiseg.nn.context_contrast import ContextContrast
 from napari_semiseg.nn.ema import ema_decay, ema_update
 from napari_semiseg.nn.groups import encoder_apart
@@ -68,7 +67,7 @@ class CACConfig(PseudoLabelConfig):
     ema_decay: float = Field(0.0, ge=0, lt=1, description="Memory of averaged weights that predict; 0 keeps none.")
 
 
-class CAC(Method):
+class CAC(PseudoLabelMethod):
     """A network taught by labels, and to see the same in the same tissue whatever surrounds it."""
 
     name: ClassVar[str] = "cac"
@@ -94,8 +93,6 @@ class CAC(Method):
             negatives=config.negatives,
             history=config.history,
         )
-        self.guard = CollapseGuard(config.collapse_patience)
-        self._counters: dict[str, float] = {}
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor] | None:
         """Return the supervised term and, from the end of the warm-up on, the contrast."""
@@ -124,7 +121,7 @@ class CAC(Method):
 
     def after_step(self, step: int) -> None:
         """Remember the negatives of this step, and move the averaged weights."""
-        self.guard.watch(self._counters.get("pseudo-labeled nuclei"))
+        super().after_step(step)
         self.contrast.remember()
         if self.average is not None:
             ema_update(self.average, self.net, ema_decay(step, self.config.ema_decay))
@@ -137,10 +134,6 @@ class CAC(Method):
         """Cut a pair of crops out of the image, and show which cells are pulled."""
         c = self.config
         return self.contrast.shown(self.net, image, self.task.crop, threshold=c.threshold, side=c.threshold_side)
-
-    def warnings(self) -> list[str]:
-        """Say that pseudo-labels have collapsed."""
-        return self.guard.warnings(self._counters.get("pseudo-labeled nuclei"))
 
     def counters(self) -> dict[str, float]:
         """Return shares of nuclei and of confident cells, the cells of the overlap, those pulled, negatives of each."""

@@ -45,15 +45,15 @@ from napari_semiseg.losses.consistency import softmax_mse
 from napari_semiseg.losses.cross_entropy import cross_entropy
 from napari_semiseg.losses.ramps import RAMPS, Ramp
 from napari_semiseg.methods._base import (
-    Method,
     MethodConfig,
     PseudoLabelConfig,
+    PseudoLabelMethod,
     Task,
     share_of,
     valid_pixels,
     zero_of,
 )
-from napari_semiseg.nn.collapse import CollapseGuard
+from napari_semiseg.nn.collapse import NUCLEI
 from napari_semiseg.nn.ema import ema_decay, ema_update
 from napari_semiseg.nn.groups import encoder_apart
 from napari_semiseg.nn.network import Network
@@ -118,7 +118,7 @@ class _Seen:
     objects: list[list[Box]]
 
 
-class CCT(Method):
+class CCT(PseudoLabelMethod):
     """A network taught by labels, whose classifier teaches others that see less."""
 
     name: ClassVar[str] = "cct"
@@ -150,8 +150,6 @@ class CCT(Method):
         self.feature_noise = FeatureNoise(config.noise_width)
         self.guided_cutout = Cutout(config.cutout_erase)
         self.only_objects, self.only_background = GuidedMask("objects"), GuidedMask("background")
-        self.guard = CollapseGuard(config.collapse_patience)
-        self._counters: dict[str, float] = {}
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor] | None:
         """Return the supervised term and the consistency."""
@@ -170,7 +168,7 @@ class CCT(Method):
         target = self.net.classify(features).detach()
         label = most_likely(target)
         sure = (target.float().softmax(1).amax(1) > self.config.threshold) & valid
-        self._counters = {"confident": share_of(sure, valid), "pseudo-labeled nuclei": share_of(label > 0, valid)}
+        self._counters = {"confident": share_of(sure, valid), NUCLEI: share_of(label > 0, valid)}
         seen = _Seen(features, label, large_objects(label, self.config.cutout_least) if self.config.cutout else [])
         terms = [
             softmax_mse(decoder(self._perturbed(name, seen, decoder)), target, valid=sure)
@@ -201,17 +199,13 @@ class CCT(Method):
 
     def after_step(self, step: int) -> None:
         """Move the averaged weights."""
-        self.guard.watch(self._counters.get("pseudo-labeled nuclei"))
+        super().after_step(step)
         if self.average is not None:
             ema_update(self.average, self.net, ema_decay(step, self.config.ema_decay))
 
     def predictor(self) -> nn.Module:
         """Return the network, or the average of its weights where one is kept."""
         return self.net if self.average is None else self.average
-
-    def warnings(self) -> list[str]:
-        """Say that pseudo-labels have collapsed."""
-        return self.guard.warnings(self._counters.get("pseudo-labeled nuclei"))
 
     def counters(self) -> dict[str, float]:
         """Return the confident share of the unlabeled crops, and that of what is predicted to be a nucleus."""

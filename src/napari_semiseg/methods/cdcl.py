@@ -53,8 +53,7 @@ from napari_semiseg.losses.patch_contrast import (
     patch_categories,
 )
 from napari_semiseg.losses.ramps import RAMPS, Ramp
-from napari_semiseg.methods._base import Method, MethodConfig, PseudoLabelConfig, Task, pseudo_label_counters
-from napari_semiseg.nn.collapse import CollapseGuard
+from napari_semiseg.methods._base import MethodConfig, PseudoLabelConfig, PseudoLabelMethod, Task, pseudo_label_counters
 from napari_semiseg.nn.ema import ema_decay, ema_update
 from napari_semiseg.nn.memory_bank import MemoryBank
 from napari_semiseg.nn.network import Network
@@ -111,7 +110,7 @@ class _Model(nn.Module):
         self.net, self.projector = net, projector
 
 
-class CDCL(Method):
+class CDCL(PseudoLabelMethod):
     """A student taught by labels, by the running average of itself, and by contrast between patches."""
 
     name: ClassVar[str] = "cdcl"
@@ -142,9 +141,7 @@ class CDCL(Method):
                 "foreground": ((), torch.int32),
             },
         )
-        self.guard = CollapseGuard(config.collapse_patience)
         self._seen: list[PatchCells] = []
-        self._counters: dict[str, float] = {}
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor] | None:
         """Return the terms of Eq. 1; the unsupervised ones from the end of the warm-up on, if they have weight."""
@@ -250,7 +247,7 @@ class CDCL(Method):
 
     def after_step(self, step: int) -> None:
         """Move the teacher, and remember the keys of this step."""
-        self.guard.watch(self._counters.get("pseudo-labeled nuclei"))
+        super().after_step(step)
         ema_update(self.teacher, self.student, ema_decay(step, self.config.ema_decay))
         if self._seen and self.config.history:
             fields = ("features", "labels", "category", "foreground")
@@ -264,10 +261,6 @@ class CDCL(Method):
     def second_opinion(self) -> nn.Module:
         """Return the student's network."""
         return self.student.net
-
-    def warnings(self) -> list[str]:
-        """Say that pseudo-labels have collapsed."""
-        return self.guard.warnings(self._counters.get("pseudo-labeled nuclei"))
 
     def counters(self) -> dict[str, float]:
         """Return the share of nuclei among the pseudo-labels, anchors per category and negatives per anchor."""

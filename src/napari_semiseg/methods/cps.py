@@ -36,15 +36,14 @@ from napari_semiseg.losses._reduce import most_likely
 from napari_semiseg.losses.consistency import pseudo_label_cross_entropy
 from napari_semiseg.losses.cross_entropy import cross_entropy
 from napari_semiseg.methods._base import (
-    Method,
     MethodConfig,
     PseudoLabelConfig,
+    PseudoLabelMethod,
     Task,
     pseudo_label_counters,
     share_of,
     valid_pixels,
 )
-from napari_semiseg.nn.collapse import CollapseGuard
 from napari_semiseg.nn.ema import ema_decay, ema_update
 from napari_semiseg.nn.network import Network
 
@@ -63,7 +62,7 @@ class CPSConfig(PseudoLabelConfig):
     )
 
 
-class CPS(Method):
+class CPS(PseudoLabelMethod):
     """Two networks that teach each other."""
 
     name: ClassVar[str] = "cps"
@@ -81,8 +80,6 @@ class CPS(Method):
         self.config = config
         self.first, self.second = new_network(), new_network()
         self.average = deepcopy(self.first).requires_grad_(False) if config.ema_decay else None
-        self.guard = CollapseGuard(config.collapse_patience)
-        self._counters: dict[str, float] = {}
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor] | None:
         """Return the supervised terms of both networks, and what they learn of each other."""
@@ -130,7 +127,7 @@ class CPS(Method):
 
     def after_step(self, step: int) -> None:
         """Move the average, if there is one."""
-        self.guard.watch(self._counters.get("pseudo-labeled nuclei"))
+        super().after_step(step)
         if self.average is not None:
             ema_update(self.average, self.first, ema_decay(step, self.config.ema_decay))
 
@@ -141,10 +138,6 @@ class CPS(Method):
     def second_opinion(self) -> nn.Module:
         """Return network 2."""
         return self.second
-
-    def warnings(self) -> list[str]:
-        """Say that pseudo-labels have collapsed."""
-        return self.guard.warnings(self._counters.get("pseudo-labeled nuclei"))
 
     def counters(self) -> dict[str, float]:
         """Return the share of nuclei that network 1 finds, and of pixels where both find the same class."""

@@ -46,15 +46,14 @@ from napari_semiseg.losses.consistency import softmax_mse
 from napari_semiseg.losses.cross_entropy import cross_entropy
 from napari_semiseg.losses.entropy import softmax_entropy
 from napari_semiseg.methods._base import (
-    Method,
     MethodConfig,
     PseudoLabelConfig,
+    PseudoLabelMethod,
     Task,
     pseudo_label_counters,
     share_of,
     zero_of,
 )
-from napari_semiseg.nn.collapse import CollapseGuard
 from napari_semiseg.nn.context_contrast import ContextContrast
 from napari_semiseg.nn.ema import ema_decay, ema_update
 from napari_semiseg.nn.groups import encoder_apart
@@ -104,7 +103,7 @@ class CRCFPConfig(PseudoLabelConfig):
     ema_decay: float = Field(0.0, ge=0, lt=1, description="Memory of averaged weights that predict; 0 keeps none.")
 
 
-class CRCFP(Method):
+class CRCFP(PseudoLabelMethod):
     """A network taught by labels, by contrast of two contexts, and by its own opinion under perturbation."""
 
     name: ClassVar[str] = "crcfp"
@@ -142,8 +141,6 @@ class CRCFP(Method):
             nn.ModuleList(nn.Conv2d(self.net.feature_channels, task.classes, 1) for _ in range(config.auxiliaries))
             for _ in self.perturbations
         )
-        self.guard = CollapseGuard(config.collapse_patience)
-        self._counters: dict[str, float] = {}
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor] | None:
         """Return the terms of Eq. 18; the unsupervised ones from the end of the warm-up on, if they have weight."""
@@ -205,7 +202,7 @@ class CRCFP(Method):
 
     def after_step(self, step: int) -> None:
         """Remember the negatives of this step, and move the averaged weights."""
-        self.guard.watch(self._counters.get("pseudo-labeled nuclei"))
+        super().after_step(step)
         self.contrast.remember()
         if self.average is not None:
             ema_update(self.average, self.net, ema_decay(step, self.config.ema_decay))
@@ -218,10 +215,6 @@ class CRCFP(Method):
         """Cut a pair of crops out of the image, and show which cells are pulled."""
         c = self.config
         return self.contrast.shown(self.net, image, self.task.crop, threshold=c.threshold, side=c.threshold_side)
-
-    def warnings(self) -> list[str]:
-        """Say that pseudo-labels have collapsed."""
-        return self.guard.warnings(self._counters.get("pseudo-labeled nuclei"))
 
     def counters(self) -> dict[str, float]:
         """Return the share of nuclei, cells of the overlap, those pulled, negatives of each, and the confident share.

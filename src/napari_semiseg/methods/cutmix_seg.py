@@ -42,14 +42,13 @@ from napari_semiseg.losses.consistency import softmax_mse
 from napari_semiseg.losses.cross_entropy import cross_entropy
 from napari_semiseg.losses.ramps import sigmoid_rampup
 from napari_semiseg.methods._base import (
-    Method,
     MethodConfig,
     PseudoLabelConfig,
+    PseudoLabelMethod,
     Task,
     pseudo_label_counters,
     valid_pixels,
 )
-from napari_semiseg.nn.collapse import CollapseGuard
 from napari_semiseg.nn.ema import ema_decay, ema_update
 from napari_semiseg.nn.network import Network
 
@@ -83,7 +82,7 @@ class CutMixSegConfig(PseudoLabelConfig):
     ema_warmup: bool = Field(False, description="Whether the teacher's memory is short at first.")
 
 
-class CutMixSeg(Method):
+class CutMixSeg(PseudoLabelMethod):
     """A student that finds the same nuclei where crops were mixed as its average does where they were not."""
 
     name: ClassVar[str] = "cutmix_seg"
@@ -101,8 +100,6 @@ class CutMixSeg(Method):
         self.config = config
         self.student = new_network()
         self.teacher = deepcopy(self.student).requires_grad_(False)
-        self.guard = CollapseGuard(config.collapse_patience)
-        self._counters: dict[str, float] = {}
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor] | None:
         """Return the supervised term and the consistency under mixing."""
@@ -132,7 +129,7 @@ class CutMixSeg(Method):
 
     def after_step(self, step: int) -> None:
         """Move the teacher."""
-        self.guard.watch(self._counters.get("pseudo-labeled nuclei"))
+        super().after_step(step)
         c = self.config
         ema_update(self.teacher, self.student, ema_decay(step, c.ema_decay) if c.ema_warmup else c.ema_decay)
 
@@ -143,10 +140,6 @@ class CutMixSeg(Method):
     def second_opinion(self) -> nn.Module:
         """Return the student."""
         return self.student
-
-    def warnings(self) -> list[str]:
-        """Say that pseudo-labels have collapsed."""
-        return self.guard.warnings(self._counters.get("pseudo-labeled nuclei"))
 
     def counters(self) -> dict[str, float]:
         """Return the teacher's shares of sure pixels and of nuclei."""

@@ -43,8 +43,7 @@ from napari_semiseg.losses.consistency import pseudo_label_cross_entropy
 from napari_semiseg.losses.cross_entropy import IGNORE, cross_entropy
 from napari_semiseg.losses.prototypes import prototype_consistency, prototype_diversity
 from napari_semiseg.losses.ramps import sigmoid_rampup
-from napari_semiseg.methods._base import Method, MethodConfig, PseudoLabelConfig, Task, pseudo_label_counters
-from napari_semiseg.nn.collapse import CollapseGuard
+from napari_semiseg.methods._base import MethodConfig, PseudoLabelConfig, PseudoLabelMethod, Task, pseudo_label_counters
 from napari_semiseg.nn.ema import ema_decay, ema_update
 from napari_semiseg.nn.network import Network
 from napari_semiseg.nn.prototypes import PrototypeNetwork, PrototypeReading
@@ -69,7 +68,7 @@ class DualRelConfig(PseudoLabelConfig):
     margin: float = Field(0.1, ge=0, le=1, description="Overlap of two prototypes that costs nothing.")
 
 
-class DualRel(Method):
+class DualRel(PseudoLabelMethod):
     """A student taught by labels, and by the prototypes that the running average of itself finds."""
 
     name: ClassVar[str] = "dualrel"
@@ -96,8 +95,6 @@ class DualRel(Method):
         self.teacher = deepcopy(self.student).requires_grad_(False)
         hidden = max(1, config.channels // 2)
         self.reliability = nn.Sequential(nn.Linear(config.channels + 1, hidden), nn.ReLU(), nn.Linear(hidden, 1))
-        self.guard = CollapseGuard(config.collapse_patience)
-        self._counters: dict[str, float] = {}
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor] | None:
         """Return the supervised term, and where there are unlabeled crops those of their prototypes."""
@@ -181,7 +178,7 @@ class DualRel(Method):
 
     def after_step(self, step: int) -> None:
         """Move the teacher."""
-        self.guard.watch(self._counters.get("pseudo-labeled nuclei"))
+        super().after_step(step)
         ema_update(self.teacher, self.student, ema_decay(step, self.config.ema_decay))
 
     def predictor(self) -> nn.Module:
@@ -191,10 +188,6 @@ class DualRel(Method):
     def second_opinion(self) -> nn.Module:
         """Return the student."""
         return self.student
-
-    def warnings(self) -> list[str]:
-        """Say that pseudo-labels have collapsed."""
-        return self.guard.warnings(self._counters.get("pseudo-labeled nuclei"))
 
     def counters(self) -> dict[str, float]:
         """Return the share of nuclei, how reliable prototypes are, and how alike: near 1 they have become one."""

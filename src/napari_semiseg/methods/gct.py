@@ -40,8 +40,7 @@ from napari_semiseg.losses._reduce import in_full_precision, mean_where
 from napari_semiseg.losses.cross_entropy import cross_entropy
 from napari_semiseg.losses.flaws import exchange, flaw_targets, handled_flaws
 from napari_semiseg.losses.ramps import sigmoid_rampup
-from napari_semiseg.methods._base import Method, MethodConfig, PseudoLabelConfig, Task, pseudo_label_counters
-from napari_semiseg.nn.collapse import CollapseGuard
+from napari_semiseg.methods._base import MethodConfig, PseudoLabelConfig, PseudoLabelMethod, Task, pseudo_label_counters
 from napari_semiseg.nn.flaw_detector import SMALLEST, FlawDetector
 from napari_semiseg.nn.network import Network
 
@@ -62,7 +61,7 @@ class GCTConfig(PseudoLabelConfig):
     detector_lr: float = Field(1e-4, gt=0, le=1, description="Learning rate of the flaw detector (Adam).")
 
 
-class GCT(Method):
+class GCT(PseudoLabelMethod):
     """Two networks taught by labels and by each other, guided by a detector of their flaws."""
 
     name: ClassVar[str] = "gct"
@@ -80,8 +79,6 @@ class GCT(Method):
         self.config = config
         self.left, self.right = new_network(), new_network()
         self.detector = FlawDetector(task.classes, config.detector_width)
-        self.guard = CollapseGuard(config.collapse_patience)
-        self._counters: dict[str, float] = {}
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor] | None:
         """Return what both networks learn, and what the detector learns."""
@@ -113,14 +110,6 @@ class GCT(Method):
             "taken from the right": float(target.taken),
         }
         return losses
-
-    def after_step(self, step: int) -> None:
-        """Count the step if it held one class only."""
-        self.guard.watch(self._counters.get("pseudo-labeled nuclei"))
-
-    def warnings(self) -> list[str]:
-        """Say that pseudo-labels have collapsed."""
-        return self.guard.warnings(self._counters.get("pseudo-labeled nuclei"))
 
     def _detector_loss(self, flaws: Tensor, probs: Tensor, label: Tensor) -> Tensor:
         """Return how far the flaw maps of the labeled crops are from what is wrong there."""

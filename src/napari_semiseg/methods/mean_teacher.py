@@ -42,15 +42,14 @@ from napari_semiseg.losses.cross_entropy import cross_entropy
 from napari_semiseg.losses.dice import soft_dice
 from napari_semiseg.losses.ramps import sigmoid_rampup
 from napari_semiseg.methods._base import (
-    Method,
     MethodConfig,
     PseudoLabelConfig,
+    PseudoLabelMethod,
     Task,
     pseudo_label_counters,
     share_of,
     valid_pixels,
 )
-from napari_semiseg.nn.collapse import CollapseGuard
 from napari_semiseg.nn.ema import ema_decay, ema_update
 from napari_semiseg.nn.network import Network
 from napari_semiseg.nn.noise import gaussian_noise
@@ -111,7 +110,7 @@ class MeanTeacherConfig(PseudoLabelConfig):
     )
 
 
-class MeanTeacher(Method):
+class MeanTeacher(PseudoLabelMethod):
     """A student taught by labels and by the running average of itself."""
 
     name: ClassVar[str] = "mean_teacher"
@@ -130,8 +129,6 @@ class MeanTeacher(Method):
         self.student = new_network()
         self.teacher = deepcopy(self.student).requires_grad_(False)
         self._gathers = False  # whether the teacher has gathered batch statistics in this step
-        self.guard = CollapseGuard(config.collapse_patience)
-        self._counters: dict[str, float] = {}
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor] | None:
         """Return the supervised terms and, from the end of the warm-up on, the consistency."""
@@ -179,7 +176,7 @@ class MeanTeacher(Method):
 
     def after_step(self, step: int) -> None:
         """Move the teacher."""
-        self.guard.watch(self._counters.get("pseudo-labeled nuclei"))
+        super().after_step(step)
         c = self.config
         alpha = ema_decay(step, c.ema_decay) if c.ema_warmup else c.ema_decay
         ema_update(self.teacher, self.student, alpha, buffers=not self._gathers)
@@ -191,10 +188,6 @@ class MeanTeacher(Method):
     def second_opinion(self) -> nn.Module:
         """Return the student."""
         return self.student
-
-    def warnings(self) -> list[str]:
-        """Say that pseudo-labels have collapsed."""
-        return self.guard.warnings(self._counters.get("pseudo-labeled nuclei"))
 
     def counters(self) -> dict[str, float]:
         """Return the teacher's share of nuclei, and the share of pixels where both find the same class."""

@@ -40,15 +40,14 @@ from napari_semiseg.losses.consistency import probability_mse
 from napari_semiseg.losses.cross_entropy import cross_entropy
 from napari_semiseg.losses.ramps import sigmoid_rampup
 from napari_semiseg.methods._base import (
-    Method,
     MethodConfig,
     PseudoLabelConfig,
+    PseudoLabelMethod,
     Task,
     pseudo_label_counters,
     share_of,
     valid_pixels,
 )
-from napari_semiseg.nn.collapse import CollapseGuard
 from napari_semiseg.nn.ema import ema_decay, ema_update
 from napari_semiseg.nn.network import Network
 from napari_semiseg.nn.noise import gaussian_noise
@@ -72,7 +71,7 @@ class TCSMConfig(PseudoLabelConfig):
     ema_decay: float = Field(0.999, ge=0, lt=1, description="Memory of the teacher, per step.")
 
 
-class TCSM(Method):
+class TCSM(PseudoLabelMethod):
     """A student whose map turns as its crop is turned."""
 
     name: ClassVar[str] = "tcsm"
@@ -90,8 +89,6 @@ class TCSM(Method):
         self.config = config
         self.student = new_network()
         self.teacher = deepcopy(self.student).requires_grad_(False)
-        self.guard = CollapseGuard(config.collapse_patience)
-        self._counters: dict[str, float] = {}
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor] | None:
         """Return the supervised term and the consistency under turning."""
@@ -134,7 +131,7 @@ class TCSM(Method):
 
     def after_step(self, step: int) -> None:
         """Move the teacher."""
-        self.guard.watch(self._counters.get("pseudo-labeled nuclei"))
+        super().after_step(step)
         ema_update(self.teacher, self.student, ema_decay(step, self.config.ema_decay))
 
     def predictor(self) -> nn.Module:
@@ -144,10 +141,6 @@ class TCSM(Method):
     def second_opinion(self) -> nn.Module:
         """Return the student."""
         return self.student
-
-    def warnings(self) -> list[str]:
-        """Say that pseudo-labels have collapsed."""
-        return self.guard.warnings(self._counters.get("pseudo-labeled nuclei"))
 
     def counters(self) -> dict[str, float]:
         """Return the teacher's share of nuclei, and the share of pixels where both find the same class."""

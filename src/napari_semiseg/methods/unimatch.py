@@ -40,15 +40,14 @@ from napari_semiseg.data.cutmix import mixed, random_boxes
 from napari_semiseg.losses.consistency import pseudo_label_cross_entropy
 from napari_semiseg.losses.cross_entropy import cross_entropy
 from napari_semiseg.methods._base import (
-    Method,
     MethodConfig,
     PseudoLabelConfig,
+    PseudoLabelMethod,
     Task,
     pseudo_label_counters,
     valid_pixels,
 )
 from napari_semiseg.nn.channel_dropout import channel_dropout, complementary_dropout
-from napari_semiseg.nn.collapse import CollapseGuard
 from napari_semiseg.nn.ema import ema_decay, ema_update
 from napari_semiseg.nn.groups import encoder_apart
 from napari_semiseg.nn.modes import predicted
@@ -90,7 +89,7 @@ class UniMatchConfig(PseudoLabelConfig):
     )
 
 
-class UniMatch(Method):
+class UniMatch(PseudoLabelMethod):
     """A network taught by labels, and on three disturbed views by what it is sure of on weak ones."""
 
     name: ClassVar[str] = "unimatch"
@@ -108,8 +107,6 @@ class UniMatch(Method):
         self.config = config
         self.net = new_network()
         self.teacher = deepcopy(self.net).requires_grad_(False) if config.labeler == "teacher" else None
-        self.guard = CollapseGuard(config.collapse_patience)
-        self._counters: dict[str, float] = {}
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor] | None:
         """Return the supervised term, that of the strong views, and that of the disturbed features."""
@@ -168,7 +165,7 @@ class UniMatch(Method):
 
     def after_step(self, step: int) -> None:
         """Move the teacher, if there is one."""
-        self.guard.watch(self._counters.get("pseudo-labeled nuclei"))
+        super().after_step(step)
         if self.teacher is not None:
             ema_update(self.teacher, self.net, ema_decay(step, self.config.ema_decay))
 
@@ -183,10 +180,6 @@ class UniMatch(Method):
     def parameter_groups(self) -> list[list[dict[str, Any]]]:
         """Return one optimizer's groups: a pretrained encoder may learn more slowly."""
         return [encoder_apart(self, self.net, self.config.encoder_lr_scale)]
-
-    def warnings(self) -> list[str]:
-        """Say that pseudo-labels have collapsed."""
-        return self.guard.warnings(self._counters.get("pseudo-labeled nuclei"))
 
     def counters(self) -> dict[str, float]:
         """Return the shares of confident pixels and of nuclei among the pseudo-labels."""

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 CUT = 0.1
 """What the weight of pseudo-labels is multiplied by while they have collapsed."""
+NUCLEI = "pseudo-labeled nuclei"
+"""What methods call the share of nuclei among their pseudo-labels, where they count."""
 ALMOST = 1e-3
 """Share of the other class up to which a batch counts as one of a single class."""
 FEWER = (

@@ -20,6 +20,7 @@ from napari_semiseg.io.diagnostics import Boxes, Categories, Diagnostic, Meaning
 from napari_semiseg.losses._reduce import most_likely
 from napari_semiseg.losses.cells import whole_cells
 from napari_semiseg.losses.directional_contrast import Side, SureCells, chosen_anchors, directional_contrast
+from napari_semiseg.nn.collapse import NUCLEI
 from napari_semiseg.nn.memory_bank import MemoryBank
 from napari_semiseg.nn.network import Network
 from napari_semiseg.nn.projector import Projector
@@ -46,7 +47,7 @@ class ContextTerm:
     loss : Tensor, ()
     counters : dict
         ``overlap cells``, ``pulled cells``: those of either direction, ``negatives per cell``: their mean over these;
-        of all cells of both crops that show the image, the shares of ``pseudo-labeled nuclei`` and ``confident`` ones.
+        of all cells of both crops that show the image, the shares of `NUCLEI` and ``confident`` ones.
     """
 
     loss: Tensor
@@ -138,7 +139,7 @@ class ContextContrast(nn.Module):
         negatives = there.anchors * there.mean_negatives + back.anchors * back.mean_negatives
         seen = [cells.select(mask) for cells, mask in zip(crops, shown, strict=True)]
         counters = {
-            "pseudo-labeled nuclei": _share([cells.labels > 0 for cells in seen]),
+            NUCLEI: _share([cells.labels > 0 for cells in seen]),
             "confident": _share([cells.confidence > threshold for cells in seen]),
             "overlap cells": float(len(first)),
             "pulled cells": float(pulled),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from qtpy.compat import isalive
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QSlider, QWidget
+from superqt.utils import signals_blocked
 
 from napari_semiseg.app.history_model import HistoryModel
 from napari_semiseg.plugin.widgets.look import plain_button
@@ -51,10 +52,9 @@ class HistoryPlayer(QWidget):
     def _show(self) -> None:
         history = self.history
         count = len(history.maps)
-        self.slider.blockSignals(True)
-        self.slider.setRange(0, max(0, count - 1))
-        self.slider.setValue(max(0, history.position))
-        self.slider.blockSignals(False)
+        with signals_blocked(self.slider):
+            self.slider.setRange(0, max(0, count - 1))
+            self.slider.setValue(max(0, history.position))
         self.step.setText(history.words)
         self.play.setText("❚❚" if history.playing else "▶")
         self.setVisible(count > 1)

@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 from superqt import QCollapsible
+from superqt.utils import signals_blocked
 
 from napari_semiseg.app.forms import Field
 from napari_semiseg.app.training_setup import TrainingSetup
@@ -77,9 +78,8 @@ class AdvancedForm(QWidget):
             self._draw(groups)
         for name, tick in self.ticks.items():
             chosen = self.setup.request.get(name, self.setup.options.get(name))
-            tick.blockSignals(True)
-            tick.setChecked(chosen is not None)
-            tick.blockSignals(False)
+            with signals_blocked(tick):
+                tick.setChecked(chosen is not None)
             self.editors[name].enabled = chosen is not None
         self.reset.setVisible(any(tick.isChecked() for tick in self.ticks.values()))
 
@@ -108,13 +108,12 @@ class AdvancedForm(QWidget):
         offers = {"method": self.setup.methods, "network": self.setup.networks, "device": self.setup.devices}
         for name, chooser in self.choosers.items():
             entries = [("auto", "auto"), *offers[name]]
-            chooser.blockSignals(True)
-            if [chooser.itemData(index) for index in range(chooser.count())] != [entry for entry, _ in entries]:
-                chooser.clear()
-                for value, title in entries:
-                    chooser.addItem(title, value)
-            chooser.setCurrentIndex(max(0, chooser.findData(getattr(self.setup, name))))
-            chooser.blockSignals(False)
+            with signals_blocked(chooser):
+                if [chooser.itemData(index) for index in range(chooser.count())] != [entry for entry, _ in entries]:
+                    chooser.clear()
+                    for value, title in entries:
+                        chooser.addItem(title, value)
+                chooser.setCurrentIndex(max(0, chooser.findData(getattr(self.setup, name))))
 
     def _choose(self, name: str, index: int) -> None:
         self.setup.choose(**{name: self.choosers[name].itemData(index)})

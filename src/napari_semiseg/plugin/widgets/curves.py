@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from html import escape
 
 import numpy as np
 import pyqtgraph as pg
@@ -164,4 +165,4 @@ def _small_font(widget: QWidget):
 
 def plain_name(text: str, most: int = 40) -> str:
     """Return at most so many characters of a text, as HTML that shows them as they are."""
-    return text[:most].replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("_", " ")
+    return escape(text[:most], quote=False).replace("_", " ")

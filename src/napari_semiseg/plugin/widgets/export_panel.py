@@ -10,6 +10,7 @@ from qtpy.QtCore import Qt, QUrl, Signal
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QHBoxLayout, QLabel, QProgressBar, QVBoxLayout, QWidget
 from superqt import QFlowLayout
+from superqt.utils import signals_blocked
 
 from napari_semiseg.app.export_model import FORMATS, Format, Outcome
 from napari_semiseg.app.session import Session
@@ -133,9 +134,8 @@ class ExportPanel(QWidget):
     def _show(self) -> None:
         model, why = self.model, self.model.why_not
         for name, tick in self.boxes.items():
-            tick.blockSignals(True)
-            tick.setChecked(name in model.formats)
-            tick.blockSignals(False)
+            with signals_blocked(tick):
+                tick.setChecked(name in model.formats)
             tick.setEnabled(not model.active)
         self.target.setText(str(model.target) if model.target != Path() else "")
         self.change.setEnabled(not model.active)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import Protocol
 
 from qtpy.QtCore import QEvent, Qt, Signal
 from qtpy.QtGui import QFontMetrics
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+
+from napari_semiseg.plugin.widgets.look import repolish
 
 
 class Panel(Protocol):
@@ -73,8 +76,7 @@ class Column(QWidget):
 
 def as_plain_tooltip(text: str) -> str:
     """Return a text that Qt does not take for HTML, whatever it holds, and wraps."""
-    plain = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return f"<qt>{plain}</qt>" if plain else ""
+    return f"<qt>{escape(text, quote=False)}</qt>" if text else ""
 
 
 class StepBox(QFrame):
@@ -153,5 +155,4 @@ class StepBox(QFrame):
         self._done = done
         self.number.setProperty("done", done)
         self.number.setText("✓" if done else self._digit)
-        self.number.style().unpolish(self.number)
-        self.number.style().polish(self.number)
+        repolish(self.number)

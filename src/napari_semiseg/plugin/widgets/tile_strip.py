@@ -10,6 +10,7 @@ import numpy as np
 from qtpy.QtCore import QRectF, QSize, Qt, Signal
 from qtpy.QtGui import QIcon, QImage, QPainter, QPixmap
 from qtpy.QtWidgets import QAbstractItemView, QListView, QListWidget, QListWidgetItem, QWidget
+from superqt.utils import signals_blocked
 
 from napari_semiseg.app.painting import BACKGROUND_ID, FIRST_CLASS
 from napari_semiseg.plugin.tile_layers import STATUS_COLORS, nucleus_color
@@ -45,26 +46,25 @@ class TileStrip(QListWidget):
 
     def show_tiles(self, tiles: list[Tile], selected: str, words: dict[str, str]) -> None:
         """Show these tiles; `words` are their tooltips."""
-        self.blockSignals(True)
-        known = [self.item(row).data(Qt.ItemDataRole.UserRole) for row in range(self.count())]
-        if known != [tile.id for tile in tiles]:
-            self.clear()
-            for tile in tiles:
-                item = QListWidgetItem()
-                item.setData(Qt.ItemDataRole.UserRole, tile.id)
-                item.setSizeHint(QSize(SIDE + 6, SIDE + 6))
-                self.addItem(item)
-            self._set_height()
-        for row, tile in enumerate(tiles):
-            item = self.item(row)
-            item.setToolTip(words.get(tile.id, tile.id))
-            item.setData(Qt.ItemDataRole.AccessibleTextRole, words.get(tile.id, tile.id))
-            item.setIcon(self.icon(tile))
-            item.setSelected(tile.id == selected)
-            if tile.id == selected:
-                self.setCurrentItem(item)
-                self.scrollToItem(item)
-        self.blockSignals(False)
+        with signals_blocked(self):
+            known = [self.item(row).data(Qt.ItemDataRole.UserRole) for row in range(self.count())]
+            if known != [tile.id for tile in tiles]:
+                self.clear()
+                for tile in tiles:
+                    item = QListWidgetItem()
+                    item.setData(Qt.ItemDataRole.UserRole, tile.id)
+                    item.setSizeHint(QSize(SIDE + 6, SIDE + 6))
+                    self.addItem(item)
+                self._set_height()
+            for row, tile in enumerate(tiles):
+                item = self.item(row)
+                item.setToolTip(words.get(tile.id, tile.id))
+                item.setData(Qt.ItemDataRole.AccessibleTextRole, words.get(tile.id, tile.id))
+                item.setIcon(self.icon(tile))
+                item.setSelected(tile.id == selected)
+                if tile.id == selected:
+                    self.setCurrentItem(item)
+                    self.scrollToItem(item)
 
     def resizeEvent(self, event: Any) -> None:
         """Make room for the scroll bar where there are more tiles than fit."""

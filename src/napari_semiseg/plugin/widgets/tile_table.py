@@ -10,6 +10,7 @@ from typing import Any
 from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtGui import QIcon
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem, QWidget
+from superqt.utils import signals_blocked
 
 from napari_semiseg.project.schema import Tile
 from napari_semiseg.project.tile_annotation import Tally
@@ -116,26 +117,25 @@ class TileTable(QTableWidget):
 
     def show_rows(self, rows: Sequence[Row], selected: str, icons: Mapping[str, QIcon]) -> None:
         """Show these rows, in the order that was chosen last."""
-        self.blockSignals(True)
-        if list(rows) != self._shown:
-            self._shown = list(rows)
-            self.setSortingEnabled(False)
-            self.setRowCount(len(rows))
-            for number, row in enumerate(rows):
-                for column, (text, order) in enumerate(row.cells()):
-                    self.setItem(number, column, self._cell(text, order, row))
-            self.setSortingEnabled(True)
-            lines = len(rows) * self.verticalHeader().defaultSectionSize()
-            bars = self.horizontalHeader().sizeHint().height() + self.horizontalScrollBar().sizeHint().height()
-            self.setFixedHeight(min(_HIGHEST, lines + bars + 2 * self.frameWidth()))
-        for number in range(self.rowCount()):
-            item = self.item(number, 0)
-            tile_id = item.data(_ID)
-            item.setIcon(icons.get(tile_id, QIcon()))
-            if tile_id == selected and self.currentRow() != number:
-                self.setCurrentCell(number, 0)
-                self.scrollToItem(item)
-        self.blockSignals(False)
+        with signals_blocked(self):
+            if list(rows) != self._shown:
+                self._shown = list(rows)
+                self.setSortingEnabled(False)
+                self.setRowCount(len(rows))
+                for number, row in enumerate(rows):
+                    for column, (text, order) in enumerate(row.cells()):
+                        self.setItem(number, column, self._cell(text, order, row))
+                self.setSortingEnabled(True)
+                lines = len(rows) * self.verticalHeader().defaultSectionSize()
+                bars = self.horizontalHeader().sizeHint().height() + self.horizontalScrollBar().sizeHint().height()
+                self.setFixedHeight(min(_HIGHEST, lines + bars + 2 * self.frameWidth()))
+            for number in range(self.rowCount()):
+                item = self.item(number, 0)
+                tile_id = item.data(_ID)
+                item.setIcon(icons.get(tile_id, QIcon()))
+                if tile_id == selected and self.currentRow() != number:
+                    self.setCurrentCell(number, 0)
+                    self.scrollToItem(item)
 
     def order(self) -> list[str]:
         """Return the tiles from top to bottom: what N and P go through."""
