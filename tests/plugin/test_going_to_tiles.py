@@ -164,6 +164,14 @@ def test_going_to_a_tile_of_another_image_shows_that_image_and_then_the_tile(two
     assert two_images.dock.session.image_index == 0
 
 
+def test_the_menu_of_images_shows_one_and_selects_a_tile_of_it(two_images):
+    two_images.dock._prepare_menu()
+    for number, tile_id in ((1, "t0002"), (0, "t0001")):
+        two_images.dock._images.actions()[number].trigger()
+        two_images.wait(lambda tile_id=tile_id: two_images.project.selected == tile_id, "the tile")
+        assert two_images.dock.session.image_index == number
+
+
 def test_no_key_changes_a_tile_of_an_image_that_is_not_in_view(two_images):
     layer = two_images.dock.tiles.layer("t0001")
     two_images.project.select("t0002")  # as a script may

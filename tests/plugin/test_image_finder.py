@@ -152,6 +152,19 @@ def test_who_may_only_look_is_told_and_not_asked(moved):
     assert not hands.dock.session.notice.actions
 
 
+def test_who_opens_the_moved_image_first_and_then_the_project_is_asked_whether_it_is_that_one(moved, tmp_path):
+    hands = moved("a.tif")
+    path = hands.project.path
+    hands.dock.view.close_project()
+    hands.dock.view.open_image(tmp_path / "moved" / "a.tif")
+    hands.wait(lambda: hands.dock.view.slide, "the image")
+    hands.dock.view.open_project(path)
+    hands.wait(lambda: "is it that image?" in said(hands), "the question")
+    act(hands, "It is")
+    hands.wait(lambda: hands.dock.tiles.layer("t0001") is not None, "the tile")
+    assert len(hands.viewer.layers) == 3  # the image as it was opened, the frame of the tile, and the tile
+
+
 @pytest.mark.parametrize("choice", ["It is", "Add it as another one"])
 def test_an_image_with_name_and_size_of_a_lost_one_is_added_only_after_asking(moved, tmp_path, choice):
     hands = moved("a.tif")

@@ -202,7 +202,7 @@ class SlideView:
         if not self.session.project.close():
             self.session.tell("Not everything could be saved before closing: look at the project again.", "error")
 
-    def show_image(self, index: int, then: Callable[[], object] = lambda: None) -> None:
+    def show_image(self, index: int, *, then: Callable[[], object] = lambda: None) -> None:
         """Put an image of the project into view, and its other images out of it; it is opened in the background.
 
         `then` is called when it is there. An image that is being opened already is not opened twice.
@@ -410,12 +410,12 @@ class SlideView:
                     return index, True
                 if not slide.path and source.shape == slide.shape and _same(path, arrays, slide):
                     return index, True
+            for index, path, source in known if not sure and not folder.read_only else ():
+                alike = (Path(path).name, source.shape) == (Path(slide.path).name, slide.shape)
+                if alike and not image_exists(folder.path, source):
+                    return index, False
             if read_only:
                 return None, True
-            for index, path, source in known:
-                alike = (Path(path).name, source.shape) == (Path(slide.path).name, slide.shape)
-                if alike and not sure and not image_exists(folder.path, source):
-                    return index, False
             picture = _picture_of_file(slide)
             if picture is not None:
                 return folder.add_image(picture, mpp=slide.mpp), True

@@ -527,7 +527,7 @@ class TilesPanel(QWidget):
         if tile is None:
             return
         if tile.image != self.session.image_index:
-            self.view.show_image(tile.image, lambda: self._arrive(tile_id))
+            self.view.show_image(tile.image, then=lambda: self._arrive(tile_id))
             return
         project.select(tile_id)
         self.layers.make_ready(tile_id)
