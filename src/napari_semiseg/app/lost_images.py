@@ -9,7 +9,7 @@ from napari_semiseg.errors import InputError
 from napari_semiseg.io.images import open_image
 from napari_semiseg.io.locate import locate
 from napari_semiseg.project.folder import ProjectFolder
-from napari_semiseg.project.opening import image_exists
+from napari_semiseg.project.image_paths import image_exists
 
 
 def lost_images(folder: ProjectFolder) -> list[int]:

@@ -10,7 +10,7 @@ from napari_semiseg.app.session import Session
 from napari_semiseg.errors import InputError
 from napari_semiseg.io.result_card import read_card
 from napari_semiseg.project.folder import ProjectFolder
-from napari_semiseg.project.opening import image_exists
+from napari_semiseg.project.image_paths import image_exists
 
 
 class Onward:

@@ -16,7 +16,8 @@ from napari_semiseg.app.painting import from_layer
 from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
 from napari_semiseg.project.autosave import Autosave
-from napari_semiseg.project.folder import OpenedImage, ProjectFolder
+from napari_semiseg.project.folder import ProjectFolder
+from napari_semiseg.project.image_paths import OpenedImage
 from napari_semiseg.project.lock import LockHeld
 from napari_semiseg.project.recovery import Recovery
 from napari_semiseg.project.schema import ClassSpec, ImageSource, Role, Status, Tile

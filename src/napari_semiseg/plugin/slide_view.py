@@ -35,7 +35,8 @@ from napari_semiseg.plugin.layers import (
     unwrapped,
 )
 from napari_semiseg.plugin.picture_layer import Shown, picture_layer
-from napari_semiseg.project.opening import PROJECT_FILE, DamagedProject, image_exists
+from napari_semiseg.project.image_paths import image_exists
+from napari_semiseg.project.opening import PROJECT_FILE, DamagedProject
 
 
 class _NotThere(InputError):

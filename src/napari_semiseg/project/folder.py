@@ -10,7 +10,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,6 +21,7 @@ from napari_semiseg.errors import InputError
 from napari_semiseg.project import opening
 from napari_semiseg.project.annotations import load_annotation
 from napari_semiseg.project.autosave import Autosave
+from napari_semiseg.project.image_paths import OpenedImage, distinct_name, located, stored_path
 from napari_semiseg.project.journal import JournalWriter, WriterOptions
 from napari_semiseg.project.lock import ProjectLock
 from napari_semiseg.project.recovery import Recovery
@@ -37,32 +38,9 @@ from napari_semiseg.project.schema import (
 )
 from napari_semiseg.project.stored_array import write_array
 from napari_semiseg.project.tile_annotation import BACKGROUND, MAX_TILE_PIXELS, TileAnnotation
+from napari_semiseg.project.tile_card import move_image, next_tile_number, read_tile_file, write_tile_file
 from napari_semiseg.project.tile_files import kept_aside, set_aside
 from napari_semiseg.project.tiles import judge_at, settled
-
-
-class OpenedImage(Protocol):
-    """What an opened image says of itself, as `io.images.Image` does."""
-
-    @property
-    def source(self) -> str:
-        """Path or URL."""
-        ...
-
-    @property
-    def name(self) -> str:
-        """Stem."""
-        ...
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns of level 0."""
-        ...
-
-    @property
-    def mpp(self) -> float | None:
-        """Size of a pixel, in µm."""
-        ...
 
 
 class ProjectFolder:
@@ -330,7 +308,7 @@ class ProjectFolder:
             mpp = source.mpp if mpp is None else mpp
             shape = source.shape if shape is None else shape
             source = source.source
-        path = self._stored_path(source)
+        path = stored_path(self.path, source)
         with self._mutex:
             for index, known in enumerate(self.images):
                 if (known.path, known.series) == (path, series):
@@ -338,7 +316,7 @@ class ProjectFolder:
             stem = name or Path(path.rstrip("/").rsplit("/", 1)[-1]).name.split(".")[0]
             values = {
                 "path": path,
-                "name": opening.distinct_name(stem, [image.name for image in self.images]),
+                "name": distinct_name(stem, [image.name for image in self.images]),
                 "mpp": mpp,
                 "shape": shape,
                 "series": series,
@@ -375,7 +353,7 @@ class ProjectFolder:
         with self._mutex:
             self._require_owned()
             folder = self._made("images")
-            stem = opening.distinct_name(name, [path.name.split(".")[0] for path in folder.iterdir()])[:60]
+            stem = distinct_name(name, [path.name.split(".")[0] for path in folder.iterdir()])[:60]
             path = folder / f"{stem}.ome.tif"
             if os.path.lexists(path):
                 raise InputError(f"{atomic.quoted(path)} exists already: give the image another name.")
@@ -396,7 +374,7 @@ class ProjectFolder:
                 f"images, so there is no number {index}: add it first."
             )
         path = self.images[index].path
-        return path if opening.is_url(path) else os.path.normpath(self.path / path)
+        return located(self.path, path)
 
     def relink_image(self, index: int, source: str | Path) -> None:
         """Say where an image lies now. Nothing is opened: `app.lost_images` looks whether it is that image.
@@ -407,11 +385,11 @@ class ProjectFolder:
             If there is no such image, or it cannot be stored.
         """
         self.source_path(index)
-        path = self._stored_path(source)
+        path = stored_path(self.path, source)
         with self._mutex:
             self._require_owned()
             images = list(self.images)
-            opening.move_image(self.path, index, images[index].path, path)
+            move_image(self.path, index, images[index].path, path)
             images[index] = images[index].model_copy(update={"path": path})
             self._replace(images=tuple(images))
 
@@ -482,13 +460,13 @@ class ProjectFolder:
                     f"A tile there would lie on tile {judge.id}, which is kept for validation: place it beside that "
                     "one, or give that one to training first."
                 )
-            number = opening.next_tile_number(self.path, self._project)
+            number = next_tile_number(self.path, self._project)
             tile = Tile(id=f"t{number:04d}", image=image, box=inside, set_by=_user())
             folder = self._made("annotations") / tile.id
             with _told(f"{atomic.quoted(folder)} cannot be made"):
                 folder.mkdir()
                 atomic.sync_folder(folder.parent)
-            opening.write_tile_file(folder, tile, source)
+            write_tile_file(folder, tile, source)
             self._replace(tiles=(*self.tiles, tile), next_tile=number + 1)
             return tile
 
@@ -542,7 +520,7 @@ class ProjectFolder:
             removed = self._made("annotations/removed")
             with _told(f"The tile {tile_id} cannot be removed"):
                 folder.mkdir(exist_ok=True)
-                opening.write_tile_file(folder, tile, self.images[tile.image])
+                write_tile_file(folder, tile, self.images[tile.image])
                 self._replace(tiles=tuple(other for other in self.tiles if other.id != tile_id))
                 folder.rename(removed / tile_id)  # killed before this, the tile is found again on opening
 
@@ -557,7 +535,7 @@ class ProjectFolder:
         with self._mutex:
             self._require_owned()
             place = self.path / "annotations" / "removed" / Path(tile_id).name
-            tile = opening.read_tile_file(place, self._project)
+            tile = read_tile_file(place, self._project)
             with _told(f"The tile {tile_id} cannot be brought back"):
                 place.rename(self.path / "annotations" / tile.id)
             self._replace(tiles=(*self.tiles, tile))
@@ -778,19 +756,6 @@ class ProjectFolder:
         with _told(f"{atomic.quoted(folder)} cannot be made"):
             folder.mkdir(parents=True, exist_ok=True)
         return folder
-
-    def _stored_path(self, source: str | Path) -> str:
-        text = str(source)
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError:
-            raise InputError(f"The name of {atomic.quoted(text)} is not written in Unicode: rename the file.") from None
-        if opening.is_url(text):
-            return text
-        path = Path(os.path.normpath(Path(text).absolute()))
-        if path.is_relative_to(self.path.parent):
-            return Path(os.path.relpath(path, self.path)).as_posix()
-        return str(path)
 
 
 def _require_told_apart(classes: Sequence[ClassSpec]) -> None:

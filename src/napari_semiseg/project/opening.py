@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import stat
-import unicodedata
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from napari_semiseg import atomic
 from napari_semiseg.errors import InputError
+from napari_semiseg.project.image_paths import image_exists, require_portable
 from napari_semiseg.project.lock import Holder
 from napari_semiseg.project.recovery import Recovered, Recovery
-from napari_semiseg.project.schema import RESERVED_NAMES, ImageSource, NewerVersion, Project, Tile, parse_project
+from napari_semiseg.project.schema import NewerVersion, Project, Tile, parse_project
+from napari_semiseg.project.tile_card import TILE_FILE, read_tile_file
 from napari_semiseg.project.tile_files import compact, snapped, unsnapped
 
 SUFFIX = ".semiseg"
 PROJECT_FILE = "project.json"
 PREVIOUS_FILE = "project.previous.json"
 LOCK_FILE = "project.lock"
-TILE_FILE = "tile.json"
 SUBFOLDERS = ("annotations", "images", "runs", "predictions")
-
-_FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
-_TILE_NUMBER = re.compile(r"t(\d{1,9})")
 
 
 class DamagedProject(InputError):
@@ -57,22 +52,6 @@ def new_path(path: str | Path) -> Path:
         target = target.with_name(target.name + SUFFIX)
     require_portable(target.name.removesuffix(SUFFIX))
     return target
-
-
-def require_portable(name: str) -> None:
-    """Check a file's name against the rules of every common system.
-
-    Raises
-    ------
-    InputError
-        If one of them refuses it.
-    """
-    if not name or name != name.rstrip(". ") or _FORBIDDEN.search(name) or name.split(".")[0].lower() in RESERVED_NAMES:
-        raise InputError(
-            f"{atomic.quoted(name)} is no name that every system allows: choose one "
-            'without the characters < > : " / \\ | ? *, without a dot or space '
-            "at the end, and other than CON, PRN, AUX, NUL, COM1 or LPT1."
-        )
 
 
 def absolute(path: str | Path) -> Path:
@@ -229,96 +208,6 @@ def recover(folder: Path, project: Project, stopped: Holder | None) -> tuple[Pro
         adopted=adopted,
     )
     return project, replace(found, missing_images=look(folder, project).missing_images)
-
-
-def image_exists(folder: Path, source: ImageSource) -> bool:
-    """Whether the file of an image is there. Of a URL nothing is known, so it is taken to be."""
-    if is_url(source.path):
-        return True
-    try:
-        path = folder / source.path
-        return (
-            path.exists() or Path(re.sub(r"\[[^\[\]]*\]$", "", str(path))).exists()
-        )  # a part of a file may be named in brackets
-    except OSError:
-        return False
-
-
-def is_url(path: str) -> bool:
-    """Whether an image lies elsewhere than in a file system."""
-    return re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", path) is not None
-
-
-def distinct_name(name: str, others: list[str]) -> str:
-    """Return `name` as a file can be named by it on any system, and told apart from `others` on any system."""
-    clean = _FORBIDDEN.sub("_", unicodedata.normalize("NFC", name)).strip(". ")[:120] or "image"
-    if clean.split(".")[0].lower() in RESERVED_NAMES:
-        clean = f"_{clean}"
-    taken = {unicodedata.normalize("NFC", other).casefold() for other in others}
-    candidate, count = clean, 1
-    while candidate.casefold() in taken:
-        count += 1
-        candidate = f"{clean} ({count})"
-    return candidate
-
-
-def next_tile_number(folder: Path, project: Project) -> int:
-    """Return a number that no tile has, listed, unlisted or removed."""
-    names = [tile.id for tile in project.tiles]
-    for place in (folder / "annotations", folder / "annotations" / "removed"):
-        with contextlib.suppress(OSError):
-            names += [path.name for path in place.iterdir()]
-    numbers = [int(match[1]) for name in names if (match := _TILE_NUMBER.match(name))]
-    return max([project.next_tile, *(number + 1 for number in numbers)])
-
-
-def write_tile_file(folder: Path, tile: Tile, source: ImageSource) -> None:
-    """Write beside the annotation of a tile which tile it is.
-
-    Raises
-    ------
-    InputError
-        If it cannot be written.
-    """
-    atomic.write_json(folder / TILE_FILE, {"tile": tile.model_dump(mode="json"), "image_path": source.path})
-
-
-def move_image(folder: Path, index: int, before: str, after: str) -> None:
-    """Have the tiles of an image name it by its new path, the removed ones too: by that they are brought back.
-
-    Raises
-    ------
-    InputError
-        If one of their files cannot be written.
-    """
-    places = (folder / "annotations", folder / "annotations" / "removed")
-    for path in (path for place in places for path in sorted(place.glob(f"*/{TILE_FILE}"))):
-        values: Any = None
-        with contextlib.suppress(InputError):  # not ours: it stays as it is
-            values = atomic.read_json(path) if not path.parent.is_symlink() else None
-        tile = values.get("tile") if isinstance(values, dict) else None
-        if isinstance(tile, dict) and (tile.get("image"), values.get("image_path")) == (index, before):
-            atomic.write_json(path, {**values, "image_path": after})
-
-
-def read_tile_file(folder: Path, project: Project) -> Tile:
-    """Read which tile an annotation belongs to.
-
-    Raises
-    ------
-    InputError
-        If that cannot be read, or its image is not in the project.
-    """
-    path = folder / TILE_FILE
-    values = atomic.read_json(path)
-    fields: Any = values.get("tile") if isinstance(values, dict) else None
-    if not isinstance(fields, dict):
-        raise InputError(f"{atomic.quoted(path)} describes no tile: draw the tile again.")
-    tile = Tile.checked(fields, atomic.quoted(path))
-    images = [index for index, source in enumerate(project.images) if source.path == values.get("image_path")]
-    if not images:
-        raise InputError(f"{atomic.quoted(path)} names an image that is not in the project: add the image first.")
-    return tile.model_copy(update={"image": tile.image if tile.image in images else images[0]})
 
 
 def _delete_leftovers(folder: Path) -> tuple[str, ...]:
