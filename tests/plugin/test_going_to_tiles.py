@@ -129,7 +129,7 @@ def test_every_way_to_a_tile_or_suggested_place_comes_close_enough_to_paint(two)
         camera.zoom = 0.02
         go()
         assert seen_side(two) == pytest.approx(half)
-        np.testing.assert_allclose(camera.center[-2:], two.dock.view.placement.to_world(*place))
+        np.testing.assert_allclose(camera.center[-2:], two.dock.view.placement.to_world(*(side - 0.5 for side in place)))
 
 
 def test_who_is_closer_already_stays_as_close(two):
@@ -142,7 +142,7 @@ def test_a_small_nucleus_in_doubt_is_enlarged_as_before(two):
     two.viewer.scene.camera.zoom = 0.02
     two.dock.review_panel.mark.show(DoubtfulNucleus(1, 0.5, (110.0, 210.0), Box(100, 200, 120, 220)))
     assert seen_side(two, 20) == pytest.approx(min(two.viewer.canvas.size) * LEAST_SHARE)
-    np.testing.assert_allclose(two.viewer.scene.camera.center[-2:], two.dock.view.placement.to_world(110, 210))
+    np.testing.assert_allclose(two.viewer.scene.camera.center[-2:], two.dock.view.placement.to_world(109.5, 209.5))
 
 
 # ---- tiles of another image ----
@@ -158,7 +158,7 @@ def test_going_to_a_tile_of_another_image_shows_that_image_and_then_the_tile(two
     assert two_images.dock.session.image_index == 1
     assert two_images.project.selected == "t0002"
     assert len(of_role(two_images.viewer, "image")) == 2
-    np.testing.assert_allclose(two_images.viewer.scene.camera.center[-2:], view.placement.to_world(150, 50))
+    np.testing.assert_allclose(two_images.viewer.scene.camera.center[-2:], view.placement.to_world(149.5, 49.5))
     two_images.dock.tiles_panel.go_to("t0001")  # whose image is there
     two_images.wait(lambda: active(two_images) == "Tile t0001", "the tile")
     assert two_images.dock.session.image_index == 0

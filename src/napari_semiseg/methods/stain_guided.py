@@ -11,8 +11,8 @@ g      how far a pixel lies beyond the threshold on the stain of its surrounding
        standard deviations of its image's density
 l, t   below l background, above t nucleus, between them nothing is learned
 s(u)   an unlabeled crop in other colors
-ρ      how much the second network counts (`nn.two_opinions`): m / (m + n) of n labeled pixels, where m says how many
-       are worth as much as the stain
+ρ      how much the second network counts (`nn.two_opinions`): m² / (m² + n²) of n labeled pixels, where m says how
+       many are worth as much as the stain
 c      caution: a network finds too much on slides unlike those that it has learned from
 
 A threshold on the stain segments most nuclei, and errs where shape would tell: dark stroma, pale nuclei, rims. A
@@ -69,7 +69,11 @@ class StainGuidedConfig(MethodConfig):
     )
     nucleus_above: float = Field(0.34, ge=-4, le=4, description="Nucleus is what lies above this, in the same unit.")
     stain_worth: float = Field(
-        0.1, ge=0, le=1e6, description="How many million labeled pixels count as much as the stain."
+        0.3,
+        ge=0,
+        le=1e6,
+        description="How many million labeled pixels count as much as the stain; twice as many count four times as "
+        "much as it.",
     )
     caution: float = Field(
         0.25,
@@ -175,7 +179,7 @@ class StainGuided(Method):
         """Return how much the stain counts: its worth against that of the labels, each as far as it was taught."""
         most = max(1, int(self.lessons.max()))
         labels, stain = (min(1.0, 2 * count / most) for count in self.lessons.tolist())
-        labels, stain = labels * self._labeled_pixels / 1e6, stain * self.config.stain_worth
+        labels, stain = labels * (self._labeled_pixels / 1e6) ** 2, stain * self.config.stain_worth**2
         blind = [guard.weight < 1 for guard in self._guards()]
         if labels and stain and blind[0] != blind[1]:
             return 1.0 if blind[0] else 0.0

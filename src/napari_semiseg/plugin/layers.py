@@ -190,7 +190,7 @@ def visible_box(viewer: Any, place: Placement, shape: tuple[int, int]) -> Box | 
 def look_at(viewer: Any, place: Placement, box: Box, share: float = 0.5) -> None:
     """Move the view to a part of an image, and closer until it fills that share of the canvas; never farther away."""
     camera = viewer.scene.camera
-    camera.center = (0.0, *place.to_world((box.y0 + box.y1) / 2, (box.x0 + box.x1) / 2))
+    camera.center = (0.0, *place.to_world((box.y0 + box.y1 - 1) / 2, (box.x0 + box.x1 - 1) / 2))
     wanted = share * min(viewer.canvas.size) / (max(box.shape) * place.side)
     if camera.zoom < wanted:
         camera.zoom = wanted
