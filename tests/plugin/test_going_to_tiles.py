@@ -129,7 +129,8 @@ def test_every_way_to_a_tile_or_suggested_place_comes_close_enough_to_paint(two)
         camera.zoom = 0.02
         go()
         assert seen_side(two) == pytest.approx(half)
-        np.testing.assert_allclose(camera.center[-2:], two.dock.view.placement.to_world(*(side - 0.5 for side in place)))
+        y, x = place
+        np.testing.assert_allclose(camera.center[-2:], two.dock.view.placement.to_world(y - 0.5, x - 0.5))
 
 
 def test_who_is_closer_already_stays_as_close(two):
