@@ -31,7 +31,7 @@ from napari_semiseg.nn.stain_scale import StainScale
 from napari_semiseg.nn.stain_unet import find_scale
 from napari_semiseg.nn.two_opinions import TwoOpinions, nucleus_logit
 
-SHARES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 1.0)
+SHARES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0)
 CAUTIONS = (-0.5, -0.25, 0.0, 0.25, 0.5, 0.75)
 PARTS = ("train", "val")
 SIDE = 250
