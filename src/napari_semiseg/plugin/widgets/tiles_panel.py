@@ -401,7 +401,7 @@ class TilesPanel(QWidget):
         classes = self.session.project.classes
         if len(classes) < 2:
             return f"White is proposed. {_GESTURES}"
-        pen = classes[self.layers.class_pen - FIRST_CLASS].name
+        pen = classes[min(self.layers.class_pen - FIRST_CLASS, len(classes) - 1)].name
         return (
             f"Pale is proposed, in the color of its class; what is white becomes “{pen[:40]}”. {_GESTURES} "
             f"{self.keys.of('reclass')} gives the nucleus below the mouse the next class."
