@@ -276,7 +276,7 @@ def test_keys_go_from_tile_to_tile(proposed):
     press(layer, "N")
     assert proposed.project.selected == first
     assert proposed.viewer.layers.selection.active == layer_of(proposed)
-    np.testing.assert_allclose(proposed.viewer.scene.camera.center[-2:], (200, 200))
+    np.testing.assert_allclose(proposed.viewer.scene.camera.center[-2:], (199.5, 199.5))
     press(layer_of(proposed), "P")
     assert proposed.project.selected == second
 
