@@ -24,6 +24,7 @@ from napari_semiseg.engine import benchmark_score
 from napari_semiseg.engine.learning_data import read_split
 from napari_semiseg.engine.predictor import Predictor, load_predictor
 from napari_semiseg.engine.provenance import commit
+from napari_semiseg.methods.stain_guided import stain_share
 from napari_semiseg.nn.two_opinions import TwoOpinions
 
 SIDE = 250
@@ -35,9 +36,7 @@ def reweighed(run: Path, device: torch.device, labeled_pixels: int, worth: float
     found = load_predictor(run, device)
     if not isinstance(found.network, TwoOpinions):
         raise SystemExit(f"{run} is no run of stain_guided.")
-    if labeled_pixels:
-        stain, labels = worth**2, (labeled_pixels / 1e6) ** 2
-        found.network.share.fill_(stain / (stain + labels))
+    found.network.share.fill_(stain_share(labeled_pixels, worth))
     return found
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import tifffile
 from napari.components import ViewerModel
 from napari.utils._proxies import PublicOnlyProxy, ReadOnlyWrapper
 from napari.utils.interactions import mouse_move_callbacks, mouse_press_callbacks, mouse_release_callbacks
@@ -20,6 +21,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QWidget
 
 from napari_semiseg.events import Event, Ready
+from napari_semiseg.project.folder import ProjectFolder
 
 LIGHT_ENGINE = Path(__file__).parent / "light_engine.py"
 
@@ -213,6 +215,25 @@ def open_dock(qapp: Any) -> Any:
         assert hands.dock.supervisor.wait(5), "the watch did not end"
     QApplication.sendPostedEvents(None, 52)  # what was told to delete itself, is
     QApplication.processEvents()
+
+
+@pytest.fixture
+def open_images(open_dock: Any, tissue: np.ndarray, tmp_path: Path) -> Any:
+    """Open the dock with a project of images of these names; the first two have a tile each, the first is in view."""
+
+    def open_case(*names: str) -> Hands:
+        with ProjectFolder.create(tmp_path / "case.semiseg") as folder:
+            for name in names:
+                tifffile.imwrite(tmp_path / f"{name}.tif", tissue, photometric="rgb")
+                folder.add_image(tmp_path / f"{name}.tif", shape=(512, 512))
+            for image in (0, 1):
+                folder.add_tile(image, (0, 0, 100, 100))
+        hands = open_dock()
+        hands.dock.view.open_project(tmp_path / "case.semiseg")
+        hands.wait(lambda: hands.project.selected == "t0001", "the first image")
+        return hands
+
+    return open_case
 
 
 @pytest.fixture

@@ -25,14 +25,19 @@ from napari_semiseg.project.schema import with_class
 from napari_semiseg.project.tile_annotation import ACCEPTED_FROM, BACKGROUND, PROPOSED, PROPOSED_AS, Tally
 
 
+def start(hands, place) -> None:
+    """Begin a project of the image in view, with a tile in it."""
+    hands.dock.view.choose_target(place / "case.semiseg")
+    hands.press(hands.dock.slide_panel.start)
+    hands.wait(lambda: hands.dock.view.started, "the start")
+    hands.project.add_tile(0, center=(200, 200), side=100)
+
+
 @pytest.fixture
 def proposed(open_dock, tissue, tmp_path):
     """A tile of 100 x 100 with three proposed nuclei: two side by side at the top, one at the bottom."""
     hands = open_dock(tissue)
-    hands.dock.view.choose_target(tmp_path / "case.semiseg")
-    hands.press(hands.dock.slide_panel.start)
-    hands.wait(lambda: hands.dock.view.started, "the start")
-    hands.project.add_tile(0, center=(200, 200), side=100)
+    start(hands, tmp_path)
     labels = np.zeros((512, 512), np.uint32)
     labels[160:180, 160:180] = 5
     labels[160:180, 184:204] = 9
@@ -102,10 +107,7 @@ def test_going_around_a_nucleus_draws_it_anew_and_the_trail_is_gone_afterwards(p
 def test_a_mouse_that_has_not_moved_since_the_view_came_there_draws_and_leaves_the_view(open_window, tissue, tmp_path):
     hands = open_window(tissue)
     dock, camera = hands.dock, hands.viewer.scene.camera
-    dock.view.choose_target(tmp_path / "case.semiseg")
-    hands.press(dock.slide_panel.start)
-    hands.wait(lambda: dock.view.started, "the start")
-    hands.project.add_tile(0, center=(200, 200), side=100)
+    start(hands, tmp_path)
     labels = np.zeros((512, 512), np.uint32)
     labels[190:230, 170:190] = 12
     dock.tiles.take_over(labels, (0, 0))
@@ -379,10 +381,7 @@ def test_a_key_that_is_chosen_on_our_page_of_naparis_preferences_counts_at_once(
 
 def test_the_image_alone_is_seen_for_as_long_as_the_key_is_held(open_window, tissue, tmp_path):
     hands = open_window(tissue)
-    hands.dock.view.choose_target(tmp_path / "case.semiseg")
-    hands.press(hands.dock.slide_panel.start)
-    hands.wait(lambda: hands.dock.view.started, "the start")
-    hands.project.add_tile(0, center=(200, 200), side=100)
+    start(hands, tmp_path)
     layer = layer_of(hands)
     QTest.mouseMove(hands.canvas, hands.point(200, 200))
     QTest.keyPress(hands.canvas, Qt.Key.Key_J)

@@ -6,24 +6,15 @@ import threading
 
 import numpy as np
 import pytest
-import tifffile
 
 from napari_semiseg.project.autosave import Autosave
 from napari_semiseg.project.folder import ProjectFolder
 
 
 @pytest.fixture
-def two_images(open_dock, tissue, tmp_path):
+def two_images(open_images):
     """A project of two images with a tile in each; the first is in view, and ready to be painted in."""
-    with ProjectFolder.create(tmp_path / "case.semiseg") as folder:
-        for name in ("first", "second"):
-            tifffile.imwrite(tmp_path / f"{name}.tif", tissue, photometric="rgb")
-            folder.add_image(tmp_path / f"{name}.tif", shape=(512, 512))
-        for image in (0, 1):
-            folder.add_tile(image, (0, 0, 100, 100))
-    hands = open_dock()
-    hands.dock.view.open_project(tmp_path / "case.semiseg")
-    hands.wait(lambda: hands.project.selected == "t0001", "the first image")
+    hands = open_images("first", "second")
     show(hands, 1)
     show(hands, 0)
     return hands

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import tifffile
 from qtpy.QtCore import Qt
 
 from napari_semiseg.app.painting import BACKGROUND_ID
@@ -301,16 +300,8 @@ def test_a_tile_that_was_left_out_is_taken_in_again_as_it_was(started):
     assert started.project.tile(tile_id).status == "complete"
 
 
-def test_the_tile_that_is_chosen_lies_on_the_image_in_view(open_dock, tissue, tmp_path):
-    with ProjectFolder.create(tmp_path / "case.semiseg") as folder:
-        for name in ("first", "second", "third"):
-            tifffile.imwrite(tmp_path / f"{name}.tif", tissue, photometric="rgb")
-            folder.add_image(tmp_path / f"{name}.tif", shape=(512, 512))
-        for image in (0, 1):
-            folder.add_tile(image, (0, 0, 100, 100))
-    hands = open_dock()
-    hands.dock.view.open_project(tmp_path / "case.semiseg")
-    hands.wait(lambda: hands.project.selected == "t0001", "the first image")
+def test_the_tile_that_is_chosen_lies_on_the_image_in_view(open_images):
+    hands = open_images("first", "second", "third")
     hands.dock.view.show_image(1)
     hands.wait(lambda: hands.dock.session.image_index == 1, "the second image")
     assert hands.project.selected == "t0002"

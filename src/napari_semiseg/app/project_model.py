@@ -224,8 +224,7 @@ class ProjectModel:
         InputError
             If a class that is painted would be gone.
         """
-        folder = self._owned()
-        self._hand_over()
+        folder = self._handed_over() if len(classes) < len(self.classes) else self._owned()
         folder.set_classes(classes)
         self.classes_changed.emit()
 
@@ -289,8 +288,7 @@ class ProjectModel:
 
     def remove_tile(self, tile_id: str) -> None:
         """Remove a tile; `restore_tile` brings it back with all that was painted."""
-        folder = self._owned()
-        self._hand_over()
+        folder = self._handed_over()
         gone = self.tile(tile_id)
         others = [tile.id for tile in self.tiles if gone and tile.image == gone.image and tile.id != tile_id]
         folder.remove_tile(tile_id)
@@ -336,9 +334,7 @@ class ProjectModel:
         InputError
             If it cannot be read.
         """
-        folder = self._owned()
-        self._hand_over()
-        return folder.newest_annotation(tile_id)
+        return self._handed_over().newest_annotation(tile_id)
 
     def set_aside(self, tile_id: str) -> None:
         """Keep what is painted in a tile now, before something takes it away. For any thread.
@@ -348,9 +344,7 @@ class ProjectModel:
         InputError
             If that cannot be written.
         """
-        folder = self._owned()
-        self._hand_over()
-        folder.set_aside(tile_id)
+        self._handed_over().set_aside(tile_id)
 
     def note_annotation(self, tile_id: str, annotation: TileAnnotation) -> None:
         """Take note of what was read from the disk: its nuclei are counted."""
@@ -420,10 +414,12 @@ class ProjectModel:
             return "saved"
         return f"saved {age_text(time.monotonic() - self._saved_at)}"
 
-    def _hand_over(self) -> None:
-        """Wait until the folder has all that was submitted."""
+    def _handed_over(self) -> ProjectFolder:
+        """Return the folder, once it has all that was submitted."""
+        folder = self._owned()
         if not self._saver.drain(3.0):
             raise InputError("What is painted is still being saved: try again in a moment.")
+        return folder
 
     def _note_count(self, tile_id: str, tally: Tally, painted: bool) -> None:
         changed = (self.tallies.get(tile_id), self.painted.get(tile_id)) != (tally, painted)

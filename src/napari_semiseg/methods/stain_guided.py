@@ -94,6 +94,21 @@ class StainGuidedConfig(MethodConfig):
     )
 
 
+def stain_share(labeled_pixels: int, worth: float, labels: float = 1.0, stain: float = 1.0) -> float:
+    """Return ρ, how much the stain counts beside the labels.
+
+    Parameters
+    ----------
+    labeled_pixels : int
+    worth : float
+        How many million labeled pixels count as much as the stain.
+    labels, stain : float
+        How far either was taught, in [0, 1].
+    """
+    first, second = labels * (labeled_pixels / 1e6) ** 2, stain * worth**2
+    return second / (first + second) if first else 1.0
+
+
 class StainGuided(Method):
     """A network taught by labels where there are some, and one taught by the stain."""
 
@@ -179,11 +194,11 @@ class StainGuided(Method):
         """Return how much the stain counts: its worth against that of the labels, each as far as it was taught."""
         most = max(1, int(self.lessons.max()))
         labels, stain = (min(1.0, 2 * count / most) for count in self.lessons.tolist())
-        labels, stain = labels * (self._labeled_pixels / 1e6) ** 2, stain * self.config.stain_worth**2
+        pixels, worth = self._labeled_pixels, self.config.stain_worth
         blind = [guard.weight < 1 for guard in self._guards()]
-        if labels and stain and blind[0] != blind[1]:
+        if labels * pixels and stain * worth and blind[0] != blind[1]:
             return 1.0 if blind[0] else 0.0
-        return stain / (labels + stain) if labels else 1.0
+        return stain_share(pixels, worth, labels, stain)
 
     def predictor(self) -> nn.Module:
         """Return the averaged networks."""

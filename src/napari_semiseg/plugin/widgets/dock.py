@@ -306,7 +306,6 @@ class NucleiDock(QWidget):
             QDesktopServices.openUrl(QUrl.fromLocalFile(str(Path(self.session.project.path))))
 
     def _close(self) -> None:
-        self.tiles.tick()
         self.view.close_project()
 
 
