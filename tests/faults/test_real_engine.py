@@ -26,7 +26,8 @@ from napari_semiseg.events import Failed, Finished, Paused, Saved, StepDone
 SOURCE = Path(inspect.getfile(EngineWatch)).parents[1]
 FAILING_DRIVER = Path(__file__).with_name("failing_driver.py")
 TRAINING_CHILD = Path(__file__).with_name("training_child.py")
-CRASH = "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)"
+# Raised in the thread itself, as a fault is: sent to the process, another thread may take it while this one runs on.
+CRASH = "import signal\nsignal.raise_signal(signal.SIGSEGV)"
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
 
