@@ -23,8 +23,8 @@ demo: $(READY)  ## Train, predict and export on sample_data/, then show the resu
 	@if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] && [ -z "$$CI" ]; then $(BIN)/python examples/open_demo.py $(OUT); fi
 
 test: $(READY)  ## Pass every test: the flow of the dock with PySide6 first, then everything with PyQt6.
-	QT_API=pyside6 PYTEST_QT_API=pyside6 $(SCREEN) $(BIN)/pytest -q -m flow tests/plugin
-	QT_API=pyqt6 PYTEST_QT_API=pyqt6 $(SCREEN) $(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	QT_API=pyside6 PYTEST_QT_API=pyside6 $(BIN)/pytest -q -m flow tests/plugin
+	QT_API=pyqt6 PYTEST_QT_API=pyqt6 $(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 check: $(READY)  ## Lint, types, spelling, layers, manifest.
 	$(BIN)/ruff check .
