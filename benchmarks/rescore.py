@@ -1,11 +1,10 @@
-"""Score runs of a benchmark again with another worth of the stain: it changes what they predict, not how they learned.
+"""Score runs of `stain_guided` again as it would answer today: how its two networks are weighed is no part of learning.
 
-For MoNuSeg and CoNSeP, by cells, whose images have sides of whole cells.
+For MoNuSeg and CoNSeP, by cells, whose images have sides of whole cells. Rows of BENCH that were scored with another
+share of the stain, caution or contrast are written anew, as if they had been trained with the options of today; give
+the command of the benchmark once more for its table.
 
-Rows of `stain_guided` in BENCH are written anew, as if they had been trained with that option; give the command of the
-benchmark once more for its table.
-
-    python benchmarks/rescore.py BENCH --stain-worth 0.3
+    python benchmarks/rescore.py BENCH
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -24,28 +24,36 @@ from napari_semiseg.engine import benchmark_score
 from napari_semiseg.engine.learning_data import read_split
 from napari_semiseg.engine.predictor import Predictor, load_predictor
 from napari_semiseg.engine.provenance import commit
-from napari_semiseg.methods.stain_guided import stain_share
+from napari_semiseg.methods.stain_guided import StainGuidedConfig, stain_share
+from napari_semiseg.nn.local_contrast import LocalContrast
 from napari_semiseg.nn.two_opinions import TwoOpinions
 
 SIDE = 250
 """Side of a labeled cell, in pixels."""
 
 
-def reweighed(run: Path, device: torch.device, labeled_pixels: int, worth: float) -> Predictor:
-    """Load a run as if it had weighed its two networks as `stain_guided` does today, with that worth of the stain."""
+TODAY = StainGuidedConfig()
+WEIGHED = ("stain_worth", "caution", "contrast")
+"""Options that change the answer, and nothing that is learned."""
+
+
+def reweighed(run: Path, device: torch.device, labeled_pixels: int) -> Predictor:
+    """Load a run as if it had weighed its two networks as `stain_guided` does today."""
     found = load_predictor(run, device)
     if not isinstance(found.network, TwoOpinions):
         raise SystemExit(f"{run} is no run of stain_guided.")
-    found.network.share.fill_(stain_share(labeled_pixels, worth))
-    return found
+    found.network.share.fill_(stain_share(labeled_pixels, TODAY.stain_worth))
+    found.network.caution.fill_(TODAY.caution)
+    found.network.contrast = LocalContrast(TODAY.contrast, found.network.stride)
+    return replace(found, reach=found.network.first.reach + found.network.contrast.reach)
 
 
-def rescored(row: dict[str, Any], run: Path, dataset: Path, splits: Path | None, worth: float) -> dict[str, Any]:
+def rescored(row: dict[str, Any], run: Path, dataset: Path, splits: Path | None) -> dict[str, Any]:
     """Return a row with new scores."""
     pixels = row["cells"] * SIDE**2  # cells of images whose sides are multiples of it
     stems = read_split(dataset, str(splits) if splits else None, row["scored_on"]["part"])
     begun = time.monotonic()
-    with patch.object(benchmark_score, "load_predictor", lambda path, device: reweighed(path, device, pixels, worth)):
+    with patch.object(benchmark_score, "load_predictor", lambda path, device: reweighed(path, device, pixels)):
         scoring = benchmark_score.score_run(
             run,
             dataset,
@@ -61,27 +69,30 @@ def rescored(row: dict[str, Any], run: Path, dataset: Path, splits: Path | None,
             except StopIteration as end:
                 scored = end.value
                 break
-    options = {**row["options"], "options": {**row["options"]["options"], "stain_worth": worth}}
+    options = {**row["options"], "options": {**row["options"]["options"], **_weighed()}}
     found = {"scores": scored.values, "images": scored.images, "options": options, "commit": commit()}
     finished = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     return {**row, **found, "finished": finished, "seconds_scoring": round(time.monotonic() - begun, 1)}
+
+
+def _weighed() -> dict[str, float]:
+    return {name: getattr(TODAY, name) for name in WEIGHED}
 
 
 def main() -> None:
     """Go through the rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bench", type=Path, help="the folder of the benchmark")
-    parser.add_argument("--stain-worth", type=float, required=True, help="in million labeled pixels")
     args = parser.parse_args()
     request = json.loads((args.bench / "results.json").read_text(encoding="utf-8"))["request"]
     splits = Path(request["splits"]) if request["splits"] else None
     for path in sorted((args.bench / "rows").glob("stain_guided-*.json")):
         row = json.loads(path.read_text(encoding="utf-8"))
-        if row["options"]["options"]["stain_worth"] == args.stain_worth:
+        if _weighed().items() <= row["options"]["options"].items():
             continue
         scored_on = f"-{row['scored_on']['dataset']}-"
         run = args.bench / "runs" / path.stem[: path.stem.rindex(scored_on)]
-        new = rescored(row, run, Path(request["dataset"]), splits, args.stain_worth)
+        new = rescored(row, run, Path(request["dataset"]), splits)
         print(f"{path.stem}: {row['scores']['dice']:.4f} → {new['scores']['dice']:.4f}", flush=True)
         atomic.write_json(path, new)
 

@@ -3,7 +3,8 @@
     L = CE(f(x), y) + w_d Dice(f(x), y)                         over the labeled pixels
       + w_g 1/|K| Σ_{i ∈ K} CE(h(s(u))_i, 1[g_i > t])           over the sure pixels of unlabeled crops
 
-    K = {i : g_i < l or g_i > t},      prediction = (1 - ρ) f + ρ h - c in logits; h - c where there is no label
+    K = {i : g_i < l or g_i > t}
+    prediction = (1 - ρ) (f + γ (f - f̄)) + ρ h - c in logits; h - c where there is no label
 
 f      a network taught by labels
 h      another of the same kind, taught by the stain
@@ -14,6 +15,7 @@ s(u)   an unlabeled crop in other colors
 ρ      how much the second network counts (`nn.two_opinions`): m² / (m² + n²) of n labeled pixels, where m says how
        many are worth as much as the stain
 c      caution: a network finds too much on slides unlike those that it has learned from
+γ, f̄   contrast, and the mean of f over the neighborhood of a pixel (`nn.local_contrast`)
 
 A threshold on the stain segments most nuclei, and errs where shape would tell: dark stroma, pale nuclei, rims. A
 network that is taught by many such crops averages the errors out. One that is taught by a few painted cells errs
@@ -82,6 +84,13 @@ class StainGuidedConfig(MethodConfig):
         description="In logits, how much surer than even a prediction has to be of a nucleus: on slides that a network "
         "has not seen it finds too much.",
     )
+    contrast: float = Field(
+        0.25,
+        ge=0,
+        le=4,
+        description="How much more a pixel counts for what the labels' network is surer there than around it: nuclei "
+        "that touch come apart. What the stain says is measured against its surroundings already.",
+    )
     ema_decay: float = Field(
         0.99, ge=0, lt=1, description="Memory of the averaged weights, per step; 0 keeps no average."
     )
@@ -126,7 +135,7 @@ class StainGuided(Method):
     def __init__(self, new_network: Callable[[], Network], task: Task, config: StainGuidedConfig) -> None:
         super().__init__(new_network, task, config)
         self.config = config
-        self.net = two_opinions(new_network(), new_network(), config.caution)
+        self.net = two_opinions(new_network(), new_network(), config.caution, config.contrast)
         self.net.share.fill_(1.0)
         self.average = deepcopy(self.net).requires_grad_(False) if config.ema_decay else None
         self.register_buffer("lessons", torch.zeros(2, dtype=torch.int64))

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from napari_semiseg.nn.local_contrast import LocalContrast
 from napari_semiseg.nn.network import Network, PerImage
 from napari_semiseg.nn.stain_unet import AtImage, find_scale
 
@@ -18,9 +19,11 @@ class TwoOpinions(Network):
 
     The answer is the mean of both in logits, in which the second counts `share`, less some `caution`:
 
-        z = (1 - share) log(p(nucleus) / p(background)) + share log(q(nucleus) / q(background)) - caution
+        f = log(p(nucleus) / p(background)),    h = log(q(nucleus) / q(background))
+        z = (1 - share) (f + contrast (f - f̄)) + share h - caution
 
-    Which class a nucleus has is said by the first alone.
+    f̄ is the mean of f over the neighborhood of a pixel (`LocalContrast`). Which class a nucleus has is said by the
+    first alone.
 
     Parameters
     ----------
@@ -28,18 +31,21 @@ class TwoOpinions(Network):
         Of the same kind, each with weights of its own.
     caution : float
         In logits: how much surer than even both have to be of a nucleus.
+    contrast : float
+        How much more a pixel counts for what the first is surer there than around it.
     """
 
     share: Tensor
     caution: Tensor
 
-    def __init__(self, first: Network, second: Network, caution: float = 0.0) -> None:
+    def __init__(self, first: Network, second: Network, caution: float = 0.0, contrast: float = 0.0) -> None:
         super().__init__()
         self.classes = first.classes
         self.feature_channels = first.feature_channels + second.feature_channels
-        self.stride, self.divisor, self.reach = first.stride, first.divisor, first.reach
-        self.notes = first.notes
+        self.stride, self.divisor, self.notes = first.stride, first.divisor, first.notes
         self.first, self.second = first, second
+        self.contrast = LocalContrast(contrast, first.stride)
+        self.reach = None if first.reach is None else first.reach + self.contrast.reach
         self.register_buffer("share", torch.tensor(0.0))
         self.register_buffer("caution", torch.tensor(caution))
 
@@ -57,7 +63,8 @@ class TwoOpinions(Network):
         own, others = features[:, : self.first.feature_channels], features[:, self.first.feature_channels :]
         first = self.first.logits_on_grid(own).log_softmax(1)
         kinds = first[:, 1:].log_softmax(1)
-        both = (1 - self.share) * nucleus_logit(first) + self.share * nucleus_logit(self.second.logits_on_grid(others))
+        labels, stain = self.contrast(nucleus_logit(first)), nucleus_logit(self.second.logits_on_grid(others))
+        both = (1 - self.share) * labels + self.share * stain
         return torch.cat([torch.zeros_like(both), both - self.caution + kinds], 1)
 
 
@@ -82,10 +89,10 @@ class _Second(nn.Module):
         return torch.cat([torch.zeros_like(nucleus), nucleus], 1)
 
 
-def two_opinions(first: Network, second: Network, caution: float = 0.0) -> TwoOpinions:
+def two_opinions(first: Network, second: Network, caution: float = 0.0, contrast: float = 0.0) -> TwoOpinions:
     """Join two networks; the second has no say yet."""
     kind = TwoOpinionsPerImage if isinstance(first, PerImage) else TwoOpinions
-    return kind(first, second, caution)
+    return kind(first, second, caution, contrast)
 
 
 def nucleus_logit(logits: Tensor) -> Tensor:
