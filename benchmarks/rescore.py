@@ -1,8 +1,8 @@
 """Score runs of `stain_guided` again as it would answer today: how its two networks are weighed is no part of learning.
 
-For MoNuSeg and CoNSeP, by cells, whose images have sides of whole cells. Rows of BENCH that were scored with another
-share of the stain, caution or contrast are written anew, as if they had been trained with the options of today; give
-the command of the benchmark once more for its table.
+Rows of BENCH, whose labels were given by cells, that were scored with another share of the stain, caution or contrast
+are written anew, as if they had been trained with the options of today; give the command of the benchmark once more for
+its table.
 
     python benchmarks/rescore.py BENCH
 """
@@ -20,10 +20,14 @@ from unittest.mock import patch
 import torch
 
 from napari_semiseg import atomic
+from napari_semiseg.blocks import cells
 from napari_semiseg.engine import benchmark_score
 from napari_semiseg.engine.learning_data import read_split
 from napari_semiseg.engine.predictor import Predictor, load_predictor
 from napari_semiseg.engine.provenance import commit
+from napari_semiseg.io.find_images import find_images
+from napari_semiseg.io.images import open_image
+from napari_semiseg.io.locate import stem
 from napari_semiseg.methods.stain_guided import StainGuidedConfig, stain_share
 from napari_semiseg.nn.local_contrast import LocalContrast
 from napari_semiseg.nn.two_opinions import TwoOpinions
@@ -44,13 +48,24 @@ def reweighed(run: Path, device: torch.device, labeled_pixels: int) -> Predictor
         raise SystemExit(f"{run} is no run of stain_guided.")
     found.network.share.fill_(stain_share(labeled_pixels, TODAY.stain_worth))
     found.network.caution.fill_(TODAY.caution)
-    found.network.contrast = LocalContrast(TODAY.contrast, found.network.stride)
-    return replace(found, reach=found.network.first.reach + found.network.contrast.reach)
+    contrast = found.network.contrast = LocalContrast(TODAY.contrast, found.network.stride)
+    own = found.network.first.reach
+    return replace(found, reach=None if own is None else own + contrast.reach)
+
+
+def labeled_pixels(run: Path, dataset: Path) -> int:
+    """Return how many pixels a run had labels of."""
+    labeled = json.loads((run / "run.json").read_text(encoding="utf-8"))["facts"]["labeled"]
+    paths = {stem(path): path for path in find_images([dataset / "images"])}
+    total = 0
+    for name, number in (cell.rsplit("#", 1) for cell in labeled):
+        total += cells(open_image(paths[name]).shape, SIDE)[int(number)].area
+    return total
 
 
 def rescored(row: dict[str, Any], run: Path, dataset: Path, splits: Path | None) -> dict[str, Any]:
     """Return a row with new scores."""
-    pixels = row["cells"] * SIDE**2  # cells of images whose sides are multiples of it
+    pixels = labeled_pixels(run, dataset)
     stems = read_split(dataset, str(splits) if splits else None, row["scored_on"]["part"])
     begun = time.monotonic()
     with patch.object(benchmark_score, "load_predictor", lambda path, device: reweighed(path, device, pixels)):
