@@ -23,7 +23,7 @@ from napari_semiseg.engine.learning_data import read_split
 from napari_semiseg.engine.predictor import load_predictor
 from napari_semiseg.engine.typical import typical_of
 from napari_semiseg.io.find_images import find_images
-from napari_semiseg.io.images import open_image
+from napari_semiseg.io.images import Image, open_image
 from napari_semiseg.io.labels import read_labels
 from napari_semiseg.io.locate import stem
 from napari_semiseg.nn.network import Network
@@ -46,12 +46,20 @@ def asked(
         image = open_image(paths[name])
         pixels = image.read(Box.whole(image.shape))
         truth = read_labels(dataset / "labels" / f"{name}.tif", expect_shape=image.shape) > 0
-        scale = find_scale(*typical_of(image), gray=image.gray)
-        first, second = (_logits(one, scale, pixels) for one in network.both)
+        first, second = logits_of(network, image, pixels)
         new = np.ones(image.shape, bool)
         for number, cell in enumerate(cells(image.shape, SIDE)):
             new[cell.slices] = f"{name}#{number}" not in seen
         yield first[new], second[new], truth[new]
+
+
+def logits_of(
+    network: TwoOpinions, image: Image, pixels: NDArray[np.uint8]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return what each of the two says of an image, (h, w), in logits."""
+    scale = find_scale(*typical_of(image), gray=image.gray)
+    first, second = (_logits(one, scale, pixels) for one in network.both)
+    return first, second
 
 
 def _logits(network: Network, scale: StainScale, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
