@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -29,7 +28,6 @@ from napari_semiseg.io.find_images import find_images
 from napari_semiseg.io.images import open_image
 from napari_semiseg.io.locate import stem
 from napari_semiseg.methods.stain_guided import StainGuidedConfig, stain_share
-from napari_semiseg.nn.local_contrast import LocalContrast
 from napari_semiseg.nn.two_opinions import TwoOpinions
 
 SIDE = 250
@@ -37,7 +35,7 @@ SIDE = 250
 
 
 TODAY = StainGuidedConfig()
-WEIGHED = ("stain_worth", "caution", "contrast")
+WEIGHED = ("stain_worth", "stain_around", "caution", "contrast")
 """Options that change the answer, and nothing that is learned."""
 
 
@@ -48,9 +46,8 @@ def reweighed(run: Path, device: torch.device, labeled_pixels: int) -> Predictor
         raise SystemExit(f"{run} is no run of stain_guided.")
     found.network.share.fill_(stain_share(labeled_pixels, TODAY.stain_worth))
     found.network.caution.fill_(TODAY.caution)
-    contrast = found.network.contrast = LocalContrast(TODAY.contrast, found.network.stride)
-    own = found.network.first.reach
-    return replace(found, reach=None if own is None else own + contrast.reach)
+    found.network.contrast, found.network.around = TODAY.contrast, TODAY.stain_around
+    return found
 
 
 def labeled_pixels(run: Path, dataset: Path) -> int:

@@ -13,7 +13,7 @@ from torch import Tensor
 from napari_semiseg.data.batch import IGNORE, Batch
 from napari_semiseg.methods._base import Task
 from napari_semiseg.methods.stain_guided import StainGuided, StainGuidedConfig
-from napari_semiseg.nn.local_contrast import LocalContrast
+from napari_semiseg.nn.neighborhood import Neighborhood
 from napari_semiseg.nn.stain_unet import StainUNet
 from napari_semiseg.nn.two_opinions import two_opinions
 
@@ -162,11 +162,12 @@ def test_in_doubt_nothing_is_learned(new_network: Networks, make_batch: Batches)
     assert one.counters()["sure of stain"] == 0.0
 
 
-@pytest.mark.parametrize("contrast", [0.0, 0.5])
-def test_the_answer_is_the_mean_of_both_in_logits_and_classes_are_those_of_the_labels(
-    new_network: Networks, contrast: float
+@pytest.mark.parametrize(("contrast", "around"), [(0.0, 1.0), (0.5, 1.0), (0.25, 9.0)])
+def test_the_answer_is_a_mean_of_both_in_logits_and_classes_are_those_of_the_labels(
+    new_network: Networks, contrast: float, around: float
 ) -> None:
-    network = two_opinions(new_network(5)(), new_network(5)(), caution=0.4, contrast=contrast).double().eval()
+    network = two_opinions(new_network(5)(), new_network(5)(), caution=0.4, contrast=contrast, around=around)
+    network.double().eval()
     network.share.fill_(0.3)
     image = torch.rand(1, 3, 16, 16, dtype=torch.float64)
     features = network.features(image)
@@ -174,8 +175,11 @@ def test_the_answer_is_the_mean_of_both_in_logits_and_classes_are_those_of_the_l
     answer = network.logits_on_grid(features).softmax(1)
 
     nucleus = own[:, 1:].sum(1)
-    labels = LocalContrast(contrast, network.stride).double()((nucleus / own[:, 0]).log()[:, None])[:, 0]
-    z = 0.7 * labels + 0.3 * (second[:, 1:].sum(1) / second[:, 0]).log() - 0.4
+    mean = Neighborhood(network.stride).double()
+    f, h = (nucleus / own[:, 0]).log()[:, None], (second[:, 1:].sum(1) / second[:, 0]).log()[:, None]
+    level = around * 0.3 / (around * 0.3 + 0.7)
+    z = 0.7 * (1 + contrast) * (f - mean(f)) + 0.3 * (h - mean(h)) + (1 - level) * mean(f) + level * mean(h) - 0.4
+    z = z[:, 0]
     assert torch.allclose(answer[:, 1:].sum(1), z.sigmoid(), atol=1e-5)
     assert torch.allclose(answer[:, 1:] / answer[:, 1:].sum(1, keepdim=True), own[:, 1:] / nucleus[:, None], atol=1e-5)
 

@@ -4,7 +4,11 @@
       + w_g 1/|K| Σ_{i ∈ K} CE(h(s(u))_i, 1[g_i > t])           over the sure pixels of unlabeled crops
 
     K = {i : g_i < l or g_i > t}
-    prediction = (1 - ρ) (f + γ (f - f̄)) + ρ h - c in logits; h - c where there is no label
+
+What is predicted is in logits h - c where there is no label, and else
+
+    (1 - ρ) (1 + γ) (f - f̄) + ρ (h - h̄)         what stands out from its neighborhood
+    + (1 - λ) f̄ + λ h̄ - c                       the neighborhood,       λ / (1 - λ) = k ρ / (1 - ρ)
 
 f      a network taught by labels
 h      another of the same kind, taught by the stain
@@ -15,7 +19,10 @@ s(u)   an unlabeled crop in other colors
 ρ      how much the second network counts (`nn.two_opinions`): m² / (m² + n²) of n labeled pixels, where m says how
        many are worth as much as the stain
 c      caution: a network finds too much on slides unlike those that it has learned from
-γ, f̄   contrast, and the mean of f over the neighborhood of a pixel (`nn.local_contrast`)
+f̄, h̄   means over the neighborhood of a pixel (`nn.neighborhood`)
+k      how many times as much the stain counts there: few cells teach what a nucleus looks like sooner than how many a
+       slide has that looks like none of theirs
+γ      contrast: nuclei that touch come apart
 
 A threshold on the stain segments most nuclei, and errs where shape would tell: dark stroma, pale nuclei, rims. A
 network that is taught by many such crops averages the errors out. One that is taught by a few painted cells errs
@@ -71,11 +78,17 @@ class StainGuidedConfig(MethodConfig):
     )
     nucleus_above: float = Field(0.34, ge=-4, le=4, description="Nucleus is what lies above this, in the same unit.")
     stain_worth: float = Field(
-        0.3,
+        0.2,
         ge=0,
         le=1e6,
-        description="How many million labeled pixels count as much as the stain; twice as many count four times as "
-        "much as it.",
+        description="How many million labeled pixels count as much as the stain for what stands out from its "
+        "neighborhood; twice as many count four times as much as it.",
+    )
+    stain_around: float = Field(
+        9.0,
+        gt=0,
+        le=1e6,
+        description="How many times as much the stain counts for the mean of a neighborhood, against the labels.",
     )
     caution: float = Field(
         0.25,
@@ -88,8 +101,8 @@ class StainGuidedConfig(MethodConfig):
         0.25,
         ge=0,
         le=4,
-        description="How much more a pixel counts for what the labels' network is surer there than around it: nuclei "
-        "that touch come apart. What the stain says is measured against its surroundings already.",
+        description="How much more it counts what the labels' network is surer of than around: nuclei that touch come "
+        "apart.",
     )
     ema_decay: float = Field(
         0.99, ge=0, lt=1, description="Memory of the averaged weights, per step; 0 keeps no average."
@@ -135,7 +148,13 @@ class StainGuided(Method):
     def __init__(self, new_network: Callable[[], Network], task: Task, config: StainGuidedConfig) -> None:
         super().__init__(new_network, task, config)
         self.config = config
-        self.net = two_opinions(new_network(), new_network(), config.caution, config.contrast)
+        self.net = two_opinions(
+            new_network(),
+            new_network(),
+            caution=config.caution,
+            contrast=config.contrast,
+            around=config.stain_around,
+        )
         self.net.share.fill_(1.0)
         self.average = deepcopy(self.net).requires_grad_(False) if config.ema_decay else None
         self.register_buffer("lessons", torch.zeros(2, dtype=torch.int64))

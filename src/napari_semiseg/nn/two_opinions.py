@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from napari_semiseg.nn.local_contrast import LocalContrast
+from napari_semiseg.nn.neighborhood import Neighborhood
 from napari_semiseg.nn.network import Network, PerImage
 from napari_semiseg.nn.stain_unet import AtImage, find_scale
 
@@ -17,13 +17,15 @@ from napari_semiseg.nn.stain_unet import AtImage, find_scale
 class TwoOpinions(Network):
     """Two networks, of which the second knows nucleus or not, and nothing of classes.
 
-    The answer is the mean of both in logits, in which the second counts `share`, less some `caution`:
+    The answer is a mean of both in logits, in which the second counts `share`, less some `caution`. What stands out
+    from its neighborhood and the mean of that neighborhood are weighed each by itself:
 
         f = log(p(nucleus) / p(background)),    h = log(q(nucleus) / q(background))
-        z = (1 - share) (f + contrast (f - f̄)) + share h - caution
+        z = (1 - share) (1 + contrast) (f - f̄) + share (h - h̄) + (1 - level) f̄ + level h̄ - caution
+        level / (1 - level) = around share / (1 - share)
 
-    f̄ is the mean of f over the neighborhood of a pixel (`LocalContrast`). Which class a nucleus has is said by the
-    first alone.
+    f̄ and h̄ are means over the neighborhood of a pixel (`Neighborhood`). Which class a nucleus has is said by the first
+    alone.
 
     Parameters
     ----------
@@ -32,20 +34,25 @@ class TwoOpinions(Network):
     caution : float
         In logits: how much surer than even both have to be of a nucleus.
     contrast : float
-        How much more a pixel counts for what the first is surer there than around it.
+        How much more what stands out for the first counts than what does for the second.
+    around : float
+        How many times as much the second counts for the mean of a neighborhood as for what stands out from it.
     """
 
     share: Tensor
     caution: Tensor
 
-    def __init__(self, first: Network, second: Network, caution: float = 0.0, contrast: float = 0.0) -> None:
+    def __init__(
+        self, first: Network, second: Network, caution: float = 0.0, contrast: float = 0.0, around: float = 1.0
+    ) -> None:
         super().__init__()
         self.classes = first.classes
         self.feature_channels = first.feature_channels + second.feature_channels
         self.stride, self.divisor, self.notes = first.stride, first.divisor, first.notes
         self.first, self.second = first, second
-        self.contrast = LocalContrast(contrast, first.stride)
-        self.reach = None if first.reach is None else first.reach + self.contrast.reach
+        self.contrast, self.around = contrast, around
+        self.neighborhood = Neighborhood(first.stride)
+        self.reach = None if first.reach is None else first.reach + self.neighborhood.reach
         self.register_buffer("share", torch.tensor(0.0))
         self.register_buffer("caution", torch.tensor(caution))
 
@@ -63,9 +70,17 @@ class TwoOpinions(Network):
         own, others = features[:, : self.first.feature_channels], features[:, self.first.feature_channels :]
         first = self.first.logits_on_grid(own).log_softmax(1)
         kinds = first[:, 1:].log_softmax(1)
-        labels, stain = self.contrast(nucleus_logit(first)), nucleus_logit(self.second.logits_on_grid(others))
-        both = (1 - self.share) * labels + self.share * stain
+        both = self.weighed(nucleus_logit(first), nucleus_logit(self.second.logits_on_grid(others)))
         return torch.cat([torch.zeros_like(both), both - self.caution + kinds], 1)
+
+    def weighed(self, first: Tensor, second: Tensor) -> Tensor:
+        """Return z + caution of f and h, (B, 1, h, w)."""
+        share = self.share
+        level = self.around * share / (1 + (self.around - 1) * share)
+        mean, other_mean = self.neighborhood(first), self.neighborhood(second)
+        stands_out = (1 - share) * (1 + self.contrast) * (first - mean) + share * (second - other_mean)
+        found: Tensor = stands_out + (1 - level) * mean + level * other_mean
+        return found
 
 
 class TwoOpinionsPerImage(TwoOpinions, PerImage):
@@ -89,10 +104,10 @@ class _Second(nn.Module):
         return torch.cat([torch.zeros_like(nucleus), nucleus], 1)
 
 
-def two_opinions(first: Network, second: Network, caution: float = 0.0, contrast: float = 0.0) -> TwoOpinions:
-    """Join two networks; the second has no say yet."""
+def two_opinions(first: Network, second: Network, **weights: float) -> TwoOpinions:
+    """Join two networks, weighed as `TwoOpinions` says; the second has no say yet."""
     kind = TwoOpinionsPerImage if isinstance(first, PerImage) else TwoOpinions
-    return kind(first, second, caution, contrast)
+    return kind(first, second, **weights)
 
 
 def nucleus_logit(logits: Tensor) -> Tensor:
