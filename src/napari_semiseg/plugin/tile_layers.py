@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from napari.layers import Labels, LayerLock, Shapes
-from napari.utils.colormaps import DirectLabelColormap
+from napari.layers import Labels, LayerLock
 from psygnal import Signal
 
 from napari_semiseg.app import corrections
@@ -20,22 +19,17 @@ from napari_semiseg.app.tile_proposals import beside_paint, without_specks
 from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
 from napari_semiseg.plugin.layers import KEY, Placement, insert, put, role, tag
+from napari_semiseg.plugin.nucleus_colors import tile_colormap
+from napari_semiseg.plugin.tile_frames import TileFrames
 from napari_semiseg.plugin.tiles_in_view import TilesInView
 from napari_semiseg.project.schema import Tile
 from napari_semiseg.project.tile_annotation import ACCEPTED_FROM, BACKGROUND, TileAnnotation
 
-STATUS_COLORS = {"empty": "#f0e442", "sparse": "#56b4e9", "complete": "#009e73", "excluded": "#999999"}
-"""Okabe and Ito's colors, which the color-blind tell apart."""
-
-BACKGROUND_COLOR = "#9a9a9a"
-PROPOSED_SHADE = 0.7
-"""How far the color of a nucleus that is proposed with its class is from that of the class to white."""
 BRUSH = 8
 AROUND = 64
 """Pixels around a tile in which proposed nuclei are seen whole."""
 COLORED_AHEAD = 32
 """Numbers that have their color before anything is painted with them."""
-_SHADES = (0.0, 0.35, -0.25)  # neighbors of one class differ in lightness
 
 
 @dataclass
@@ -78,6 +72,7 @@ class TileLayers:
         self.session = session
         self.viewer = viewer
         self.in_view = TilesInView(session, viewer, self._insert)
+        self.frames = TileFrames(session, viewer)
         self.placement: Placement | None = None
         self.pen = self.class_pen = FIRST_CLASS
         self._correcting = False
@@ -86,8 +81,6 @@ class TileLayers:
         self._tiles: dict[str, _Painted] = {}
         self._loading: set[str] = set()
         self._lost: list[Any] = []
-        self._outlines: Shapes | None = None
-        self._outlined: object = None
         self._removing = self._adding = False
         self._ended = False
         project = session.project
@@ -415,9 +408,9 @@ class TileLayers:
         self._remove([painted.layer for painted in self._tiles.values()])
         self._tiles.clear()
         self._loading.clear()
-        if self._outlines is not None:
-            self._remove([self._outlines])
-        self._outlines = self._outlined = None
+        if self.frames.layer is not None:
+            self._remove([self.frames.layer])
+        self.frames.forget()
 
     def end(self) -> None:
         """Let go of the viewer. Where it lives on, `clear` comes first: nobody saves what is painted from now on."""
@@ -426,7 +419,7 @@ class TileLayers:
         self.viewer.layers.selection.events.active.disconnect(self._on_active)
         self._tiles.clear()
         self._lost.clear()
-        self._outlines = None
+        self.frames.forget()
 
     # ---- layers follow the project ----
 
@@ -444,7 +437,7 @@ class TileLayers:
         for tile in tiles.values():
             if tile.id not in self._tiles and tile.id not in self._loading:
                 self._load(tile)
-        self._outline(list(tiles.values()))
+        self.frames.show(self.placement)
 
     def _load(self, tile: Tile) -> None:
         """Read a tile in the background, but make a new one at once."""
@@ -521,7 +514,7 @@ class TileLayers:
             self.viewer.layers.selection.active = painted.layer
             if not self.session.project.read_only:
                 self._make_ready(painted)
-        self._outline([tile for tile in self.session.project.tiles if tile.image == self.session.image_index])
+        self.frames.show(self.placement)
 
     def _make_ready(self, painted: _Painted) -> None:
         """Give a tile's layer the brush, or make it ready for gestures: then nuclei are contours, to be judged."""
@@ -538,58 +531,12 @@ class TileLayers:
         elif not opaque and painted.opacity is not None:
             painted.layer.opacity, painted.opacity = painted.opacity, None
 
-    def _outline(self, tiles: list[Tile]) -> None:
-        """Draw a rectangle around every tile, in the color of its status."""
-        if self.placement is None:
-            return
-        selected = self.session.project.selected
-        wanted = tuple((tile.id, tile.box, tile.status, tile.id == selected) for tile in tiles)
-        if wanted == self._outlined and (self._outlines is not None or not tiles):
-            return
-        before, self._outlined = self._outlined, wanted
-        if self._outlines is not None and self._choose_outline(before, wanted, tiles):
-            return
-        if self._outlines is None:
-            if not tiles:
-                return
-            self._outlines = Shapes(
-                ndim=2,
-                name="Tiles",
-                metadata={KEY: {"role": "tiles", "project": str(self.session.project.path)}},
-                **self.placement.at(),
-            )
-            self._outlines.locked = LayerLock.DELETION
-            insert(self.viewer, self._outlines)
-        self._outlines.editable = True
-        self._outlines.data = []
-        if tiles:
-            self._outlines.add_rectangles(
-                [_corners(tile) for tile in tiles],
-                edge_color=[STATUS_COLORS[tile.status] for tile in tiles],
-                face_color="transparent",
-                edge_width=[_edge(tile) * (2 if tile.id == selected else 1) for tile in tiles],
-            )
-            self._outlines.selected_data = set()
-        self._outlines.editable = False
-
-    def _choose_outline(self, before: Any, wanted: Any, tiles: list[Tile]) -> bool:
-        """Make the rectangles of the tile chosen now and of the one before wider and thinner, if that is all."""
-        if not before or [entry[:3] for entry in before] != [entry[:3] for entry in wanted]:
-            return False
-        for number, (old, new) in enumerate(zip(before, wanted, strict=True)):
-            if old != new:
-                self._outlines.selected_data = {number}
-                self._outlines.current_edge_width = _edge(tiles[number]) * (2 if new[3] else 1)
-        self._outlines.selected_data = set()
-        return True
-
     def _move(self) -> None:
         for tile_id, painted in self._tiles.items():
             tile = self.session.project.tile(tile_id)
             if tile:
                 put(painted.layer, self.placement.at(tile.box.y0, tile.box.x0))
-        if self._outlines is not None:
-            put(self._outlines, self.placement.at())
+        self.frames.move(self.placement)
 
     # ---- colors ----
 
@@ -608,13 +555,7 @@ class TileLayers:
             return
         painted.colored = self._ahead(painted) | painted.class_of
         colors = [spec.color for spec in self.session.project.classes]
-        table: dict[Any, Any] = {
-            None: _shade(colors[0], 0.0),
-            0: np.zeros(4),
-            BACKGROUND_ID: _shade(BACKGROUND_COLOR, 0),
-        }
-        table |= {number: nucleus_color(number, kind, colors) for number, kind in painted.colored.items()}
-        painted.layer.colormap = DirectLabelColormap(color_dict=table)
+        painted.layer.colormap = tile_colormap(painted.colored, colors)
 
     def _ahead(self, painted: _Painted) -> dict[int, int]:
         """Return the class of numbers to come: another table of colors takes napari longer than a stroke may wait."""
@@ -701,7 +642,7 @@ class TileLayers:
         return painted.layer.data
 
     def _on_removed(self, event: Any) -> None:
-        """Bring back a tile or the outlines that somebody deleted with other means than ours."""
+        """Bring back a tile or the frames that somebody deleted with other means than ours."""
         if self._removing or self._ended:
             return
         lost = event.value
@@ -724,7 +665,7 @@ class TileLayers:
 
     def _layers(self) -> list[Any]:
         return [painted.layer for painted in self._tiles.values()] + (
-            [self._outlines] if self._outlines is not None else []
+            [self.frames.layer] if self.frames.layer is not None else []
         )
 
     def _on_active(self, event: Any) -> None:
@@ -746,24 +687,6 @@ class TileLayers:
             self._removing = False
 
 
-def nucleus_color(number: int, kind: int, colors: Sequence[str]) -> np.ndarray:
-    """Return the color of a nucleus, RGBA in [0, 1]: that of its class, paler where it is proposed.
-
-    Parameters
-    ----------
-    number : int
-        In the layer.
-    kind : int
-        Its class, as on disk; 0 where it is proposed without one.
-    colors : sequence of str
-        Of the project's classes, #rrggbb.
-    """
-    color = colors[min(max(kind, FIRST_CLASS) - FIRST_CLASS, len(colors) - 1)]
-    if not is_proposed(number):
-        return _shade(color, _SHADES[number % len(_SHADES)])
-    return _shade(color, PROPOSED_SHADE if kind and len(colors) > 1 else 1.0)
-
-
 def _taken(labels: np.ndarray, number: int) -> Correction:
     """Make a proposed nucleus a drawn one."""
     where = np.nonzero(labels == number)
@@ -771,25 +694,8 @@ def _taken(labels: np.ndarray, number: int) -> Correction:
     return Correction("redraw", where, np.full(where[0].size, new), {new: number})
 
 
-def _edge(tile: Tile) -> float:
-    """Return the width of a tile's frame, in pixels of the image: as thin for its size whatever that is."""
-    return max(1.0, min(tile.box.shape) / 125)
-
-
 def _give(layer: Any, **looks: Any) -> None:
     """Set what is different: napari draws a layer anew for what is said again, too, and there may be many."""
     for name, value in looks.items():
         if getattr(layer, name) != value:
             setattr(layer, name, value)
-
-
-def _corners(tile: Tile) -> np.ndarray:
-    y0, x0, y1, x1 = (side - 0.5 for side in tile.box)
-    return np.array([[y0, x0], [y0, x1], [y1, x1], [y1, x0]])
-
-
-def _shade(color: str, amount: float) -> np.ndarray:
-    """Return a color as RGBA, lighter or darker by a part."""
-    rgb = np.array([int(color[start : start + 2], 16) / 255 for start in (1, 3, 5)])
-    rgb = rgb + (1 - rgb) * amount if amount >= 0 else rgb * (1 + amount)
-    return np.array([*rgb, 1.0])

@@ -35,8 +35,9 @@ from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
 from napari_semiseg.plugin.keys import Keys
 from napari_semiseg.plugin.layers import classes_of, look_at, of_role, pixels, tag
+from napari_semiseg.plugin.nucleus_colors import BACKGROUND_COLOR
 from napari_semiseg.plugin.slide_view import SlideView
-from napari_semiseg.plugin.tile_layers import BACKGROUND_COLOR, TileLayers
+from napari_semiseg.plugin.tile_layers import TileLayers
 from napari_semiseg.plugin.tile_tool import TileTool
 from napari_semiseg.plugin.widgets.look import dot_icon, main_button, plain_button
 from napari_semiseg.plugin.widgets.step import ElidedLabel, as_plain_tooltip
