@@ -321,7 +321,7 @@ def test_the_pen_is_a_class_of_the_project_that_is_open(started, tmp_path):
         path = folder.path
     started.project.open(path)
 
-    assert started.dock.tiles.pen == BACKGROUND + 1
+    assert started.dock.tiles.pen.kind == BACKGROUND + 1
 
 
 def test_the_table_says_all_of_a_tile_is_sorted_by_a_click_and_led_through_by_keys(started):
@@ -486,7 +486,7 @@ def test_the_class_added_last_is_removed_while_nothing_is_painted_in_it(started)
     layer.data_setitem(np.nonzero(layer.data), 0)
     choose(panel.more.menu(), "Remove the class “tumor && stroma”")
     assert project.classes == (nucleus,)
-    assert started.dock.tiles.pen == BACKGROUND + 1
+    assert started.dock.tiles.pen.kind == BACKGROUND + 1
     panel.more.menu().aboutToShow.emit()
     assert not panel.removing.isVisible()  # one class there always is
     ((_, bring_back),) = started.dock.session.notice.actions

@@ -391,7 +391,7 @@ class TilesPanel(QWidget):
         self._show_pen()
 
     def _show_pen(self) -> None:
-        chosen = _CORRECTING if self.layers.correcting else self.layers.pen
+        chosen = _CORRECTING if self.layers.correcting else self.layers.pen.kind
         for button in self._pens.buttons():
             button.setChecked(button.property("kind") == chosen)
         self.hint.setText(self._gesture_words() if self.layers.correcting else _STROKES)
@@ -402,7 +402,7 @@ class TilesPanel(QWidget):
         classes = self.session.project.classes
         if len(classes) < 2:
             return f"White is proposed. {_GESTURES}"
-        pen = classes[min(self.layers.class_pen - FIRST_CLASS, len(classes) - 1)].name
+        pen = classes[min(self.layers.pen.nucleus_kind - FIRST_CLASS, len(classes) - 1)].name
         return (
             f"Pale is proposed, in the color of its class; what is white becomes “{pen[:40]}”. {_GESTURES} "
             f"{self.keys.of('reclass')} gives the nucleus below the mouse the next class."
@@ -612,7 +612,7 @@ class TilesPanel(QWidget):
     def _prepare_menu(self) -> None:
         project = self.session.project
         self.undo_remove.setEnabled(bool(project.removed))
-        self.renaming.setEnabled(self.layers.pen != BACKGROUND)
+        self.renaming.setEnabled(self.layers.pen.kind != BACKGROUND)
         self.removing.setText(f"Remove the class “{project.classes[-1].name[:40].replace('&', '&&')}”")
         self.removing.setVisible(len(project.classes) > 1)
 
@@ -766,7 +766,7 @@ class TilesPanel(QWidget):
 
     def _rename_class(self) -> None:
         classes = list(self.session.project.classes)
-        index = max(0, self.layers.pen - BACKGROUND - 1)
+        index = max(0, self.layers.pen.kind - BACKGROUND - 1)
         name, given = QInputDialog.getText(self, "A class of nuclei", "Name of the class", text=classes[index].name)
         if given and name.strip():
             classes[index] = ClassSpec(name=name.strip()[:MAX_CLASS_NAME], color=classes[index].color)
