@@ -146,7 +146,7 @@ def test_an_accepted_nucleus_is_of_the_class_that_is_chosen_when_it_is_accepted(
     tiles.choose_pen(BACKGROUND + 2)
     tiles.correct(True)
     proposed.click(170, 170)
-    assert "what is white becomes “tumor”" in proposed.dock.tiles_panel.hint.text()
+    assert "what is white becomes “tumor”" in proposed.dock.tiles_panel.help.hint.text()
     proposed.stroke([(206, 180), (234, 180)])  # a cut makes two of one that nobody has named yet
     tally_on_disk(proposed)
     classes = ProjectFolder.open(proposed.project.path, read_only=True).annotation(proposed.project.selected).classes
@@ -307,7 +307,7 @@ def test_a_tool_of_napari_ends_correcting_and_the_dock_shows_it(proposed):
     layer.mode = "erase"
 
     assert not proposed.dock.tiles.correcting
-    assert not proposed.dock.tiles_panel.correct.isChecked()
+    assert not proposed.dock.tiles_panel.pens.correct.isChecked()
     assert layer.contour == 0
 
 

@@ -488,7 +488,7 @@ def test_the_class_added_last_is_removed_while_nothing_is_painted_in_it(started)
     assert project.classes == (nucleus,)
     assert started.dock.tiles.pen.kind == BACKGROUND + 1
     panel.more.menu().aboutToShow.emit()
-    assert not panel.removing.isVisible()  # one class there always is
+    assert not panel.classes.removing.isVisible()  # one class there always is
     ((_, bring_back),) = started.dock.session.notice.actions
     bring_back()
     assert project.classes == (nucleus, tumor)
@@ -511,7 +511,7 @@ def test_background_is_no_class_to_be_renamed(started):
     add_tile(started, 200, 200)
     started.dock.tiles.choose_pen(BACKGROUND)
     started.dock.tiles_panel.more.menu().aboutToShow.emit()
-    assert not started.dock.tiles_panel.renaming.isEnabled()
+    assert not started.dock.tiles_panel.classes.renaming.isEnabled()
 
 
 def test_it_is_said_which_tiles_are_kept_for_validation(started):
