@@ -42,7 +42,7 @@ def proposed(open_dock, tissue, tmp_path):
     labels[160:180, 160:180] = 5
     labels[160:180, 184:204] = 9
     labels[210:230, 170:190] = 12
-    hands.dock.tiles.take_over(labels, (0, 0))
+    hands.dock.tiles_panel.proposed.take_over(labels, (0, 0))
     return hands
 
 
@@ -110,7 +110,7 @@ def test_a_mouse_that_has_not_moved_since_the_view_came_there_draws_and_leaves_t
     start(hands, tmp_path)
     labels = np.zeros((512, 512), np.uint32)
     labels[190:230, 170:190] = 12
-    dock.tiles.take_over(labels, (0, 0))
+    dock.tiles_panel.proposed.take_over(labels, (0, 0))
     outside, inside, below = (400, 400), (185, 180), (240, 180)
     camera.center, camera.zoom = (0, *outside), 3.0
     hands.rest(0.1)
@@ -162,14 +162,13 @@ def classes_on_disk(hands) -> np.ndarray:
 @pytest.fixture
 def proposed_with_classes(proposed):
     """The three nuclei proposed again: two of a class each, and one of a class that the project does not have."""
-    tiles = proposed.dock.tiles
     labels = np.zeros((512, 512), np.uint32)
     for number in np.unique(layer_of(proposed).data)[1:].tolist():
         labels[150:250, 150:250][layer_of(proposed).data == number] = number
     layer_of(proposed).undo()
     proposed.project.set_classes(with_class(with_class(proposed.project.classes, "tumor"), "stroma"))
     first, second, third = np.unique(labels)[1:].tolist()
-    tiles.take_over(labels, (0, 0), {first: "stroma", second: "tumor", third: "mitosis"})
+    proposed.dock.tiles_panel.proposed.take_over(labels, (0, 0), {first: "stroma", second: "tumor", third: "mitosis"})
     return proposed
 
 

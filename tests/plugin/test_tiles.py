@@ -183,7 +183,7 @@ def test_undoing_an_exchange_gives_every_nucleus_the_class_that_it_had(started):
     changed = before.copy()
     changed.classes[before.instance == 1] = BACKGROUND + 2
     changed.classes[before.instance == 2] = PROPOSED
-    started.dock.tiles.exchange(tile_id, changed)
+    started.dock.tiles.painted(tile_id).exchange(changed)
     started.saved()
     assert on_disk(started, tile_id).tally == Tally(drawn=1, proposed=1)
     np.testing.assert_array_equal(on_disk(started, tile_id).classes, changed.classes)
@@ -264,7 +264,7 @@ def test_a_mark_is_taken_back_with_one_click(started):
     started.stroke([(120, 120), (125, 125)])
     labels = np.zeros((512, 512), np.int32)
     labels[200:220, 200:220] = 1
-    started.dock.tiles.take_over(labels, (0, 0))
+    started.dock.tiles_panel.proposed.take_over(labels, (0, 0))
     before = started.dock.tiles.layer(tile_id).data.copy()
     started.saved()
     started.press(started.dock.tiles_panel.complete)

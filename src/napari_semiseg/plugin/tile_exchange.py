@@ -85,12 +85,16 @@ class TileExchange:
         def put(found: TileAnnotation) -> None:
             if project.folder is not folder:
                 return
-            if self.layers.layer(tile_id) is None:
+            painted = self.layers.painted(tile_id)
+            if painted is None:
                 write = partial(folder.write_annotation, tile_id, found.instance, found.classes)
                 self.session.background.submit(write, lambda _: written(found), unable)
                 return
+            if not painted.layer.editable:
+                failed(f"Tile {tile_id} is not in view: show its image first, then try again.")
+                return
             try:
-                self.layers.exchange(tile_id, found)
+                painted.exchange(found)
             except InputError as error:
                 unable(error)
             else:
@@ -99,7 +103,7 @@ class TileExchange:
         def written(found: TileAnnotation) -> None:
             if project.folder is not folder:
                 return
-            if self.layers.layer(tile_id) is not None:  # it was read before that
+            if self.layers.painted(tile_id) is not None:  # it was read before that
                 put(found)
                 return
             project.note_written(tile_id, found)

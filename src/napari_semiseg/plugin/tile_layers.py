@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,7 @@ from napari_semiseg.app import corrections
 from napari_semiseg.app.corrections import Correction
 from napari_semiseg.app.painting import FIRST_CLASS
 from napari_semiseg.app.session import Session
-from napari_semiseg.app.tile_proposals import beside_paint, without_specks
 from napari_semiseg.blocks import Box
-from napari_semiseg.errors import InputError
 from napari_semiseg.plugin.brush import Brush
 from napari_semiseg.plugin.layers import Placement, insert, put, role, tag
 from napari_semiseg.plugin.painted_tile import PaintedTile
@@ -25,9 +22,6 @@ from napari_semiseg.plugin.tile_frames import TileFrames
 from napari_semiseg.plugin.tiles_in_view import TilesInView
 from napari_semiseg.project.schema import Tile
 from napari_semiseg.project.tile_annotation import BACKGROUND, TileAnnotation
-
-AROUND = 64
-"""Pixels around a tile in which proposed nuclei are seen whole."""
 
 
 class TileLayers:
@@ -87,6 +81,10 @@ class TileLayers:
         if self._tiles and moved:  # every layer that is added or chosen asks: with many tiles moving all is slow
             self._move()
         self._arrange()
+
+    def painted(self, tile_id: str) -> PaintedTile | None:
+        """Return what is painted in a tile, if it is one of the image in view and was read already."""
+        return self._tiles.get(tile_id)
 
     def layer(self, tile_id: str) -> Labels | None:
         """Return a tile's layer."""
@@ -271,66 +269,6 @@ class TileLayers:
     def next_nucleus(self) -> None:
         """Begin a new nucleus with the next stroke, wherever that begins."""
         self.brush.next_nucleus(self._tiles.get(self.session.project.selected))
-
-    def take_over(
-        self, labels: np.ndarray, origin: tuple[int, int], classes: Mapping[int, str] = MappingProxyType({})
-    ) -> int:
-        """Put proposed nuclei into the selected tile where nothing is painted; undo takes it back.
-
-        They count for nothing until they are accepted, one by one or all with `complete`.
-
-        Parameters
-        ----------
-        labels : array, (h, w), integer
-            Nuclei of a part of the image that holds the tile.
-        origin : (y, x)
-            Where that part begins, in pixels of level 0.
-        classes : mapping of int to str
-            Name of the class of a nucleus by its number. One that is not in it, or of a class that the project does not
-            have, becomes one of the class that is painted with as it is accepted.
-
-        Returns
-        -------
-        int
-            How many nuclei were put there.
-
-        Raises
-        ------
-        InputError
-            If no tile is selected, or there is nothing to take.
-        """
-        tile = self.session.project.tile(self.session.project.selected)
-        painted = self._tiles.get(self.session.project.selected)
-        if tile is None or painted is None:
-            raise InputError("No tile is selected: click on one, or add one.")
-        there = tile.box.shifted(-origin[0], -origin[1])
-        seen = there.grown(AROUND).intersect(Box.whole(labels.shape))
-        mpp = self.session.project.images[tile.image].mpp
-        part = without_specks(np.asarray(labels[seen.slices]), mpp)[there.shifted(-seen.y0, -seen.x0).slices]
-        part = beside_paint(part, painted.layer.data > 0, mpp)
-        where = np.nonzero(part)
-        if not where[0].size:
-            raise InputError("Nothing is proposed where this tile is still unpainted: paint by hand.")
-        ids, first = np.unique(part[where], return_index=True)
-        known = {spec.name: FIRST_CLASS + index for index, spec in enumerate(self.session.project.classes)}
-        found = labels[there.slices][tuple(axis[first] for axis in where)]  # as numbered there: pieces are renumbered
-        kinds = [known.get(classes.get(old, ""), 0) for old in found.tolist()]
-        count = painted.propose(part, dict(zip(ids.tolist(), kinds, strict=True)))
-        self.correct(True)
-        return count
-
-    def exchange(self, tile_id: str, annotation: TileAnnotation) -> None:
-        """Put another annotation in the place of what is painted in a tile; undo takes it back.
-
-        Raises
-        ------
-        InputError
-            If the tile is not in view.
-        """
-        painted = self._tiles.get(tile_id)
-        if painted is None or not painted.layer.editable:
-            raise InputError(f"Tile {tile_id} is not in view: show its image first, then try again.")
-        painted.exchange(annotation)
 
     def tick(self) -> None:
         """Hand over what changed since the last call. The dock calls it about once a second."""

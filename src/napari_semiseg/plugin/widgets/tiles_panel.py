@@ -25,10 +25,10 @@ from napari_semiseg.app import corrections
 from napari_semiseg.app.session import Session
 from napari_semiseg.app.suggestions import Suggestions
 from napari_semiseg.app.tile_proposals import TileProposals
-from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
 from napari_semiseg.plugin.keys import Keys
-from napari_semiseg.plugin.layers import classes_of, look_at, of_role, tag
+from napari_semiseg.plugin.layers import look_at
+from napari_semiseg.plugin.proposed_nuclei import ProposedNuclei
 from napari_semiseg.plugin.slide_view import SlideView
 from napari_semiseg.plugin.tile_exchange import TileExchange
 from napari_semiseg.plugin.tile_layers import TileLayers
@@ -85,6 +85,7 @@ class TilesPanel(QWidget):
         self.suggestions, self.proposals, self.keys = suggestions, proposals, keys
         self.tool = TileTool(session, viewer, view)
         self.exchange = TileExchange(session, layers)
+        self.proposed = ProposedNuclei(session, viewer, layers, proposals)
         self.pictures = TilePictures(session, view, layers, self._show_picture, self)
         self.summary, self.done = "", False
         self._were_complete: set[str] = set()  # tiles that are left out since
@@ -179,7 +180,7 @@ class TilesPanel(QWidget):
         self.complete = QPushButton("Mark complete")
         self.complete.clicked.connect(self._complete)
         self.from_proposal = QPushButton("Start from proposal")
-        self.from_proposal.clicked.connect(self._from_proposal)
+        self.from_proposal.clicked.connect(self.proposed.get)
         self.tile_more = plain_button("⋯", "More about this tile")
         self.tile_more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         menu = QMenu(self)
@@ -337,7 +338,7 @@ class TilesPanel(QWidget):
             "next_tile": lambda: self.go_to(tiles.step_to(1)),
             "previous_tile": lambda: self.go_to(tiles.step_to(-1)),
             "complete": self._complete,
-            "propose": self._from_proposal,
+            "propose": self.proposed.get,
             "correct": lambda: tiles.correct(not tiles.correcting),
             "accept": lambda: tiles.correct_at_cursor(corrections.accept),
             "reclass": tiles.reclass_at_cursor,
@@ -468,29 +469,6 @@ class TilesPanel(QWidget):
 
     def _suggest(self) -> None:
         self.suggestions.ask(self.tool.side)
-
-    def _from_proposal(self) -> None:
-        """Take what is shown already, or ask the engine."""
-        tile = self.session.project.tile(self.session.project.selected)
-        if tile is None or tile.image != self.session.image_index or self.proposals.waiting:
-            return
-        training = self.session.training
-        if training.young:
-            shown: tuple[str, ...] = ("nuclei", "proposal")  # of an earlier run, or else of the threshold
-        else:
-            shown = () if training.active else ("nuclei",) if training.run is not None else ("proposal",)
-        for layer in (layer for role in shown for layer in of_role(self.viewer, role)):
-            origin = tuple(tag(layer).get("origin", (0, 0)))
-            if (
-                tag(layer).get("image", tile.image) != tile.image
-                or tag(layer).get("downsample", 1) != 1
-                or layer.multiscale
-                or not Box.whole(layer.data.shape).shifted(*origin).contains(tile.box)
-            ):
-                continue
-            self._try(self.layers.take_over, layer.data, origin, classes_of(layer))
-            return
-        self._try(self.proposals.ask, tile.id, self.layers.take_over)
 
     def end(self) -> None:
         """Let go of the viewer."""
