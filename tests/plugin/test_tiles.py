@@ -237,7 +237,7 @@ def test_a_tile_can_be_completed_removed_and_brought_back(started):
     started.press(started.dock.tiles_panel.complete)
     assert started.project.tile(tile_id).status == "complete"
 
-    started.dock.tiles_panel._remove()
+    started.dock.tiles_panel.removal.remove()
     assert started.project.tile(tile_id) is None
     assert not of_role(started.viewer, "annotation")
     (_, bring_back) = started.dock.session.notice.actions[0]

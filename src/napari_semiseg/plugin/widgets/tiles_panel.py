@@ -25,13 +25,14 @@ from napari_semiseg.app import corrections
 from napari_semiseg.app.session import Session
 from napari_semiseg.app.suggestions import Suggestions
 from napari_semiseg.app.tile_proposals import TileProposals
-from napari_semiseg.errors import InputError
 from napari_semiseg.plugin.keys import Keys
 from napari_semiseg.plugin.layers import look_at
 from napari_semiseg.plugin.proposed_nuclei import ProposedNuclei
 from napari_semiseg.plugin.slide_view import SlideView
 from napari_semiseg.plugin.tile_exchange import TileExchange
 from napari_semiseg.plugin.tile_layers import TileLayers
+from napari_semiseg.plugin.tile_marks import STATUS_WORDS, TileMarks
+from napari_semiseg.plugin.tile_removal import TileRemoval
 from napari_semiseg.plugin.tile_tool import TileTool
 from napari_semiseg.plugin.widgets.class_actions import ClassActions
 from napari_semiseg.plugin.widgets.look import main_button, plain_button
@@ -42,15 +43,8 @@ from napari_semiseg.plugin.widgets.suggestion_card import SuggestionCard
 from napari_semiseg.plugin.widgets.tile_pictures import TilePictures
 from napari_semiseg.plugin.widgets.tile_strip import TileStrip
 from napari_semiseg.plugin.widgets.tile_table import Row, TileTable
-from napari_semiseg.project.schema import Status, Tile
+from napari_semiseg.project.schema import Tile
 from napari_semiseg.project.tile_annotation import Tally
-
-_STATUS_WORDS = {
-    "empty": "nothing painted yet",
-    "sparse": "only what is painted counts, the rest is left open",
-    "complete": "everything that is not painted is background",
-    "excluded": "left out of training",
-}
 
 
 class TilesPanel(QWidget):
@@ -85,10 +79,11 @@ class TilesPanel(QWidget):
         self.suggestions, self.proposals, self.keys = suggestions, proposals, keys
         self.tool = TileTool(session, viewer, view)
         self.exchange = TileExchange(session, layers)
+        self.marks = TileMarks(session, layers)
+        self.removal = TileRemoval(session, layers, self.go_to)
         self.proposed = ProposedNuclei(session, viewer, layers, proposals)
         self.pictures = TilePictures(session, view, layers, self._show_picture, self)
         self.summary, self.done = "", False
-        self._were_complete: set[str] = set()  # tiles that are left out since
         self._gone_to = ""
         self._scores: tuple[dict[str, float], ...] = ({}, {})
 
@@ -136,7 +131,6 @@ class TilesPanel(QWidget):
         project = session.project
         for signal in (project.tiles_changed, project.selected_changed, project.opened, project.closed, view.changed):
             signal.connect(self._show)
-        project.closed.connect(self._forget_exclusions)
         session.training.curves_changed.connect(self._show_scores)
         session.image_changed.connect(self._show_image)
         self.tool.changed.connect(self._show_tool)
@@ -164,7 +158,7 @@ class TilesPanel(QWidget):
         action = QWidgetAction(menu)
         action.setDefaultWidget(box)
         menu.addAction(action)
-        self.undo_remove = menu.addAction("Bring back the tile removed last", self._restore)
+        self.undo_remove = menu.addAction("Bring back the tile removed last", self.removal.bring_back_last)
         menu.addSeparator()
         self.classes = ClassActions(self.session, self.layers, menu)
         menu.aboutToShow.connect(self._prepare_menu)
@@ -178,18 +172,18 @@ class TilesPanel(QWidget):
         self.tile_name = ElidedLabel()
         self.pens = PenRow(self.session, self.layers, self.keys)
         self.complete = QPushButton("Mark complete")
-        self.complete.clicked.connect(self._complete)
+        self.complete.clicked.connect(self.marks.complete)
         self.from_proposal = QPushButton("Start from proposal")
         self.from_proposal.clicked.connect(self.proposed.get)
         self.tile_more = plain_button("⋯", "More about this tile")
         self.tile_more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         menu = QMenu(self)
-        self.excluding = menu.addAction("Leave out of training", self._exclude)
-        self.judging = menu.addAction("Keep for validation", self._judge)
+        self.excluding = menu.addAction("Leave out of training", self.marks.exclude)
+        self.judging = menu.addAction("Keep for validation", self.marks.judge)
         self.judging.setCheckable(True)
         menu.addSeparator()
         self.aside = menu.addAction("Bring back what was put aside", self.exchange.bring_back)
-        menu.addAction("Remove this tile", self._remove)
+        menu.addAction("Remove this tile", self.removal.remove)
         menu.aboutToShow.connect(self._prepare_tile_menu)
         self.tile_more.setMenu(menu)
         row = QHBoxLayout()
@@ -273,7 +267,7 @@ class TilesPanel(QWidget):
         tally = self.session.project.tallies.get(tile.id)
         nuclei += f" · {tally.proposed} proposed" if tally and tally.proposed else ""
         note = " · for validation" if judges else ""
-        return f"Tile {tile.id} · {tile.status}{note} · {nuclei} — {_STATUS_WORDS[tile.status]}"
+        return f"Tile {tile.id} · {tile.status}{note} · {nuclei} — {STATUS_WORDS[tile.status]}"
 
     def _show_scores(self) -> None:
         """Show new scores in the table; curves change far more often."""
@@ -325,19 +319,13 @@ class TilesPanel(QWidget):
 
     # ---- doing ----
 
-    def _try(self, call: Any, *args: Any) -> None:
-        try:
-            call(*args)
-        except InputError as error:
-            self.session.tell(str(error), "warning")
-
     def _give_keys(self, layer: Any) -> None:
         """Bind the keys of a tile that can be painted in."""
         tiles = self.layers
         calls = {
             "next_tile": lambda: self.go_to(tiles.step_to(1)),
             "previous_tile": lambda: self.go_to(tiles.step_to(-1)),
-            "complete": self._complete,
+            "complete": self.marks.complete,
             "propose": self.proposed.get,
             "correct": lambda: tiles.correct(not tiles.correcting),
             "accept": lambda: tiles.correct_at_cursor(corrections.accept),
@@ -369,63 +357,6 @@ class TilesPanel(QWidget):
         if self._gone_to == tile_id and tile is not None and tile.image == self.session.image_index:
             self.go_to(tile_id)
 
-    def _complete(self) -> None:
-        project = self.session.project
-        tile = project.tile(project.selected)
-        try:
-            take_back = self.layers.complete()
-        except InputError as error:
-            self.session.tell(str(error), "warning")
-            return
-        if tile is not None and tile.status == "excluded":
-            self.session.tell(f"Tile {tile.id} is left out of training: take it in again first, in its menu ⋯.")
-        elif tile is not None and take_back is None:
-            self.session.tell(f"Tile {tile.id} is not in view, so it was not marked: go to it first.")
-        if take_back is not None:
-            now = project.tile(tile.id)
-            self.session.tell(
-                f"Tile {tile.id} is {now.status}: {_STATUS_WORDS[now.status]}.",
-                actions=(("Undo", lambda: self._try(take_back)),),
-            )
-
-    def _exclude(self) -> None:
-        """Leave a tile out of training, or take it in again as it was before; after a new start, as sparse."""
-        project = self.session.project
-        tile = project.tile(project.selected)
-        if tile is None:
-            return
-        status: Status = "excluded"
-        if tile.status == "excluded":
-            status = "complete" if tile.id in self._were_complete else self._usual_status(tile.id)
-        self._were_complete -= {tile.id}
-        self._were_complete |= {tile.id} if tile.status == "complete" else set()
-        self._try(project.set_status, tile.id, status)
-        now = project.tile(tile.id).status
-        self.session.tell(f"Tile {tile.id} is {now}: {_STATUS_WORDS[now]}.")
-
-    def _forget_exclusions(self) -> None:
-        self._were_complete.clear()
-
-    def _usual_status(self, tile_id: str) -> Status:
-        painted = self.layers.annotation_of(tile_id)
-        some = painted[0].any() if painted else self.session.project.painted.get(tile_id)
-        return "sparse" if some else "empty"
-
-    def _judge(self) -> None:
-        """Keep a tile for validation, or no longer, and say which ones are."""
-        project = self.session.project
-        tile = project.tile(project.selected)
-        if tile is None:
-            return
-        try:
-            project.set_role(tile.id, "training" if tile.id in project.validation else "validation")
-        except InputError as error:
-            self.session.tell(str(error), "warning")
-            return
-        kept = sorted(project.validation)
-        none = "No tile is kept for validation now: a training cannot say how good it is."
-        self.session.tell(f"For validation now: {', '.join(kept)}." if kept else none)
-
     def _prepare_tile_menu(self) -> None:
         project = self.session.project
         tile = project.tile(project.selected)
@@ -440,32 +371,6 @@ class TilesPanel(QWidget):
     def _prepare_menu(self) -> None:
         project = self.session.project
         self.undo_remove.setEnabled(bool(project.removed))
-
-    def _remove(self) -> None:
-        project = self.session.project
-        tile_id = project.selected
-        if not tile_id:
-            return
-        self.layers.tick()
-        judged = " It was one to judge by." if tile_id in project.validation else ""
-        try:
-            project.remove_tile(tile_id)
-        except InputError as error:
-            self.session.tell(str(error), "error")
-            return
-        self.session.tell(
-            f"Tile {tile_id} is removed; what was painted in it is kept.{judged}",
-            actions=(("Bring it back", lambda: self._try(self._restore_tile, tile_id)),),
-        )
-
-    def _restore(self) -> None:
-        removed = self.session.project.removed
-        if removed:
-            self._try(self._restore_tile, removed[-1])
-
-    def _restore_tile(self, tile_id: str) -> None:
-        self.session.project.restore_tile(tile_id, select=False)
-        self.go_to(tile_id)
 
     def _suggest(self) -> None:
         self.suggestions.ask(self.tool.side)
