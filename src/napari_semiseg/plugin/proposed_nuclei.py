@@ -64,7 +64,7 @@ class ProposedNuclei:
     ) -> int:
         """Put proposed nuclei into the selected tile where nothing is painted; undo takes it back.
 
-        They count for nothing until they are accepted, one by one or all with `TileLayers.complete`.
+        They count for nothing until they are accepted, one by one or all with `TileMarks.complete`.
 
         Parameters
         ----------

@@ -11,7 +11,6 @@ from psygnal import Signal
 
 from napari_semiseg.app import corrections
 from napari_semiseg.app.corrections import Correction
-from napari_semiseg.app.painting import FIRST_CLASS
 from napari_semiseg.app.session import Session
 from napari_semiseg.blocks import Box
 from napari_semiseg.plugin.brush import Brush
@@ -119,26 +118,6 @@ class TileLayers:
         painted = self._tiles.get(tile_id)
         return painted is not None and painted.apply(correction, kind)
 
-    def correct_at_cursor(self, gesture: Callable[[np.ndarray, int], Correction | None]) -> bool:
-        """Correct the nucleus below the mouse; whether there was one for that."""
-        painted = self._tiles.get(self.session.project.selected)
-        if painted is None:
-            return False
-        return painted.apply(gesture(painted.layer.data, painted.number_at(self.viewer.cursor.position)))
-
-    def reclass_at_cursor(self) -> bool:
-        """Give the nucleus below the mouse the next class, by which a proposed one is accepted; whether there was one.
-
-        One that was proposed without a class gets the one that is painted with.
-        """
-        painted = self._tiles.get(self.session.project.selected)
-        if painted is None:
-            return False
-        number = painted.number_at(self.viewer.cursor.position)
-        before = painted.class_of.get(number, 0)
-        after = FIRST_CLASS + (before - FIRST_CLASS + 1) % len(self.session.project.classes) if before else 0
-        return painted.apply(corrections.reclass(painted.layer.data, number), after)
-
     def decide(
         self, tile_id: str, box: Box, mask: np.ndarray, accepted: bool, kind: int = 0
     ) -> Callable[[], None] | None:
@@ -174,44 +153,6 @@ class TileLayers:
             now = self._tiles.get(tile_id)
             if now is not None:
                 now.apply(before.only(now.layer.data[word.where] == word.numbers))
-
-        return take_back
-
-    def complete(self) -> Callable[[], None] | None:
-        """Mark the selected tile complete, which accepts what is still proposed in it; or sparse again.
-
-        Nothing is done to a tile of an image that is not in view.
-
-        Returns
-        -------
-        callable or None
-            What takes that back, wherever nothing was corrected since; None where nothing was done.
-
-        Raises
-        ------
-        InputError
-            If that cannot be written.
-        """
-        project = self.session.project
-        tile = project.tile(project.selected)
-        painted = self._tiles.get(project.selected)
-        if tile is None or tile.status == "excluded" or (painted is None and tile.image != self.session.image_index):
-            return None
-        accepted = None
-        if tile.status != "complete" and painted is not None:
-            accepted = corrections.accept_all(painted.layer.data)
-            before = accepted and accepted.reversed(painted.layer.data)
-            painted.apply(accepted)
-            self.tick()
-        bare = painted is not None and not painted.layer.data.any()
-        project.set_status(tile.id, "complete" if tile.status != "complete" else "empty" if bare else "sparse")
-
-        def take_back() -> None:
-            now = self._tiles.get(tile.id)
-            if accepted is not None and now is not None:
-                now.apply(before.only(now.layer.data[accepted.where] == accepted.numbers))
-                self.tick()
-            project.set_status(tile.id, tile.status)
 
         return take_back
 

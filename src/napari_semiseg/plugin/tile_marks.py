@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from napari_semiseg.app import corrections
 from napari_semiseg.app.session import Session
 from napari_semiseg.errors import InputError
 from napari_semiseg.plugin.tile_layers import TileLayers
-from napari_semiseg.project.schema import Status
+from napari_semiseg.project.schema import Status, Tile
 
 STATUS_WORDS = {
     "empty": "nothing painted yet",
@@ -35,21 +36,48 @@ class TileMarks:
         """Mark the tile complete, or sparse again."""
         project = self.session.project
         tile = project.tile(project.selected)
+        if tile is None:
+            return
+        if tile.status == "excluded":
+            self.session.tell(f"Tile {tile.id} is left out of training: take it in again first, in its menu ⋯.")
+            return
+        if tile.image != self.session.image_index and self.layers.painted(tile.id) is None:
+            self.session.tell(f"Tile {tile.id} is not in view, so it was not marked: go to it first.")
+            return
         try:
-            take_back = self.layers.complete()
+            take_back = self._complete(tile)
         except InputError as error:
             self.session.tell(str(error), "warning")
             return
-        if tile is not None and tile.status == "excluded":
-            self.session.tell(f"Tile {tile.id} is left out of training: take it in again first, in its menu ⋯.")
-        elif tile is not None and take_back is None:
-            self.session.tell(f"Tile {tile.id} is not in view, so it was not marked: go to it first.")
-        if take_back is not None:
-            now = project.tile(tile.id)
-            self.session.tell(
-                f"Tile {tile.id} is {now.status}: {STATUS_WORDS[now.status]}.",
-                actions=(("Undo", lambda: self._try(take_back)),),
-            )
+        now = project.tile(tile.id)
+        self.session.tell(
+            f"Tile {tile.id} is {now.status}: {STATUS_WORDS[now.status]}.",
+            actions=(("Undo", lambda: self._try(take_back)),),
+        )
+
+    def _complete(self, tile: Tile) -> Callable[[], None]:
+        """Mark a tile complete, which accepts what is still proposed in it; or sparse again.
+
+        What it returns takes that back, wherever nothing was corrected since.
+        """
+        project, painted = self.session.project, self.layers.painted(tile.id)
+        accepted = None
+        if tile.status != "complete" and painted is not None:
+            accepted = corrections.accept_all(painted.layer.data)
+            before = accepted and accepted.reversed(painted.layer.data)
+            painted.apply(accepted)
+            self.layers.tick()
+        bare = painted is not None and not painted.layer.data.any()
+        project.set_status(tile.id, "complete" if tile.status != "complete" else "empty" if bare else "sparse")
+
+        def take_back() -> None:
+            now = self.layers.painted(tile.id)
+            if accepted is not None and now is not None:
+                now.apply(before.only(now.layer.data[accepted.where] == accepted.numbers))
+                self.layers.tick()
+            project.set_status(tile.id, tile.status)
+
+        return take_back
 
     def exclude(self) -> None:
         """Leave the tile out of training, or take it in again as it was before; after a new start, as sparse."""

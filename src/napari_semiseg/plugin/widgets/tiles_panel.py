@@ -21,12 +21,12 @@ from qtpy.QtWidgets import (
     QWidgetAction,
 )
 
-from napari_semiseg.app import corrections
 from napari_semiseg.app.session import Session
 from napari_semiseg.app.suggestions import Suggestions
 from napari_semiseg.app.tile_proposals import TileProposals
 from napari_semiseg.plugin.keys import Keys
 from napari_semiseg.plugin.layers import look_at
+from napari_semiseg.plugin.nucleus_at_cursor import NucleusAtCursor
 from napari_semiseg.plugin.proposed_nuclei import ProposedNuclei
 from napari_semiseg.plugin.slide_view import SlideView
 from napari_semiseg.plugin.tile_exchange import TileExchange
@@ -79,6 +79,7 @@ class TilesPanel(QWidget):
         self.suggestions, self.proposals, self.keys = suggestions, proposals, keys
         self.tool = TileTool(session, viewer, view)
         self.exchange = TileExchange(session, layers)
+        self.below = NucleusAtCursor(session, viewer, layers)
         self.marks = TileMarks(session, layers)
         self.removal = TileRemoval(session, layers, self.go_to)
         self.proposed = ProposedNuclei(session, viewer, layers, proposals)
@@ -328,9 +329,9 @@ class TilesPanel(QWidget):
             "complete": self.marks.complete,
             "propose": self.proposed.get,
             "correct": lambda: tiles.correct(not tiles.correcting),
-            "accept": lambda: tiles.correct_at_cursor(corrections.accept),
-            "reclass": tiles.reclass_at_cursor,
-            "delete": lambda: tiles.correct_at_cursor(corrections.delete),
+            "accept": self.below.accept,
+            "reclass": self.below.reclass,
+            "delete": self.below.delete,
             "new_nucleus": tiles.next_nucleus,
             "background": tiles.swap_background,
             "suggest": lambda: self.suggestion.add_tile() if self.suggestions.current else self._suggest(),
