@@ -300,8 +300,8 @@ class TileLayers:
         if project.read_only:
             layer.editable = False
         else:
-            layer.events.mode.connect(self._on_mode)
             self.brush.watch(layer)
+            layer.events.mode.connect(self._on_mode)
             self.added.emit(layer)
         if tile.id == project.selected:
             self._select(tile.id)
