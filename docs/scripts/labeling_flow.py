@@ -72,7 +72,7 @@ class Flow(Photographer):
         need(SLOW, lambda: self.dock.suggestions.current is not None, "the suggestion")
         self.look_at(256, 256, 500)
         self.shoot("flow-1-suggested")
-        self.press(panel.take)
+        self.press(panel.suggestion.take)
         return str(self.dock.session.project.selected)
 
     def correct(self, tile_id: str) -> dict[str, int]:

@@ -42,7 +42,7 @@ def proposed(open_dock, tissue, tmp_path):
     labels[160:180, 160:180] = 5
     labels[160:180, 184:204] = 9
     labels[210:230, 170:190] = 12
-    hands.dock.tiles.take_over(labels, (0, 0))
+    hands.dock.tiles_panel.proposed.take_over(labels, (0, 0))
     return hands
 
 
@@ -110,7 +110,7 @@ def test_a_mouse_that_has_not_moved_since_the_view_came_there_draws_and_leaves_t
     start(hands, tmp_path)
     labels = np.zeros((512, 512), np.uint32)
     labels[190:230, 170:190] = 12
-    dock.tiles.take_over(labels, (0, 0))
+    dock.tiles_panel.proposed.take_over(labels, (0, 0))
     outside, inside, below = (400, 400), (185, 180), (240, 180)
     camera.center, camera.zoom = (0, *outside), 3.0
     hands.rest(0.1)
@@ -146,7 +146,7 @@ def test_an_accepted_nucleus_is_of_the_class_that_is_chosen_when_it_is_accepted(
     tiles.choose_pen(BACKGROUND + 2)
     tiles.correct(True)
     proposed.click(170, 170)
-    assert "what is white becomes “tumor”" in proposed.dock.tiles_panel.hint.text()
+    assert "what is white becomes “tumor”" in proposed.dock.tiles_panel.help.hint.text()
     proposed.stroke([(206, 180), (234, 180)])  # a cut makes two of one that nobody has named yet
     tally_on_disk(proposed)
     classes = ProjectFolder.open(proposed.project.path, read_only=True).annotation(proposed.project.selected).classes
@@ -162,14 +162,13 @@ def classes_on_disk(hands) -> np.ndarray:
 @pytest.fixture
 def proposed_with_classes(proposed):
     """The three nuclei proposed again: two of a class each, and one of a class that the project does not have."""
-    tiles = proposed.dock.tiles
     labels = np.zeros((512, 512), np.uint32)
     for number in np.unique(layer_of(proposed).data)[1:].tolist():
         labels[150:250, 150:250][layer_of(proposed).data == number] = number
     layer_of(proposed).undo()
     proposed.project.set_classes(with_class(with_class(proposed.project.classes, "tumor"), "stroma"))
     first, second, third = np.unique(labels)[1:].tolist()
-    tiles.take_over(labels, (0, 0), {first: "stroma", second: "tumor", third: "mitosis"})
+    proposed.dock.tiles_panel.proposed.take_over(labels, (0, 0), {first: "stroma", second: "tumor", third: "mitosis"})
     return proposed
 
 
@@ -307,7 +306,7 @@ def test_a_tool_of_napari_ends_correcting_and_the_dock_shows_it(proposed):
     layer.mode = "erase"
 
     assert not proposed.dock.tiles.correcting
-    assert not proposed.dock.tiles_panel.correct.isChecked()
+    assert not proposed.dock.tiles_panel.pens.correct.isChecked()
     assert layer.contour == 0
 
 

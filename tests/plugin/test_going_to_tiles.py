@@ -187,10 +187,10 @@ def test_no_key_changes_a_tile_of_an_image_that_is_not_in_view(two_images):
 
 def test_after_a_tile_was_removed_one_of_the_same_image_is_selected_and_bringing_it_back_shows_its_image(two_images):
     dock = two_images.dock
-    dock.tiles_panel._remove()
+    dock.tiles_panel.removal.remove()
     assert two_images.project.selected == ""
     dock.view.show_image(1)
     two_images.wait(lambda: two_images.project.selected == "t0002", "the second image")
-    dock.tiles_panel._restore()
+    dock.tiles_panel.removal.bring_back_last()
     two_images.wait(lambda: active(two_images) == "Tile t0001", "the tile")
     assert (dock.session.image_index, two_images.project.selected) == (0, "t0001")

@@ -114,7 +114,7 @@ def test_the_window_answers_while_a_slow_disk_is_read_and_the_rest_of_an_image_c
 
 
 def test_a_slow_disk_holds_up_pictures_and_no_tile(open_dock, project, monkeypatch):
-    from napari_semiseg.plugin.widgets import tiles_panel
+    from napari_semiseg.plugin.widgets import tile_pictures
 
     answers = threading.Event()
 
@@ -125,7 +125,7 @@ def test_a_slow_disk_holds_up_pictures_and_no_tile(open_dock, project, monkeypat
     def layers_are_there(count):
         return len(hands.project.tiles) == count and all(hands.dock.tiles.layer(t.id) for t in hands.project.tiles)
 
-    monkeypatch.setattr(tiles_panel, "pixels", slowly)
+    monkeypatch.setattr(tile_pictures, "pixels", slowly)
     hands = open_dock()
     try:
         hands.dock.view.open_project(project)

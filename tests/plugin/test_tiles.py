@@ -183,7 +183,7 @@ def test_undoing_an_exchange_gives_every_nucleus_the_class_that_it_had(started):
     changed = before.copy()
     changed.classes[before.instance == 1] = BACKGROUND + 2
     changed.classes[before.instance == 2] = PROPOSED
-    started.dock.tiles.exchange(tile_id, changed)
+    started.dock.tiles.painted(tile_id).exchange(changed)
     started.saved()
     assert on_disk(started, tile_id).tally == Tally(drawn=1, proposed=1)
     np.testing.assert_array_equal(on_disk(started, tile_id).classes, changed.classes)
@@ -237,7 +237,7 @@ def test_a_tile_can_be_completed_removed_and_brought_back(started):
     started.press(started.dock.tiles_panel.complete)
     assert started.project.tile(tile_id).status == "complete"
 
-    started.dock.tiles_panel._remove()
+    started.dock.tiles_panel.removal.remove()
     assert started.project.tile(tile_id) is None
     assert not of_role(started.viewer, "annotation")
     (_, bring_back) = started.dock.session.notice.actions[0]
@@ -264,7 +264,7 @@ def test_a_mark_is_taken_back_with_one_click(started):
     started.stroke([(120, 120), (125, 125)])
     labels = np.zeros((512, 512), np.int32)
     labels[200:220, 200:220] = 1
-    started.dock.tiles.take_over(labels, (0, 0))
+    started.dock.tiles_panel.proposed.take_over(labels, (0, 0))
     before = started.dock.tiles.layer(tile_id).data.copy()
     started.saved()
     started.press(started.dock.tiles_panel.complete)
@@ -321,7 +321,7 @@ def test_the_pen_is_a_class_of_the_project_that_is_open(started, tmp_path):
         path = folder.path
     started.project.open(path)
 
-    assert started.dock.tiles.pen == BACKGROUND + 1
+    assert started.dock.tiles.pen.kind == BACKGROUND + 1
 
 
 def test_the_table_says_all_of_a_tile_is_sorted_by_a_click_and_led_through_by_keys(started):
@@ -486,9 +486,9 @@ def test_the_class_added_last_is_removed_while_nothing_is_painted_in_it(started)
     layer.data_setitem(np.nonzero(layer.data), 0)
     choose(panel.more.menu(), "Remove the class “tumor && stroma”")
     assert project.classes == (nucleus,)
-    assert started.dock.tiles.pen == BACKGROUND + 1
+    assert started.dock.tiles.pen.kind == BACKGROUND + 1
     panel.more.menu().aboutToShow.emit()
-    assert not panel.removing.isVisible()  # one class there always is
+    assert not panel.classes.removing.isVisible()  # one class there always is
     ((_, bring_back),) = started.dock.session.notice.actions
     bring_back()
     assert project.classes == (nucleus, tumor)
@@ -511,7 +511,7 @@ def test_background_is_no_class_to_be_renamed(started):
     add_tile(started, 200, 200)
     started.dock.tiles.choose_pen(BACKGROUND)
     started.dock.tiles_panel.more.menu().aboutToShow.emit()
-    assert not started.dock.tiles_panel.renaming.isEnabled()
+    assert not started.dock.tiles_panel.classes.renaming.isEnabled()
 
 
 def test_it_is_said_which_tiles_are_kept_for_validation(started):

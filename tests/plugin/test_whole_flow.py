@@ -60,7 +60,7 @@ def test_a_project_is_started_painted_closed_and_opened_again(open_window, tissu
     dock.tiles_panel.side.setValue(150)
     hands.press(dock.tiles_panel.suggest)
     hands.wait(lambda: dock.suggestions.current, "the suggestion")
-    hands.press(dock.tiles_panel.take)
+    hands.press(dock.tiles_panel.suggestion.take)
     assert len(hands.project.tiles) == 2
     hands.press(dock.tiles_panel.from_proposal)
     hands.saved()

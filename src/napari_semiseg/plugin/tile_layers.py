@@ -2,59 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from napari.layers import Labels, LayerLock, Shapes
-from napari.utils.colormaps import DirectLabelColormap
+from napari.layers import Labels, LayerLock
 from psygnal import Signal
 
 from napari_semiseg.app import corrections
 from napari_semiseg.app.corrections import Correction
-from napari_semiseg.app.painting import BACKGROUND_ID, FIRST_CLASS, is_proposed, next_id, proposed_numbers, to_layer
 from napari_semiseg.app.session import Session
-from napari_semiseg.app.tile_proposals import beside_paint, without_specks
 from napari_semiseg.blocks import Box
-from napari_semiseg.errors import InputError
-from napari_semiseg.plugin.layers import KEY, Placement, insert, put, role, tag
+from napari_semiseg.plugin.brush import Brush
+from napari_semiseg.plugin.layers import Placement, insert, put, role, tag
+from napari_semiseg.plugin.painted_tile import PaintedTile
+from napari_semiseg.plugin.pen import Pen
+from napari_semiseg.plugin.tile_frames import TileFrames
 from napari_semiseg.plugin.tiles_in_view import TilesInView
 from napari_semiseg.project.schema import Tile
-from napari_semiseg.project.tile_annotation import ACCEPTED_FROM, BACKGROUND, TileAnnotation
-
-STATUS_COLORS = {"empty": "#f0e442", "sparse": "#56b4e9", "complete": "#009e73", "excluded": "#999999"}
-"""Okabe and Ito's colors, which the color-blind tell apart."""
-
-BACKGROUND_COLOR = "#9a9a9a"
-PROPOSED_SHADE = 0.7
-"""How far the color of a nucleus that is proposed with its class is from that of the class to white."""
-BRUSH = 8
-AROUND = 64
-"""Pixels around a tile in which proposed nuclei are seen whole."""
-COLORED_AHEAD = 32
-"""Numbers that have their color before anything is painted with them."""
-_SHADES = (0.0, 0.35, -0.25)  # neighbors of one class differ in lightness
-
-
-@dataclass
-class _Painted:
-    """A tile's layer, and what was handed over for saving last."""
-
-    layer: Labels
-    class_of: dict[int, int]
-    saved: np.ndarray
-    opacity: float | None = None  # what somebody chose for painting, while contours are opaque
-    colored: dict[int, int] = field(default_factory=dict)  # number to class, as they are shown
+from napari_semiseg.project.tile_annotation import BACKGROUND, TileAnnotation
 
 
 class TileLayers:
     """Keeps one labels layer for each tile of the image in view.
 
-    Painting is saved by comparing layers with what was saved last, whatever changed them. Numbers are given by
-    themselves: a stroke that begins on a nucleus goes on with it, any other one begins a new one. While nuclei are
-    corrected, the mouse makes gestures (`plugin/corrector.py`) in the place of strokes.
+    Painting is saved by comparing layers with what was saved last, whatever changed them. While nuclei are corrected,
+    the mouse makes gestures (`plugin/corrector.py`) in the place of strokes (`plugin/brush.py`).
 
     Parameters
     ----------
@@ -63,10 +36,8 @@ class TileLayers:
 
     Attributes
     ----------
-    pen : int
-        Class, as on disk, of what is painted; `BACKGROUND` for background.
-    class_pen : int
-        Class of the nuclei that were painted last.
+    pen : Pen
+        What is painted with; `choose_pen` takes another one.
     """
 
     pen_changed = Signal()
@@ -78,16 +49,15 @@ class TileLayers:
         self.session = session
         self.viewer = viewer
         self.in_view = TilesInView(session, viewer, self._insert)
+        self.frames = TileFrames(session, viewer)
         self.placement: Placement | None = None
-        self.pen = self.class_pen = FIRST_CLASS
+        self.pen = Pen()
+        self.brush = Brush(self.pen, lambda layer: self._tiles.get(str(tag(layer).get("tile"))))
         self._correcting = False
         self.order: Callable[[], list[str]] = list  # in which tiles are gone through, where somebody sorted them
-        self._force_new = self._encircling = False
-        self._tiles: dict[str, _Painted] = {}
+        self._tiles: dict[str, PaintedTile] = {}
         self._loading: set[str] = set()
         self._lost: list[Any] = []
-        self._outlines: Shapes | None = None
-        self._outlined: object = None
         self._removing = self._adding = False
         self._ended = False
         project = session.project
@@ -110,6 +80,10 @@ class TileLayers:
         if self._tiles and moved:  # every layer that is added or chosen asks: with many tiles moving all is slow
             self._move()
         self._arrange()
+
+    def painted(self, tile_id: str) -> PaintedTile | None:
+        """Return what is painted in a tile, if it is one of the image in view and was read already."""
+        return self._tiles.get(tile_id)
 
     def layer(self, tile_id: str) -> Labels | None:
         """Return a tile's layer."""
@@ -142,45 +116,7 @@ class TileLayers:
         What is new in it is of the class `kind`, as on disk; 0 for the one that is painted with.
         """
         painted = self._tiles.get(tile_id)
-        if painted is None or correction is None or not painted.layer.editable:
-            return False
-        kind = kind or self.class_pen
-        class_of = {
-            number: painted.class_of.get(correction.heirs.get(number, 0), 0) or kind
-            for number in np.unique(correction.numbers).tolist()
-            if corrections.is_nucleus(number) and not is_proposed(number)  # which is what it was proposed as
-        }
-        correction, class_of = corrections.apart(correction, class_of, painted.layer.data, painted.class_of)
-        painted.class_of.update(class_of)
-        self._color(painted)
-        painted.layer.data_setitem(correction.where, correction.numbers.astype(painted.layer.data.dtype))
-        return True
-
-    def correct_at_cursor(self, gesture: Callable[[np.ndarray, int], Correction | None]) -> bool:
-        """Correct the nucleus below the mouse; whether there was one for that."""
-        painted = self._tiles.get(self.session.project.selected)
-        if painted is None:
-            return False
-        data = painted.layer.data
-        return self.apply(self.session.project.selected, gesture(data, self._number_at_cursor(painted)))
-
-    def reclass_at_cursor(self) -> bool:
-        """Give the nucleus below the mouse the next class, by which a proposed one is accepted; whether there was one.
-
-        One that was proposed without a class gets the one that is painted with.
-        """
-        painted = self._tiles.get(self.session.project.selected)
-        if painted is None:
-            return False
-        number = self._number_at_cursor(painted)
-        before = painted.class_of.get(number, 0)
-        after = FIRST_CLASS + (before - FIRST_CLASS + 1) % len(self.session.project.classes) if before else 0
-        return self.apply(self.session.project.selected, corrections.reclass(painted.layer.data, number), after)
-
-    def _number_at_cursor(self, painted: _Painted) -> int:
-        y, x = np.rint(painted.layer.world_to_data(self.viewer.cursor.position)[-2:]).astype(int)
-        data = painted.layer.data
-        return int(data[y, x]) if 0 <= y < data.shape[0] and 0 <= x < data.shape[1] else 0
+        return painted is not None and painted.apply(correction, kind)
 
     def decide(
         self, tile_id: str, box: Box, mask: np.ndarray, accepted: bool, kind: int = 0
@@ -210,51 +146,13 @@ class TileLayers:
         whole[inside.slices] = mask[inside.shifted(-box.y0, -box.x0).slices]
         word = corrections.decide(painted.layer.data, whole, accepted)
         before = word and word.reversed(painted.layer.data)
-        if word is None or before is None or not self.apply(tile_id, word, kind):
+        if word is None or before is None or not painted.apply(word, kind):
             return None
 
         def take_back() -> None:
             now = self._tiles.get(tile_id)
             if now is not None:
-                self.apply(tile_id, before.only(now.layer.data[word.where] == word.numbers))
-
-        return take_back
-
-    def complete(self) -> Callable[[], None] | None:
-        """Mark the selected tile complete, which accepts what is still proposed in it; or sparse again.
-
-        Nothing is done to a tile of an image that is not in view.
-
-        Returns
-        -------
-        callable or None
-            What takes that back, wherever nothing was corrected since; None where nothing was done.
-
-        Raises
-        ------
-        InputError
-            If that cannot be written.
-        """
-        project = self.session.project
-        tile = project.tile(project.selected)
-        painted = self._tiles.get(project.selected)
-        if tile is None or tile.status == "excluded" or (painted is None and tile.image != self.session.image_index):
-            return None
-        accepted = None
-        if tile.status != "complete" and painted is not None:
-            accepted = corrections.accept_all(painted.layer.data)
-            before = accepted and accepted.reversed(painted.layer.data)
-            self.apply(tile.id, accepted)
-            self.tick()
-        bare = painted is not None and not painted.layer.data.any()
-        project.set_status(tile.id, "complete" if tile.status != "complete" else "empty" if bare else "sparse")
-
-        def take_back() -> None:
-            now = self._tiles.get(tile.id)
-            if accepted is not None and now is not None:
-                self.apply(tile.id, before.only(now.layer.data[accepted.where] == accepted.numbers))
-                self.tick()
-            project.set_status(tile.id, tile.status)
+                now.apply(before.only(now.layer.data[word.where] == word.numbers))
 
         return take_back
 
@@ -293,103 +191,25 @@ class TileLayers:
 
     def choose_pen(self, kind: int) -> None:
         """Paint nuclei of a class from now on, or background; a nucleus that is picked gets that class."""
-        self.pen = kind
-        self.class_pen = kind if kind > BACKGROUND else self.class_pen
+        self.pen.take(kind)
         self.correct(False)
         painted = self._tiles.get(self.session.project.selected)
         if painted:
             if painted.layer.mode == "pick":
-                painted.layer.selected_label = self._reclassify(painted, int(painted.layer.selected_label), kind)
+                painted.layer.selected_label = painted.reclass(int(painted.layer.selected_label), kind)
             else:
                 if painted.layer.mode == "pan_zoom":
                     painted.layer.mode = "paint"
-                self._take_number(painted, new=True)
+                painted.take_number()
         self.pen_changed.emit()
 
     def swap_background(self) -> None:
         """Paint background from now on, or again nuclei of the class that was painted before."""
-        self.choose_pen(self.class_pen if self.pen == BACKGROUND else BACKGROUND)
+        self.choose_pen(self.pen.nucleus_kind if self.pen.kind == BACKGROUND else BACKGROUND)
 
     def next_nucleus(self) -> None:
         """Begin a new nucleus with the next stroke, wherever that begins."""
-        self._force_new = True
-        painted = self._tiles.get(self.session.project.selected)
-        if painted:
-            self._take_number(painted, new=True)
-
-    def take_over(
-        self, labels: np.ndarray, origin: tuple[int, int], classes: Mapping[int, str] = MappingProxyType({})
-    ) -> int:
-        """Put proposed nuclei into the selected tile where nothing is painted; undo takes it back.
-
-        They count for nothing until they are accepted, one by one or all with `complete`.
-
-        Parameters
-        ----------
-        labels : array, (h, w), integer
-            Nuclei of a part of the image that holds the tile.
-        origin : (y, x)
-            Where that part begins, in pixels of level 0.
-        classes : mapping of int to str
-            Name of the class of a nucleus by its number. One that is not in it, or of a class that the project does not
-            have, becomes one of the class that is painted with as it is accepted.
-
-        Returns
-        -------
-        int
-            How many nuclei were put there.
-
-        Raises
-        ------
-        InputError
-            If no tile is selected, or there is nothing to take.
-        """
-        tile = self.session.project.tile(self.session.project.selected)
-        painted = self._tiles.get(self.session.project.selected)
-        if tile is None or painted is None:
-            raise InputError("No tile is selected: click on one, or add one.")
-        there = tile.box.shifted(-origin[0], -origin[1])
-        seen = there.grown(AROUND).intersect(Box.whole(labels.shape))
-        mpp = self.session.project.images[tile.image].mpp
-        part = without_specks(np.asarray(labels[seen.slices]), mpp)[there.shifted(-seen.y0, -seen.x0).slices]
-        part = beside_paint(part, painted.layer.data > 0, mpp)
-        where = np.nonzero(part)
-        if not where[0].size:
-            raise InputError("Nothing is proposed where this tile is still unpainted: paint by hand.")
-        ids, first, places = np.unique(part[where], return_index=True, return_inverse=True)
-        numbers = proposed_numbers(painted.layer.data, ids.size)
-        known = {spec.name: FIRST_CLASS + index for index, spec in enumerate(self.session.project.classes)}
-        found = labels[there.slices][tuple(axis[first] for axis in where)]  # as numbered there: pieces are renumbered
-        for number, old in zip(numbers.tolist(), found.tolist(), strict=True):
-            painted.class_of[number] = known.get(classes.get(old, ""), 0)
-        painted.colored.clear()
-        self.apply(tile.id, Correction("draw", where, numbers[places]))
-        self.correct(True)
-        return int(ids.size)
-
-    def exchange(self, tile_id: str, annotation: TileAnnotation) -> None:
-        """Put another annotation in the place of what is painted in a tile; undo takes it back.
-
-        Raises
-        ------
-        InputError
-            If the tile is not in view.
-        """
-        painted = self._tiles.get(tile_id)
-        if painted is None or not painted.layer.editable:
-            raise InputError(f"Tile {tile_id} is not in view: show its image first, then try again.")
-        data = painted.layer.data
-        labels, class_of = to_layer(annotation)
-        other = {number for number, kind in class_of.items() if painted.class_of.get(number, kind) != kind}
-        where = np.nonzero((labels != data) | np.isin(labels, [*other]))
-        new, class_of = corrections.apart(
-            Correction("redraw", where, labels[where].astype(np.int64)), class_of, data, painted.class_of
-        )
-        painted.class_of.update(class_of)
-        painted.colored.clear()
-        self._color(painted)
-        if where[0].size:
-            painted.layer.data_setitem(where, new.numbers.astype(data.dtype))
+        self.brush.next_nucleus(self._tiles.get(self.session.project.selected))
 
     def tick(self) -> None:
         """Hand over what changed since the last call. The dock calls it about once a second."""
@@ -398,7 +218,7 @@ class TileLayers:
         for tile_id, painted in self._tiles.items():
             self._submit(tile_id, painted)
 
-    def _submit(self, tile_id: str, painted: _Painted) -> None:
+    def _submit(self, tile_id: str, painted: PaintedTile) -> None:
         data = self._sound_data(tile_id, painted)
         if not np.array_equal(data, painted.saved):
             painted.saved = np.array(data)
@@ -415,9 +235,9 @@ class TileLayers:
         self._remove([painted.layer for painted in self._tiles.values()])
         self._tiles.clear()
         self._loading.clear()
-        if self._outlines is not None:
-            self._remove([self._outlines])
-        self._outlines = self._outlined = None
+        if self.frames.layer is not None:
+            self._remove([self.frames.layer])
+        self.frames.forget()
 
     def end(self) -> None:
         """Let go of the viewer. Where it lives on, `clear` comes first: nobody saves what is painted from now on."""
@@ -426,7 +246,7 @@ class TileLayers:
         self.viewer.layers.selection.events.active.disconnect(self._on_active)
         self._tiles.clear()
         self._lost.clear()
-        self._outlines = None
+        self.frames.forget()
 
     # ---- layers follow the project ----
 
@@ -444,7 +264,7 @@ class TileLayers:
         for tile in tiles.values():
             if tile.id not in self._tiles and tile.id not in self._loading:
                 self._load(tile)
-        self._outline(list(tiles.values()))
+        self.frames.show(self.placement)
 
     def _load(self, tile: Tile) -> None:
         """Read a tile in the background, but make a new one at once."""
@@ -471,29 +291,17 @@ class TileLayers:
         self.session.background.submit(lambda: project.newest_annotation(tile.id), done, failed)
 
     def _add(self, tile: Tile, annotation: TileAnnotation) -> None:
-        labels, class_of = to_layer(annotation)
         project = self.session.project
-        layer = Labels(
-            labels,
-            name=f"Tile {tile.id}",
-            metadata={KEY: {"role": "annotation", "project": str(project.path), "tile": tile.id, "image": tile.image}},
-            opacity=0.6,
-            **self.placement.at(tile.box.y0, tile.box.x0),
-        )
-        layer.brush_size = BRUSH
-        layer.contour = 1
-        layer.locked = LayerLock.DELETION
-        painted = self._tiles[tile.id] = _Painted(layer, class_of, labels.copy())
-        self._color(painted)
+        painted = self._tiles[tile.id] = PaintedTile(self.session, self.pen, tile, annotation, self.placement)
+        layer = painted.layer
         self.in_view.watch(layer)
         if self.in_view.shows(tile):
             self._insert(layer)
         if project.read_only:
             layer.editable = False
         else:
-            layer.mouse_drag_callbacks.insert(0, self._begin_stroke)
+            self.brush.watch(layer)
             layer.events.mode.connect(self._on_mode)
-            layer.events.paint.connect(self._on_painted)
             self.added.emit(layer)
         if tile.id == project.selected:
             self._select(tile.id)
@@ -510,7 +318,7 @@ class TileLayers:
         for other, painted in self._tiles.items():
             if other != tile_id:
                 _give(painted.layer, contour=1)
-                self._show_opaque(painted, False)
+                painted.show_opaque(False)
                 if painted.layer.editable:
                     _give(painted.layer, mode="pan_zoom")
         painted = self._tiles.get(tile_id)
@@ -521,173 +329,34 @@ class TileLayers:
             self.viewer.layers.selection.active = painted.layer
             if not self.session.project.read_only:
                 self._make_ready(painted)
-        self._outline([tile for tile in self.session.project.tiles if tile.image == self.session.image_index])
+        self.frames.show(self.placement)
 
-    def _make_ready(self, painted: _Painted) -> None:
+    def _make_ready(self, painted: PaintedTile) -> None:
         """Give a tile's layer the brush, or make it ready for gestures: then nuclei are contours, to be judged."""
         _give(painted.layer, contour=1 if self._correcting else 0)
-        self._show_opaque(painted, self._correcting)
+        painted.show_opaque(self._correcting)
         painted.layer.mode = "pan_zoom" if self._correcting else "paint"
         if not self._correcting:
-            self._take_number(painted, new=True)
-
-    def _show_opaque(self, painted: _Painted, opaque: bool) -> None:
-        """Make a tile's contours opaque, or give the layer back the opacity that it had."""
-        if opaque and painted.opacity is None:
-            painted.opacity, painted.layer.opacity = float(painted.layer.opacity), 1.0
-        elif not opaque and painted.opacity is not None:
-            painted.layer.opacity, painted.opacity = painted.opacity, None
-
-    def _outline(self, tiles: list[Tile]) -> None:
-        """Draw a rectangle around every tile, in the color of its status."""
-        if self.placement is None:
-            return
-        selected = self.session.project.selected
-        wanted = tuple((tile.id, tile.box, tile.status, tile.id == selected) for tile in tiles)
-        if wanted == self._outlined and (self._outlines is not None or not tiles):
-            return
-        before, self._outlined = self._outlined, wanted
-        if self._outlines is not None and self._choose_outline(before, wanted, tiles):
-            return
-        if self._outlines is None:
-            if not tiles:
-                return
-            self._outlines = Shapes(
-                ndim=2,
-                name="Tiles",
-                metadata={KEY: {"role": "tiles", "project": str(self.session.project.path)}},
-                **self.placement.at(),
-            )
-            self._outlines.locked = LayerLock.DELETION
-            insert(self.viewer, self._outlines)
-        self._outlines.editable = True
-        self._outlines.data = []
-        if tiles:
-            self._outlines.add_rectangles(
-                [_corners(tile) for tile in tiles],
-                edge_color=[STATUS_COLORS[tile.status] for tile in tiles],
-                face_color="transparent",
-                edge_width=[_edge(tile) * (2 if tile.id == selected else 1) for tile in tiles],
-            )
-            self._outlines.selected_data = set()
-        self._outlines.editable = False
-
-    def _choose_outline(self, before: Any, wanted: Any, tiles: list[Tile]) -> bool:
-        """Make the rectangles of the tile chosen now and of the one before wider and thinner, if that is all."""
-        if not before or [entry[:3] for entry in before] != [entry[:3] for entry in wanted]:
-            return False
-        for number, (old, new) in enumerate(zip(before, wanted, strict=True)):
-            if old != new:
-                self._outlines.selected_data = {number}
-                self._outlines.current_edge_width = _edge(tiles[number]) * (2 if new[3] else 1)
-        self._outlines.selected_data = set()
-        return True
+            painted.take_number()
 
     def _move(self) -> None:
         for tile_id, painted in self._tiles.items():
             tile = self.session.project.tile(tile_id)
             if tile:
                 put(painted.layer, self.placement.at(tile.box.y0, tile.box.x0))
-        if self._outlines is not None:
-            put(self._outlines, self.placement.at())
-
-    # ---- colors ----
+        self.frames.move(self.placement)
 
     def _follow_classes(self) -> None:
         last = BACKGROUND + len(self.session.project.classes)
-        self.class_pen = min(self.class_pen, last)
-        if self.pen > last:  # the class painted with was removed, or another project has fewer
+        self.pen.nucleus_kind = min(self.pen.nucleus_kind, last)
+        if self.pen.kind > last:  # the class painted with was removed, or another project has fewer
             self.choose_pen(last)
         for painted in self._tiles.values():
-            painted.colored.clear()
-            self._color(painted)
-
-    def _color(self, painted: _Painted) -> None:
-        """Give every known number the color of its class, neighbors in different shades."""
-        if painted.colored and painted.class_of.items() <= painted.colored.items():
-            return
-        painted.colored = self._ahead(painted) | painted.class_of
-        colors = [spec.color for spec in self.session.project.classes]
-        table: dict[Any, Any] = {
-            None: _shade(colors[0], 0.0),
-            0: np.zeros(4),
-            BACKGROUND_ID: _shade(BACKGROUND_COLOR, 0),
-        }
-        table |= {number: nucleus_color(number, kind, colors) for number, kind in painted.colored.items()}
-        painted.layer.colormap = DirectLabelColormap(color_dict=table)
-
-    def _ahead(self, painted: _Painted) -> dict[int, int]:
-        """Return the class of numbers to come: another table of colors takes napari longer than a stroke may wait."""
-        if self.pen < FIRST_CLASS:
-            return {}
-        first = next_id(painted.layer.data, painted.class_of, self.pen)
-        return dict.fromkeys(range(first, min(first + COLORED_AHEAD, ACCEPTED_FROM)), self.pen)
-
-    def _reclassify(self, painted: _Painted, number: int, kind: int) -> int:
-        """Make a nucleus one of another class, and return its number, which is another one then."""
-        correction = corrections.reclass(painted.layer.data, number)
-        if kind <= BACKGROUND or painted.class_of.get(number) == kind or correction is None:
-            return number
-        self.apply(str(tag(painted.layer).get("tile")), correction, kind)
-        return int(painted.layer.data[tuple(axis[0] for axis in correction.where)])
-
-    # ---- strokes ----
-
-    def _begin_stroke(self, layer: Labels, event: Any) -> None:
-        """Choose the number to paint with, before napari's own brush is asked."""
-        painted = self._tiles.get(str(tag(layer).get("tile")))
-        if painted is None or layer.mode not in ("paint", "polygon", "fill") or "Alt" in event.modifiers:
-            return
-        if self._encircling and event.button == 1:
-            return  # it only moves the view, until the circle that the right button has begun is closed
-        self._encircling = event.button == 2
-        if self.pen == BACKGROUND:
-            layer.selected_label = BACKGROUND_ID
-            return
-        if layer.mode == "polygon":  # its corners are clicks, and it is painted with the last of them
-            if self._force_new or np.any(layer.data == layer.selected_label):
-                self._take_number(painted, new=True)
-            self._force_new = False
-            return
-        y, x = (round(float(value)) for value in layer.world_to_data(event.position)[-2:])
-        inside = 0 <= y < layer.data.shape[0] and 0 <= x < layer.data.shape[1]
-        under = int(layer.data[y, x]) if inside else 0
-        if is_proposed(under):  # who paints on it means that it is one
-            self.apply(str(tag(layer).get("tile")), _taken(layer.data, under))
-            under = int(layer.data[y, x])
-        if 0 < under < BACKGROUND_ID and not self._force_new:
-            if layer.mode == "fill":  # a whole nucleus is filled: it gets the class that is painted with
-                under = self._reclassify(painted, under, self.pen)
-            layer.selected_label = under
-        else:
-            self._take_number(painted, new=True)
-        self._force_new = False
-
-    def _take_number(self, painted: _Painted, *, new: bool) -> None:
-        if self.pen == BACKGROUND:
-            painted.layer.selected_label = BACKGROUND_ID
-        elif new:
-            number = next_id(painted.layer.data, painted.class_of, self.pen)
-            painted.class_of[number] = self.pen
-            self._color(painted)
-            painted.layer.selected_label = number
-
-    def _on_mode(self, event: Any) -> None:
-        """Keep neighbors from being painted over, but let the eraser erase all of them."""
-        event.source.preserve_labels = event.source.mode in ("paint", "polygon")
-        chosen = self.layer(self.session.project.selected)
-        if self._correcting and event.source.mode != "pan_zoom" and event.source == chosen:
-            self._correcting = False  # napari's own button was pressed: the mode is what it says
-            chosen.contour = 0
-            self._show_opaque(self._tiles[self.session.project.selected], False)
-            self.correcting_changed.emit()
-
-    def _on_painted(self, event: Any = None) -> None:
-        self._encircling = False
+            painted.recolor()
 
     # ---- what others do to our layers ----
 
-    def _sound_data(self, tile_id: str, painted: _Painted) -> np.ndarray:
+    def _sound_data(self, tile_id: str, painted: PaintedTile) -> np.ndarray:
         """Return a layer's data; where somebody put other data there that are no annotation, put the old ones back."""
         data = painted.layer.data
         if isinstance(data, np.ndarray) and data.shape == painted.saved.shape and data.dtype.kind in "iu":
@@ -700,8 +369,17 @@ class TileLayers:
         )
         return painted.layer.data
 
+    def _on_mode(self, event: Any) -> None:
+        """Paint again where napari's own button was pressed while nuclei were corrected: the mode is what it says."""
+        selected = self._tiles.get(self.session.project.selected)
+        if self._correcting and event.source.mode != "pan_zoom" and selected and event.source == selected.layer:
+            self._correcting = False
+            selected.layer.contour = 0
+            selected.show_opaque(False)
+            self.correcting_changed.emit()
+
     def _on_removed(self, event: Any) -> None:
-        """Bring back a tile or the outlines that somebody deleted with other means than ours."""
+        """Bring back a tile or the frames that somebody deleted with other means than ours."""
         if self._removing or self._ended:
             return
         lost = event.value
@@ -724,7 +402,7 @@ class TileLayers:
 
     def _layers(self) -> list[Any]:
         return [painted.layer for painted in self._tiles.values()] + (
-            [self._outlines] if self._outlines is not None else []
+            [self.frames.layer] if self.frames.layer is not None else []
         )
 
     def _on_active(self, event: Any) -> None:
@@ -746,50 +424,8 @@ class TileLayers:
             self._removing = False
 
 
-def nucleus_color(number: int, kind: int, colors: Sequence[str]) -> np.ndarray:
-    """Return the color of a nucleus, RGBA in [0, 1]: that of its class, paler where it is proposed.
-
-    Parameters
-    ----------
-    number : int
-        In the layer.
-    kind : int
-        Its class, as on disk; 0 where it is proposed without one.
-    colors : sequence of str
-        Of the project's classes, #rrggbb.
-    """
-    color = colors[min(max(kind, FIRST_CLASS) - FIRST_CLASS, len(colors) - 1)]
-    if not is_proposed(number):
-        return _shade(color, _SHADES[number % len(_SHADES)])
-    return _shade(color, PROPOSED_SHADE if kind and len(colors) > 1 else 1.0)
-
-
-def _taken(labels: np.ndarray, number: int) -> Correction:
-    """Make a proposed nucleus a drawn one."""
-    where = np.nonzero(labels == number)
-    new = next_id(labels)
-    return Correction("redraw", where, np.full(where[0].size, new), {new: number})
-
-
-def _edge(tile: Tile) -> float:
-    """Return the width of a tile's frame, in pixels of the image: as thin for its size whatever that is."""
-    return max(1.0, min(tile.box.shape) / 125)
-
-
 def _give(layer: Any, **looks: Any) -> None:
     """Set what is different: napari draws a layer anew for what is said again, too, and there may be many."""
     for name, value in looks.items():
         if getattr(layer, name) != value:
             setattr(layer, name, value)
-
-
-def _corners(tile: Tile) -> np.ndarray:
-    y0, x0, y1, x1 = (side - 0.5 for side in tile.box)
-    return np.array([[y0, x0], [y0, x1], [y1, x1], [y1, x0]])
-
-
-def _shade(color: str, amount: float) -> np.ndarray:
-    """Return a color as RGBA, lighter or darker by a part."""
-    rgb = np.array([int(color[start : start + 2], 16) / 255 for start in (1, 3, 5)])
-    rgb = rgb + (1 - rgb) * amount if amount >= 0 else rgb * (1 + amount)
-    return np.array([*rgb, 1.0])

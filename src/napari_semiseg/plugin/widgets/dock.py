@@ -237,7 +237,7 @@ class NucleiDock(QWidget):
         if recovery.tiles:
             self.recovery = RecoveryDialog(recovery, self)
             self.recovery.chosen.connect(self.tiles_panel.go_to)
-            self.recovery.put_back.connect(partial(self.tiles_panel.put_back, recovery))
+            self.recovery.put_back.connect(partial(self.tiles_panel.exchange.put_back, recovery))
             self.recovery.show()
 
     def _note_engine(self, message: str) -> None:

@@ -13,7 +13,8 @@ from qtpy.QtWidgets import QAbstractItemView, QListView, QListWidget, QListWidge
 from superqt.utils import signals_blocked
 
 from napari_semiseg.app.painting import BACKGROUND_ID, FIRST_CLASS
-from napari_semiseg.plugin.tile_layers import STATUS_COLORS, nucleus_color
+from napari_semiseg.plugin.nucleus_colors import nucleus_color
+from napari_semiseg.plugin.tile_frames import STATUS_COLORS
 from napari_semiseg.plugin.widgets.look import draw_mark
 from napari_semiseg.project.schema import Tile
 

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
-from qtpy.QtCore import QSize, Qt, QTimer, Signal
-from qtpy.QtGui import QImage, QPixmap
+import numpy as np
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
-    QButtonGroup,
-    QFrame,
     QHBoxLayout,
-    QInputDialog,
     QLabel,
     QMenu,
     QPushButton,
@@ -24,34 +20,31 @@ from qtpy.QtWidgets import (
     QWidget,
     QWidgetAction,
 )
-from superqt import QFlowLayout
 
-from napari_semiseg.app import corrections
-from napari_semiseg.app.painting import FIRST_CLASS
 from napari_semiseg.app.session import Session
 from napari_semiseg.app.suggestions import Suggestions
 from napari_semiseg.app.tile_proposals import TileProposals
-from napari_semiseg.blocks import Box
-from napari_semiseg.errors import InputError
 from napari_semiseg.plugin.keys import Keys
-from napari_semiseg.plugin.layers import classes_of, look_at, of_role, pixels, tag
+from napari_semiseg.plugin.layers import look_at
+from napari_semiseg.plugin.nucleus_at_cursor import NucleusAtCursor
+from napari_semiseg.plugin.proposed_nuclei import ProposedNuclei
 from napari_semiseg.plugin.slide_view import SlideView
-from napari_semiseg.plugin.tile_layers import BACKGROUND_COLOR, TileLayers
+from napari_semiseg.plugin.tile_exchange import TileExchange
+from napari_semiseg.plugin.tile_layers import TileLayers
+from napari_semiseg.plugin.tile_marks import STATUS_WORDS, TileMarks
+from napari_semiseg.plugin.tile_removal import TileRemoval
 from napari_semiseg.plugin.tile_tool import TileTool
-from napari_semiseg.plugin.widgets.look import dot_icon, main_button, plain_button
+from napari_semiseg.plugin.widgets.class_actions import ClassActions
+from napari_semiseg.plugin.widgets.look import main_button, plain_button
+from napari_semiseg.plugin.widgets.painting_help import PaintingHelp
+from napari_semiseg.plugin.widgets.pen_row import PenRow
 from napari_semiseg.plugin.widgets.step import ElidedLabel, as_plain_tooltip
-from napari_semiseg.plugin.widgets.tile_strip import TileStrip, thumbnail
+from napari_semiseg.plugin.widgets.suggestion_card import SuggestionCard
+from napari_semiseg.plugin.widgets.tile_pictures import TilePictures
+from napari_semiseg.plugin.widgets.tile_strip import TileStrip
 from napari_semiseg.plugin.widgets.tile_table import Row, TileTable
-from napari_semiseg.project.recovery import Recovery
-from napari_semiseg.project.schema import MAX_CLASS_NAME, ClassSpec, Status, Tile, with_class
-from napari_semiseg.project.tile_annotation import BACKGROUND, Tally, TileAnnotation
-
-_STATUS_WORDS = {
-    "empty": "nothing painted yet",
-    "sparse": "only what is painted counts, the rest is left open",
-    "complete": "everything that is not painted is background",
-    "excluded": "left out of training",
-}
+from napari_semiseg.project.schema import Tile
+from napari_semiseg.project.tile_annotation import Tally
 
 
 class TilesPanel(QWidget):
@@ -85,13 +78,15 @@ class TilesPanel(QWidget):
         self.session, self.viewer, self.view, self.layers = session, viewer, view, layers
         self.suggestions, self.proposals, self.keys = suggestions, proposals, keys
         self.tool = TileTool(session, viewer, view)
+        self.exchange = TileExchange(session, layers)
+        self.below = NucleusAtCursor(session, viewer, layers)
+        self.marks = TileMarks(session, layers)
+        self.removal = TileRemoval(session, layers, self.go_to)
+        self.proposed = ProposedNuclei(session, viewer, layers, proposals)
+        self.pictures = TilePictures(session, view, layers, self._show_picture, self)
         self.summary, self.done = "", False
-        self._stale: set[str] = set()
-        self._were_complete: set[str] = set()  # tiles that are left out since
         self._gone_to = ""
         self._scores: tuple[dict[str, float], ...] = ({}, {})
-        self._pens = QButtonGroup(self)
-        self._pens.setExclusive(True)
 
         self.reason = QLabel()
         self.reason.setObjectName("semisegReason")
@@ -113,6 +108,7 @@ class TilesPanel(QWidget):
         self.suggest = QPushButton("Suggest next")
         self.suggest.setToolTip("Show the place that would teach the most, with the reason")
         self.suggest.clicked.connect(self._suggest)
+        self.suggestion = SuggestionCard(session, viewer, view, suggestions)
         self.more = plain_button("⋯", "Size of new tiles, removed tiles, classes")
         self.more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self.more.setMenu(self._make_menu())
@@ -130,32 +126,20 @@ class TilesPanel(QWidget):
         for widget in (self.reason, self.strip, self.table):
             layout.addWidget(widget)
         layout.addLayout(row)
-        layout.addWidget(self._make_suggestion())
+        layout.addWidget(self.suggestion)
         layout.addWidget(self._make_tile())
 
         project = session.project
         for signal in (project.tiles_changed, project.selected_changed, project.opened, project.closed, view.changed):
             signal.connect(self._show)
-        project.closed.connect(self._forget_exclusions)
         session.training.curves_changed.connect(self._show_scores)
-        project.classes_changed.connect(self._show_classes)
-        project.annotated.connect(self._mark_stale)
         session.image_changed.connect(self._show_image)
-        layers.pen_changed.connect(self._show_pen)
         self.tool.changed.connect(self._show_tool)
-        layers.correcting_changed.connect(self._show_pen)
         layers.added.connect(self._give_keys)
         proposals.changed.connect(self._show_proposing)
         keys.changed.connect(self._show_keys)
-        suggestions.changed.connect(self._show_suggestion)
-        self._timer = QTimer(self)
-        self._timer.setInterval(1500)
-        self._timer.timeout.connect(self._renew_thumbnails)
-        self._timer.start()
-        self._show_classes()
+        suggestions.changed.connect(self._show_suggesting)
         self._show()
-        self._show_suggestion()
-        self._show_keys()
 
     # ---- parts ----
 
@@ -175,41 +159,11 @@ class TilesPanel(QWidget):
         action = QWidgetAction(menu)
         action.setDefaultWidget(box)
         menu.addAction(action)
-        self.undo_remove = menu.addAction("Bring back the tile removed last", self._restore)
+        self.undo_remove = menu.addAction("Bring back the tile removed last", self.removal.bring_back_last)
         menu.addSeparator()
-        menu.addAction("Add a class of nuclei…", self._add_class)
-        self.renaming = menu.addAction("Rename the class being painted…", self._rename_class)
-        self.removing = menu.addAction("Remove the last class", self._remove_class)
+        self.classes = ClassActions(self.session, self.layers, menu)
         menu.aboutToShow.connect(self._prepare_menu)
         return menu
-
-    def _make_suggestion(self) -> QWidget:
-        self.card = QFrame()
-        self.card.setObjectName("semisegCard")
-        column = QVBoxLayout(self.card)
-        column.setContentsMargins(8, 5, 5, 5)
-        column.setSpacing(3)
-        self.why = QLabel()
-        self.why.setTextFormat(Qt.TextFormat.PlainText)
-        self.why.setWordWrap(True)
-        self.look = QLabel()
-        self.look.setFixedSize(PICTURE, PICTURE)
-        self.take = QPushButton("Add this tile")
-        self.take.clicked.connect(self._take_suggestion)
-        self.skip = QPushButton("Show another")
-        self.skip.clicked.connect(self.suggestions.skip)
-        close = plain_button("✕", "No suggestion")
-        close.clicked.connect(self.suggestions.drop)
-        row = QHBoxLayout()
-        row.addWidget(self.take, 1)
-        row.addWidget(self.skip)
-        row.addWidget(close)
-        seen = QHBoxLayout()
-        seen.addWidget(self.look)
-        seen.addWidget(self.why, 1)
-        column.addLayout(seen)
-        column.addLayout(row)
-        return self.card
 
     def _make_tile(self) -> QWidget:
         self.tile_box = QWidget()
@@ -217,47 +171,31 @@ class TilesPanel(QWidget):
         column.setContentsMargins(0, 2, 0, 0)
         column.setSpacing(4)
         self.tile_name = ElidedLabel()
-        self.pens = QWidget()
-        self._pen_row = QFlowLayout(self.pens)
-        self._pen_row.setContentsMargins(0, 0, 0, 0)
-        self._pen_row.setHorizontalSpacing(2)
-        self._pen_row.setVerticalSpacing(2)
+        self.pens = PenRow(self.session, self.layers, self.keys)
         self.complete = QPushButton("Mark complete")
-        self.complete.clicked.connect(self._complete)
+        self.complete.clicked.connect(self.marks.complete)
         self.from_proposal = QPushButton("Start from proposal")
-        self.from_proposal.clicked.connect(self._from_proposal)
+        self.from_proposal.clicked.connect(self.proposed.get)
         self.tile_more = plain_button("⋯", "More about this tile")
         self.tile_more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         menu = QMenu(self)
-        self.excluding = menu.addAction("Leave out of training", self._exclude)
-        self.judging = menu.addAction("Keep for validation", self._judge)
+        self.excluding = menu.addAction("Leave out of training", self.marks.exclude)
+        self.judging = menu.addAction("Keep for validation", self.marks.judge)
         self.judging.setCheckable(True)
         menu.addSeparator()
-        self.aside = menu.addAction("Bring back what was put aside", self._bring_back)
-        menu.addAction("Remove this tile", self._remove)
+        self.aside = menu.addAction("Bring back what was put aside", self.exchange.bring_back)
+        menu.addAction("Remove this tile", self.removal.remove)
         menu.aboutToShow.connect(self._prepare_tile_menu)
         self.tile_more.setMenu(menu)
         row = QHBoxLayout()
         row.addWidget(self.complete, 1)
         row.addWidget(self.from_proposal, 1)
         row.addWidget(self.tile_more)
-        self.hint, self.key_list = QLabel(), QLabel()
-        for label in (self.hint, self.key_list):
-            label.setObjectName("semisegHint")
-            label.setTextFormat(Qt.TextFormat.PlainText)
-            label.setWordWrap(True)
-        self.show_keys = plain_button("Keys", "Show what each key does; change them in napari's preferences")
-        self.show_keys.setCheckable(True)
-        self.show_keys.toggled.connect(self.key_list.setVisible)
-        self.key_list.setVisible(False)
-        below = QHBoxLayout()
-        below.addWidget(self.hint, 1)
-        below.addWidget(self.show_keys, 0, Qt.AlignmentFlag.AlignTop)
+        self.help = PaintingHelp(self.session, self.layers, self.keys)
         column.addWidget(self.tile_name)
         column.addWidget(self.pens)
         column.addLayout(row)
-        column.addLayout(below)
-        column.addWidget(self.key_list)
+        column.addWidget(self.help)
         return self.tile_box
 
     # ---- showing ----
@@ -302,8 +240,7 @@ class TilesPanel(QWidget):
         self.summary = project.words
         self.done = any(tile.used for tile in project.tiles)
         known = self.strip.pictured()
-        self._stale |= {tile.id for tile in tiles if tile.id not in known}
-        self._renew_thumbnails()
+        self.pictures.draw({tile.id for tile in tiles if tile.id not in known})
         self.changed.emit()
 
     def _show_table(self, tiles: list[Tile], judges: set[str]) -> None:
@@ -331,7 +268,7 @@ class TilesPanel(QWidget):
         tally = self.session.project.tallies.get(tile.id)
         nuclei += f" · {tally.proposed} proposed" if tally and tally.proposed else ""
         note = " · for validation" if judges else ""
-        return f"Tile {tile.id} · {tile.status}{note} · {nuclei} — {_STATUS_WORDS[tile.status]}"
+        return f"Tile {tile.id} · {tile.status}{note} · {nuclei} — {STATUS_WORDS[tile.status]}"
 
     def _show_scores(self) -> None:
         """Show new scores in the table; curves change far more often."""
@@ -353,68 +290,8 @@ class TilesPanel(QWidget):
         self.add.setChecked(self.tool.on)
         self.add.setText("Click on the image…" if self.tool.on else "Add tile")
 
-    def _show_classes(self) -> None:
-        for button in self._pens.buttons():
-            self._pens.removeButton(button)
-            self._pen_row.removeWidget(button)
-            button.hide()  # until Qt deletes it
-            button.deleteLater()
-        kinds = [
-            (BACKGROUND + 1 + index, spec.name, spec.color) for index, spec in enumerate(self.session.project.classes)
-        ]
-        self.correct = None
-        for kind, name, color in [*kinds, (BACKGROUND, "background", BACKGROUND_COLOR)]:
-            button = QToolButton()
-            button.setObjectName("semisegPen")
-            button.setCheckable(True)
-            button.setText(name if len(name) <= 18 else f"{name[:17]}…")
-            button.setIcon(dot_icon(color, ring=kind == BACKGROUND))
-            button.setIconSize(QSize(12, 12))
-            button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
-            if kind != BACKGROUND:
-                button.setToolTip(
-                    f"Paint nuclei of the class “{name[:80]}”; with the picker (L) the picked nucleus becomes one"
-                )
-            button.setProperty("kind", kind)
-            button.clicked.connect(lambda _=False, kind=kind: self.layers.choose_pen(kind))
-            self._pens.addButton(button)
-            self._pen_row.addWidget(button)
-        self.correct = QToolButton()
-        self.correct.setObjectName("semisegPen")
-        self.correct.setCheckable(True)
-        self.correct.setText("correct")
-        self.correct.setProperty("kind", _CORRECTING)
-        self.correct.clicked.connect(lambda: self.layers.correct(True))
-        self._pens.addButton(self.correct)
-        self._pen_row.addWidget(self.correct)
-        self._show_pen()
-
-    def _show_pen(self) -> None:
-        chosen = _CORRECTING if self.layers.correcting else self.layers.pen
-        for button in self._pens.buttons():
-            button.setChecked(button.property("kind") == chosen)
-        self.hint.setText(self._gesture_words() if self.layers.correcting else _STROKES)
-        self._show_keys()
-
-    def _gesture_words(self) -> str:
-        """Say what gestures do, and where there are several classes, of which one accepted nuclei are."""
-        classes = self.session.project.classes
-        if len(classes) < 2:
-            return f"White is proposed. {_GESTURES}"
-        pen = classes[min(self.layers.class_pen - FIRST_CLASS, len(classes) - 1)].name
-        return (
-            f"Pale is proposed, in the color of its class; what is white becomes “{pen[:40]}”. {_GESTURES} "
-            f"{self.keys.of('reclass')} gives the nucleus below the mouse the next class."
-        )
-
     def _show_keys(self) -> None:
         key = self.keys.of
-        for button in self._pens.buttons():
-            if button.property("kind") == BACKGROUND:
-                what = "Paint what is certainly no nucleus: needed in sparse tiles only"
-                button.setToolTip(f"{what} ({key('background')})")
-        self.key_list.setText(self.keys.words)
-        self.hint.setToolTip(as_plain_tooltip(self.keys.words))
         self.complete.setToolTip(
             "Every nucleus of this tile is there: what is proposed is accepted, the rest is background "
             f"({key('complete')})"
@@ -423,7 +300,6 @@ class TilesPanel(QWidget):
             "Get nuclei from the network, or before there is one from the threshold. They count once they are "
             f"accepted, one by one or all with “Mark complete” ({key('propose')})"
         )
-        self.correct.setToolTip(f"Accept, delete, cut, join, redraw nuclei, each with one gesture ({key('correct')})")
         self.suggest.setToolTip(
             self._why_not() or f"Show the place that would teach the most, with the reason ({key('suggest')})"
         )
@@ -433,74 +309,16 @@ class TilesPanel(QWidget):
         self.from_proposal.setText("Looking…" if waiting else "Start from proposal")
         self.from_proposal.setEnabled(not waiting)
 
-    def _show_suggestion(self) -> None:
-        found = self.suggestions
-        self.card.setVisible(found.current is not None)
-        self.suggest.setText("Looking…" if found.waiting else "Suggest next")
-        self.suggest.setEnabled(not found.waiting and not self._why_not())
-        if found.current is not None:
-            self.why.setText(found.words)
-            self.skip.setVisible(found.left > 0)
-            look_at(self.viewer, self.view.placement, found.current.box)
-            self._draw_suggestion(found.current.box)
+    def _show_suggesting(self) -> None:
+        waiting = self.suggestions.waiting
+        self.suggest.setText("Looking…" if waiting else "Suggest next")
+        self.suggest.setEnabled(not waiting and not self._why_not())
 
-    def _draw_suggestion(self, box: Box) -> None:
-        """Draw the thumbnail of the place on offer, in the background: it may have to be read from a slide."""
-        self.look.clear()
-        layer = self.view.layer
-        if layer is None:
-            return
-
-        def show(picture: Any) -> None:
-            if self.suggestions.current is not None and self.suggestions.current.box == box:
-                height, width = picture.shape[:2]
-                image = QImage(picture.data, width, height, 3 * width, QImage.Format.Format_RGB888)
-                self.look.setPixmap(QPixmap.fromImage(image.scaled(PICTURE, PICTURE)))
-
-        def failed(error: Exception) -> None:
-            self.session.tell(f"The suggested place cannot be drawn: {error}", "warning")
-
-        self.session.pictures.submit(lambda: thumbnail(pixels(layer, box)), show, failed)
-
-    def _renew_thumbnails(self) -> None:
-        """Draw the thumbnails of what was painted, in the background, a few at a time."""
-        layer = self.view.layer
-        if layer is None or not self._stale or not self.view.started or self.session.pictures.pending:
-            return
-        tiles = {tile.id: tile for tile in self._tiles()}
-        for tile_id in sorted(self._stale)[:4]:
-            self._stale.discard(tile_id)
-            if tile_id in tiles:
-                self._draw(tiles[tile_id], layer)
-
-    def _draw(self, tile: Tile, layer: Any) -> None:
-        painted = self.layers.annotation_of(tile.id)
-        labels, class_of = (painted[0].copy(), dict(painted[1])) if painted else (None, {})
-        colors = [spec.color for spec in self.session.project.classes]
-
-        def failed(error: Exception) -> None:
-            self.session.tell(f"The thumbnail of tile {tile.id} cannot be drawn: {error}", "warning")
-
-        self.session.pictures.submit(
-            lambda: thumbnail(pixels(layer, tile.box), labels, class_of, colors),
-            lambda picture: self._set_picture(tile, picture),
-            failed,
-        )
-
-    def _set_picture(self, tile: Tile, picture: Any) -> None:
+    def _show_picture(self, tile: Tile, picture: np.ndarray) -> None:
         self.strip.set_picture(tile, picture)
         self._renew_table()
 
-    def _mark_stale(self, tile_id: str) -> None:
-        self._stale.add(tile_id)
-
     # ---- doing ----
-
-    def _try(self, call: Any, *args: Any) -> None:
-        try:
-            call(*args)
-        except InputError as error:
-            self.session.tell(str(error), "warning")
 
     def _give_keys(self, layer: Any) -> None:
         """Bind the keys of a tile that can be painted in."""
@@ -508,15 +326,15 @@ class TilesPanel(QWidget):
         calls = {
             "next_tile": lambda: self.go_to(tiles.step_to(1)),
             "previous_tile": lambda: self.go_to(tiles.step_to(-1)),
-            "complete": self._complete,
-            "propose": self._from_proposal,
+            "complete": self.marks.complete,
+            "propose": self.proposed.get,
             "correct": lambda: tiles.correct(not tiles.correcting),
-            "accept": lambda: tiles.correct_at_cursor(corrections.accept),
-            "reclass": tiles.reclass_at_cursor,
-            "delete": lambda: tiles.correct_at_cursor(corrections.delete),
+            "accept": self.below.accept,
+            "reclass": self.below.reclass,
+            "delete": self.below.delete,
             "new_nucleus": tiles.next_nucleus,
             "background": tiles.swap_background,
-            "suggest": lambda: self._take_suggestion() if self.suggestions.current else self._suggest(),
+            "suggest": lambda: self.suggestion.add_tile() if self.suggestions.current else self._suggest(),
         }
         self.keys.bind(layer, {name: _ignoring(call) for name, call in calls.items()})
 
@@ -540,63 +358,6 @@ class TilesPanel(QWidget):
         if self._gone_to == tile_id and tile is not None and tile.image == self.session.image_index:
             self.go_to(tile_id)
 
-    def _complete(self) -> None:
-        project = self.session.project
-        tile = project.tile(project.selected)
-        try:
-            take_back = self.layers.complete()
-        except InputError as error:
-            self.session.tell(str(error), "warning")
-            return
-        if tile is not None and tile.status == "excluded":
-            self.session.tell(f"Tile {tile.id} is left out of training: take it in again first, in its menu ⋯.")
-        elif tile is not None and take_back is None:
-            self.session.tell(f"Tile {tile.id} is not in view, so it was not marked: go to it first.")
-        if take_back is not None:
-            now = project.tile(tile.id)
-            self.session.tell(
-                f"Tile {tile.id} is {now.status}: {_STATUS_WORDS[now.status]}.",
-                actions=(("Undo", lambda: self._try(take_back)),),
-            )
-
-    def _exclude(self) -> None:
-        """Leave a tile out of training, or take it in again as it was before; after a new start, as sparse."""
-        project = self.session.project
-        tile = project.tile(project.selected)
-        if tile is None:
-            return
-        status: Status = "excluded"
-        if tile.status == "excluded":
-            status = "complete" if tile.id in self._were_complete else self._usual_status(tile.id)
-        self._were_complete -= {tile.id}
-        self._were_complete |= {tile.id} if tile.status == "complete" else set()
-        self._try(project.set_status, tile.id, status)
-        now = project.tile(tile.id).status
-        self.session.tell(f"Tile {tile.id} is {now}: {_STATUS_WORDS[now]}.")
-
-    def _forget_exclusions(self) -> None:
-        self._were_complete.clear()
-
-    def _usual_status(self, tile_id: str) -> Status:
-        painted = self.layers.annotation_of(tile_id)
-        some = painted[0].any() if painted else self.session.project.painted.get(tile_id)
-        return "sparse" if some else "empty"
-
-    def _judge(self) -> None:
-        """Keep a tile for validation, or no longer, and say which ones are."""
-        project = self.session.project
-        tile = project.tile(project.selected)
-        if tile is None:
-            return
-        try:
-            project.set_role(tile.id, "training" if tile.id in project.validation else "validation")
-        except InputError as error:
-            self.session.tell(str(error), "warning")
-            return
-        kept = sorted(project.validation)
-        none = "No tile is kept for validation now: a training cannot say how good it is."
-        self.session.tell(f"For validation now: {', '.join(kept)}." if kept else none)
-
     def _prepare_tile_menu(self) -> None:
         project = self.session.project
         tile = project.tile(project.selected)
@@ -611,183 +372,13 @@ class TilesPanel(QWidget):
     def _prepare_menu(self) -> None:
         project = self.session.project
         self.undo_remove.setEnabled(bool(project.removed))
-        self.renaming.setEnabled(self.layers.pen != BACKGROUND)
-        self.removing.setText(f"Remove the class “{project.classes[-1].name[:40].replace('&', '&&')}”")
-        self.removing.setVisible(len(project.classes) > 1)
-
-    def _remove(self) -> None:
-        project = self.session.project
-        tile_id = project.selected
-        if not tile_id:
-            return
-        self.layers.tick()
-        judged = " It was one to judge by." if tile_id in project.validation else ""
-        try:
-            project.remove_tile(tile_id)
-        except InputError as error:
-            self.session.tell(str(error), "error")
-            return
-        self.session.tell(
-            f"Tile {tile_id} is removed; what was painted in it is kept.{judged}",
-            actions=(("Bring it back", lambda: self._try(self._restore_tile, tile_id)),),
-        )
-
-    def _restore(self) -> None:
-        removed = self.session.project.removed
-        if removed:
-            self._try(self._restore_tile, removed[-1])
-
-    def _restore_tile(self, tile_id: str) -> None:
-        self.session.project.restore_tile(tile_id, select=False)
-        self.go_to(tile_id)
-
-    def put_back(self, recovery: Recovery, tile_ids: list[str]) -> None:
-        """Put tiles back as they were before strokes of them were recovered; those are kept."""
-        folder = self.session.project.folder
-        if folder is None or folder.recovery is not recovery:  # the dialog outlived its project
-            return
-        earlier = {found.tile: found.earlier for found in recovery.tiles}
-        back: list[str] = []
-        problems: dict[str, str] = {}
-
-        def tell() -> None:
-            if len(back) + len(problems) < len(tile_ids):
-                return
-            said = [*problems.values()]
-            if back:
-                said.append(
-                    f"As they were before: {', '.join(back)}. What was in them is kept: “Bring back what was put "
-                    "aside” in the menu ⋯ of the tile."
-                )
-            again = (("Try again", lambda: self.put_back(recovery, [*problems])),) if problems else ()
-            self.session.tell(" ".join(said), "error" if problems else "info", actions=again)
-
-        for tile_id in tile_ids:
-            self._exchange(
-                tile_id,
-                lambda tile_id=tile_id: earlier[tile_id],
-                done=lambda tile_id=tile_id: (back.append(tile_id), tell()),
-                failed=lambda why, tile_id=tile_id: (problems.update({tile_id: why}), tell()),
-            )
-
-    def _bring_back(self) -> None:
-        project, tile_id = self.session.project, self.session.project.selected
-        self._exchange(
-            tile_id,
-            lambda: project.folder.kept_aside(tile_id),
-            done=lambda: None,
-            failed=lambda why: self.session.tell(why, "error"),
-        )
-
-    def _exchange(
-        self,
-        tile_id: str,
-        other: Callable[[], TileAnnotation],
-        done: Callable[[], object],
-        failed: Callable[[str], object],
-    ) -> None:
-        """Put another annotation in the place of a tile's own, which is set aside before; in the background.
-
-        Where the tile has a layer, as those of the image in view have, undo takes it back there; any other is written.
-        """
-        self.layers.tick()
-        project, folder = self.session.project, self.session.project.folder
-
-        def read() -> TileAnnotation:
-            found = other()
-            self.session.project.set_aside(tile_id)
-            return found
-
-        def put(found: TileAnnotation) -> None:
-            if project.folder is not folder:
-                return
-            if self.layers.layer(tile_id) is None:
-                write = partial(folder.write_annotation, tile_id, found.instance, found.classes)
-                self.session.background.submit(write, lambda _: written(found), unable)
-                return
-            try:
-                self.layers.exchange(tile_id, found)
-            except InputError as error:
-                unable(error)
-            else:
-                done()
-
-        def written(found: TileAnnotation) -> None:
-            if project.folder is not folder:
-                return
-            if self.layers.layer(tile_id) is not None:  # it was read before that
-                put(found)
-                return
-            project.note_written(tile_id, found)
-            done()
-
-        def unable(error: Exception) -> None:
-            if not isinstance(error, InputError):
-                raise error
-            failed(str(error))
-
-        self.session.background.submit(read, put, unable)
 
     def _suggest(self) -> None:
         self.suggestions.ask(self.tool.side)
 
-    def _take_suggestion(self) -> None:
-        self._try(self.suggestions.take)
-
-    def _from_proposal(self) -> None:
-        """Take what is shown already, or ask the engine."""
-        tile = self.session.project.tile(self.session.project.selected)
-        if tile is None or tile.image != self.session.image_index or self.proposals.waiting:
-            return
-        training = self.session.training
-        if training.young:
-            shown: tuple[str, ...] = ("nuclei", "proposal")  # of an earlier run, or else of the threshold
-        else:
-            shown = () if training.active else ("nuclei",) if training.run is not None else ("proposal",)
-        for layer in (layer for role in shown for layer in of_role(self.viewer, role)):
-            origin = tuple(tag(layer).get("origin", (0, 0)))
-            if (
-                tag(layer).get("image", tile.image) != tile.image
-                or tag(layer).get("downsample", 1) != 1
-                or layer.multiscale
-                or not Box.whole(layer.data.shape).shifted(*origin).contains(tile.box)
-            ):
-                continue
-            self._try(self.layers.take_over, layer.data, origin, classes_of(layer))
-            return
-        self._try(self.proposals.ask, tile.id, self.layers.take_over)
-
-    def _add_class(self) -> None:
-        name, given = QInputDialog.getText(self, "A class of nuclei", "Name of the class")
-        if given and name.strip():
-            classes = with_class(self.session.project.classes, name)
-            self._try(self.session.project.set_classes, classes)
-
-    def _rename_class(self) -> None:
-        classes = list(self.session.project.classes)
-        index = max(0, self.layers.pen - BACKGROUND - 1)
-        name, given = QInputDialog.getText(self, "A class of nuclei", "Name of the class", text=classes[index].name)
-        if given and name.strip():
-            classes[index] = ClassSpec(name=name.strip()[:MAX_CLASS_NAME], color=classes[index].color)
-            self._try(self.session.project.set_classes, classes)
-
-    def _remove_class(self) -> None:
-        """Remove the class that was added last: the numbers of the others stay what they are."""
-        self.layers.tick()
-        *classes, gone = self.session.project.classes
-        try:
-            self.session.project.set_classes(classes)
-        except InputError as error:
-            self.session.tell(str(error), "warning")
-            return
-        self.session.tell(
-            f"The class {gone.name} is removed: nothing was painted in it.",
-            actions=(("Bring it back", lambda: self._try(self.session.project.set_classes, [*classes, gone])),),
-        )
-
     def end(self) -> None:
         """Let go of the viewer."""
-        self._timer.stop()
+        self.pictures.end()
         self.view.changed.disconnect(self._show, missing_ok=True)
         self.tool.end()
 
@@ -801,17 +392,6 @@ def _ignoring(call: Callable[[], object]) -> Callable[[Any], None]:
     return press
 
 
-PICTURE = 64
-"""Side of the thumbnail of a suggested place, in pixels of the screen."""
-_CORRECTING = -1  # what the button for it has in the place of a class
-_STROKES = (
-    "Drag to paint, or right-click and move around a nucleus: back at the start it is filled. "
-    "A stroke on free ground is a new nucleus."
-)
-_GESTURES = (
-    "Click on it: accept. Right-click: delete. Draw across: cut in two. From one into another: "
-    "join. Around it: redraw. Outside the tile a drag moves the view."
-)
 _FIRST_TILE = (
     "Add a tile and paint its nuclei, or go on without: training then needs no label at all. "
     "Three to five tiles already help much."

@@ -1,0 +1,104 @@
+"""The card of a place that is worth a tile."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QImage, QPixmap
+from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+
+from napari_semiseg.app.session import Session
+from napari_semiseg.app.suggestions import Suggestions
+from napari_semiseg.blocks import Box
+from napari_semiseg.errors import InputError
+from napari_semiseg.plugin.layers import look_at, pixels
+from napari_semiseg.plugin.slide_view import SlideView
+from napari_semiseg.plugin.widgets.look import plain_button
+from napari_semiseg.plugin.widgets.tile_strip import thumbnail
+
+PICTURE = 64
+"""Side of the thumbnail of a suggested place, in pixels of the screen."""
+
+
+class SuggestionCard(QFrame):
+    """Shows the suggestion on offer with its reason, and takes it, or another, or none.
+
+    Parameters
+    ----------
+    session : Session
+    viewer : napari viewer
+    view : SlideView
+    suggestions : Suggestions
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        viewer: Any,
+        view: SlideView,
+        suggestions: Suggestions,
+        parent: QWidget | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self.session, self.viewer, self.view, self.suggestions = session, viewer, view, suggestions
+        self.setObjectName("semisegCard")
+        self.why = QLabel()
+        self.why.setTextFormat(Qt.TextFormat.PlainText)
+        self.why.setWordWrap(True)
+        self.look = QLabel()
+        self.look.setFixedSize(PICTURE, PICTURE)
+        self.take = QPushButton("Add this tile")
+        self.take.clicked.connect(self.add_tile)
+        self.skip = QPushButton("Show another")
+        self.skip.clicked.connect(suggestions.skip)
+        close = plain_button("✕", "No suggestion")
+        close.clicked.connect(suggestions.drop)
+        seen = QHBoxLayout()
+        seen.addWidget(self.look)
+        seen.addWidget(self.why, 1)
+        row = QHBoxLayout()
+        row.addWidget(self.take, 1)
+        row.addWidget(self.skip)
+        row.addWidget(close)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(8, 5, 5, 5)
+        column.setSpacing(3)
+        column.addLayout(seen)
+        column.addLayout(row)
+        suggestions.changed.connect(self._show)
+        self._show()
+
+    def add_tile(self) -> None:
+        """Add the tile on offer."""
+        try:
+            self.suggestions.take()
+        except InputError as error:
+            self.session.tell(str(error), "warning")
+
+    def _show(self) -> None:
+        found = self.suggestions
+        self.setVisible(found.current is not None)
+        if found.current is not None:
+            self.why.setText(found.words)
+            self.skip.setVisible(found.left > 0)
+            look_at(self.viewer, self.view.placement, found.current.box)
+            self._draw(found.current.box)
+
+    def _draw(self, box: Box) -> None:
+        """Draw the thumbnail of the place on offer, in the background: it may have to be read from a slide."""
+        self.look.clear()
+        layer = self.view.layer
+        if layer is None:
+            return
+
+        def show(picture: Any) -> None:
+            if self.suggestions.current is not None and self.suggestions.current.box == box:
+                height, width = picture.shape[:2]
+                image = QImage(picture.data, width, height, 3 * width, QImage.Format.Format_RGB888)
+                self.look.setPixmap(QPixmap.fromImage(image.scaled(PICTURE, PICTURE)))
+
+        def failed(error: Exception) -> None:
+            self.session.tell(f"The suggested place cannot be drawn: {error}", "warning")
+
+        self.session.pictures.submit(lambda: thumbnail(pixels(layer, box)), show, failed)
