@@ -378,6 +378,17 @@ def test_a_key_that_is_chosen_on_our_page_of_naparis_preferences_counts_at_once(
     assert pressed == ["next_tile", "next_tile"]
 
 
+def test_the_hint_names_the_key_that_is_chosen_now(proposed_with_classes):
+    hint = proposed_with_classes.dock.tiles_panel.help.hint
+    assert "K gives the nucleus below the mouse the next class" in hint.text()
+    page = get_plugin_settings("napari-semiseg").keys
+    try:
+        page.reclass = "U"
+        assert "U gives the nucleus below the mouse the next class" in hint.text()
+    finally:
+        page.reclass = "K"
+
+
 def test_the_image_alone_is_seen_for_as_long_as_the_key_is_held(open_window, tissue, tmp_path):
     hands = open_window(tissue)
     start(hands, tmp_path)

@@ -7,6 +7,7 @@ import pytest
 from qtpy.QtCore import Qt
 
 from napari_semiseg.app.painting import BACKGROUND_ID
+from napari_semiseg.errors import InputError
 from napari_semiseg.plugin.layers import of_role, role
 from napari_semiseg.project.folder import ProjectFolder
 from napari_semiseg.project.schema import ClassSpec, with_class
@@ -282,6 +283,19 @@ def test_what_could_be_taken_back_in_one_project_is_no_longer_offered_in_another
     started.dock.view.close_project()
 
     assert started.dock.session.notice is None
+
+
+def test_a_tile_that_cannot_be_left_out_stays_what_it_is_and_the_reason_is_said(started, monkeypatch):
+    tile_id = add_tile(started, 200, 200)
+
+    def full(*_, **__):
+        raise InputError("The disk is full: make room, then try again.")
+
+    monkeypatch.setattr(started.project, "set_status", full)
+    started.dock.tiles_panel.excluding.trigger()
+
+    assert started.project.tile(tile_id).status == "empty"
+    assert started.dock.session.notice.sentence == "The disk is full: make room, then try again."
 
 
 def test_a_tile_that_was_left_out_is_taken_in_again_as_it_was(started):

@@ -88,11 +88,14 @@ class TileMarks:
         status: Status = "excluded"
         if tile.status == "excluded":
             status = "complete" if tile.id in self._were_complete else self._usual_status(tile.id)
+        try:
+            project.set_status(tile.id, status)
+        except InputError as error:
+            self.session.tell(str(error), "warning")
+            return
         self._were_complete -= {tile.id}
         self._were_complete |= {tile.id} if tile.status == "complete" else set()
-        self._try(lambda: project.set_status(tile.id, status))
-        now = project.tile(tile.id).status
-        self.session.tell(f"Tile {tile.id} is {now}: {STATUS_WORDS[now]}.")
+        self.session.tell(f"Tile {tile.id} is {status}: {STATUS_WORDS[status]}.")
 
     def judge(self) -> None:
         """Keep the tile for validation, or no longer, and say which ones are."""

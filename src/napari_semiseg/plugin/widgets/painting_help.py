@@ -52,7 +52,7 @@ class PaintingHelp(QWidget):
         column.setSpacing(4)
         column.addLayout(row)
         column.addWidget(self.key_list)
-        for signal in (session.project.classes_changed, layers.pen_changed, layers.correcting_changed):
+        for signal in (session.project.classes_changed, layers.pen_changed, layers.correcting_changed, keys.changed):
             signal.connect(self._show_hint)
         keys.changed.connect(self._show_keys)
         self._show_hint()

@@ -82,7 +82,8 @@ class SuggestionCard(QFrame):
         if found.current is not None:
             self.why.setText(found.words)
             self.skip.setVisible(found.left > 0)
-            look_at(self.viewer, self.view.placement, found.current.box)
+            if self.view.placement is not None:
+                look_at(self.viewer, self.view.placement, found.current.box)
             self._draw(found.current.box)
 
     def _draw(self, box: Box) -> None:
