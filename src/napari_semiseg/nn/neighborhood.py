@@ -41,7 +41,7 @@ class Neighborhood(nn.Module):
         """Return the means of maps, (B, C, h, w)."""
         flat = values.flatten(0, 1)[:, None]
         mean = self._summed(flat) / self._summed(torch.ones_like(flat[:1]))
-        return mean.view_as(values)
+        return mean.reshape(values.shape)
 
     def _summed(self, values: Tensor) -> Tensor:
         down, across = self.kernel.view(1, 1, -1, 1), self.kernel.view(1, 1, 1, -1)
