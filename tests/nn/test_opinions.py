@@ -74,3 +74,20 @@ def test_a_network_that_looks_at_the_whole_image_first_does_so_here_too(others):
     torch.testing.assert_close(found[:, 1], alone)
     if others:
         torch.testing.assert_close(found[:, 2], torch.full((1, 32, 32), 0.7))
+
+
+@torch.no_grad()
+def test_what_lies_beyond_the_reach_of_two_opinions_changes_nothing():
+    torch.manual_seed(0)
+    network = two_opinions(SmallUNet(), SmallUNet(), contrast=0.25, around=9.0).double().eval()
+    network.share.fill_(0.3)
+    side = 2 * network.reach + 2 * network.divisor
+    image, middle = torch.rand(1, 3, side - side % network.divisor, side - side % network.divisor).double(), side // 2
+    before = network(image)[0, :, middle, middle]
+    for edge in (middle - network.reach - 1, middle + network.reach + 1):
+        other = image.clone()
+        other[..., edge] = 1 - other[..., edge]
+        assert torch.equal(network(other)[0, :, middle, middle], before)
+    near = image.clone()
+    near[..., middle + network.first.reach + 1] = 1 - near[..., middle + network.first.reach + 1]
+    assert not torch.equal(network(near)[0, :, middle, middle], before)
