@@ -18,10 +18,10 @@ import torch
 from numpy.typing import NDArray
 from rescore import TODAY, labeled_pixels
 from torch import Tensor
-from two_opinions import SIDE, logits_of
+from two_opinions import logits_of, unseen
 
 from napari_semiseg import metrics
-from napari_semiseg.blocks import Box, cells
+from napari_semiseg.blocks import Box
 from napari_semiseg.engine.learning_data import read_split
 from napari_semiseg.engine.predictor import load_predictor
 from napari_semiseg.io.find_images import find_images
@@ -91,13 +91,9 @@ def main() -> None:
     for place, name in enumerate(names):
         image = open_image(paths[name])
         truth = read_labels(args.dataset / "labels" / f"{name}.tif", expect_shape=image.shape)
-        counts = np.ones(image.shape, bool)
-        for number, cell in enumerate(cells(image.shape, SIDE)):
-            counts[cell.slices] = f"{name}#{number}" not in seen
-        both = (
-            torch.from_numpy(one)[None, None] for one in logits_of(network, image, image.read(Box.whole(image.shape)))
-        )
-        labels, stain = both
+        counts = unseen(name, image.shape, seen)
+        maps = logits_of(network, image, image.read(Box.whole(image.shape)))
+        labels, stain = (torch.from_numpy(one)[None, None] for one in maps)
         for row, choice in enumerate(CHOICES):
             answer = weighed(network, labels, stain, pixels, choice) - TODAY.caution
             found[place, row] = score(answer, truth, counts)

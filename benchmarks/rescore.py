@@ -17,6 +17,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from two_opinions import SIDE
 
 from napari_semiseg import atomic
 from napari_semiseg.blocks import cells
@@ -29,10 +30,6 @@ from napari_semiseg.io.images import open_image
 from napari_semiseg.io.locate import stem
 from napari_semiseg.methods.stain_guided import StainGuidedConfig, stain_share
 from napari_semiseg.nn.two_opinions import TwoOpinions
-
-SIDE = 250
-"""Side of a labeled cell, in pixels."""
-
 
 TODAY = StainGuidedConfig()
 WEIGHED = ("stain_worth", "stain_around", "caution", "contrast")

@@ -47,10 +47,16 @@ def asked(
         pixels = image.read(Box.whole(image.shape))
         truth = read_labels(dataset / "labels" / f"{name}.tif", expect_shape=image.shape) > 0
         first, second = logits_of(network, image, pixels)
-        new = np.ones(image.shape, bool)
-        for number, cell in enumerate(cells(image.shape, SIDE)):
-            new[cell.slices] = f"{name}#{number}" not in seen
+        new = unseen(name, image.shape, seen)
         yield first[new], second[new], truth[new]
+
+
+def unseen(name: str, shape: tuple[int, int], seen: set[str]) -> NDArray[np.bool_]:
+    """Return which pixels of an image lie in no cell that a run learned from, (h, w)."""
+    new = np.ones(shape, bool)
+    for number, cell in enumerate(cells(shape, SIDE)):
+        new[cell.slices] = f"{name}#{number}" not in seen
+    return new
 
 
 def logits_of(
