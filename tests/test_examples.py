@@ -6,8 +6,7 @@ import re
 import runpy
 import shutil
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from napari_semiseg.io.result import Result
 from napari_semiseg.io.result_writer import ResultWriter
 from napari_semiseg.samples import immunohistochemistry
 from napari_semiseg.synthetic import SyntheticSlide
+from tests.plugin.conftest import NoEngine
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -50,27 +50,6 @@ def window(qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     import napari
 
     from napari_semiseg.plugin.widgets import dock
-
-    class NoEngine:
-        busy_s = 0.0
-        closed = False
-
-        def send(self, command: object) -> None:
-            """Nothing is computed here."""
-
-        def restart(self) -> None:
-            raise AssertionError("nobody asked for that")
-
-        def acknowledge(self) -> None:
-            raise AssertionError("there was nothing to acknowledge")
-
-        def close(self) -> None:
-            self.closed = True
-
-        def batches(self) -> Iterator[tuple[object, ...]]:
-            while not self.closed:
-                time.sleep(0.02)
-                yield ()
 
     supervisor = dock.Supervisor
     monkeypatch.setattr(dock, "Supervisor", lambda engine, parent, **_: supervisor(engine, parent, watch=NoEngine()))
