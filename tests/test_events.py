@@ -51,6 +51,7 @@ _FIELDS = {
     "dict[str, float]": st.dictionaries(_TEXT, st.floats(), max_size=3),
     "dict[str, str]": st.dictionaries(_TEXT, _TEXT, max_size=3),
     "list[int]": st.lists(_WHOLE, max_size=3),
+    "list[str]": st.lists(_TEXT, max_size=3),
     "list[dict[str, Any]]": st.lists(st.dictionaries(_TEXT, _PLAIN, max_size=3), max_size=3),
     "tuple[int, int, int, int]": st.tuples(_WHOLE, _WHOLE, _WHOLE, _WHOLE),
 }

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.plugin.conftest import NoEngine
 
 from napari_semiseg.blocks import Box
 from napari_semiseg.io.overlay import write_png
@@ -19,7 +20,6 @@ from napari_semiseg.io.result import Result
 from napari_semiseg.io.result_writer import ResultWriter
 from napari_semiseg.samples import immunohistochemistry
 from napari_semiseg.synthetic import SyntheticSlide
-from tests.plugin.conftest import NoEngine
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"

@@ -176,6 +176,13 @@ class LabelsRead(Event):
 
 
 @dataclass(frozen=True)
+class ImagesChanged(Event):
+    """Images are no longer what a run that is to go on has learned from: the user decides, and so the job ends."""
+
+    sources: list[str]
+
+
+@dataclass(frozen=True)
 class Saved(Event):
     """A checkpoint was written and verifies."""
 
@@ -417,6 +424,8 @@ def _restored(annotation: Any, value: Any) -> Any:
             return {name: _only(str, item) for name, item in _only(dict, value).items()}
         case "list[dict[str, Any]]":
             return [_only(dict, item) for item in _only(list, value)]
+        case "list[str]":
+            return [_only(str, item) for item in _only(list, value)]
         case "list[int]":
             return [_whole(item) for item in _only(list, value)]
         case "tuple[int, int, int, int]":

@@ -17,6 +17,7 @@ from napari_semiseg.events import (
     Failed,
     Finished,
     Focus,
+    ImagesChanged,
     LabelsChanged,
     LabelsRead,
     Pause,
@@ -266,6 +267,27 @@ def test_a_lost_engine_offers_to_go_on_with_the_same_run(bench):
     assert run.args["out"] == str(path)
     assert run.args["resume"] is True
     assert training.state == "waiting"
+
+
+def test_a_run_whose_image_has_changed_goes_on_only_where_that_is_asked_for_once_more(bench):
+    training = begin(bench)
+    (training.record.path / "run.json").write_text("{}")
+    bench.say(StepDone(4, {"sup": 1.0}))
+    bench.session.engine.apply([ChildEnded("crash", -9, again=True), (Ready(2, {}), "")])
+    training.resume_run()
+    assert runs_asked(bench)[-1].args["changed_images"] is False
+    bench.say(ImagesChanged(["field.tif"]), Failed("field.tif has changed since this run began.", wrong_input=True))
+
+    assert training.state == "lost"
+    assert "field.tif has changed" in bench.session.engine.message
+    training.resume_run()
+    assert runs_asked(bench)[-1].args["changed_images"] is True
+    bench.say(Started("train", str(training.record.path), 200), StepDone(5, {"sup": 1.0}))
+    assert training.state == "running"
+
+    bench.session.engine.apply([ChildEnded("crash", -9, again=True), (Ready(3, {}), "")])
+    training.resume_run()  # what was said of that change is not said of another
+    assert runs_asked(bench)[-1].args["changed_images"] is False
 
 
 def test_after_the_graphics_driver_gave_up_twice_it_went_on_and_the_third_time_offers_the_cpu(bench):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -25,6 +26,7 @@ from napari_semiseg.events import (
     Event,
     Finished,
     Focus,
+    ImagesChanged,
     Pause,
     Paused,
     PreviewWritten,
@@ -314,17 +316,55 @@ def test_the_best_model_stays_the_best_when_an_older_checkpoint_is_taken_up(
     assert max(Path(request.out).glob("checkpoints/best-*.safetensors")).stem == "best-0000002"
 
 
-def test_an_image_that_changed_since_a_run_broke_off_is_said(quick_request: Ask, small_dataset: Path) -> None:
+@pytest.fixture
+def changed_image(quick_request: Ask, small_dataset: Path) -> Path:
+    """An image that became another one after a run on it had been stopped; the old one lies beside its data set."""
     control = Control()
     for event in train(quick_request(steps=6), control):
         if isinstance(event, StepDone):
             control.send(Stop())
     image = next((small_dataset / "images").iterdir())
-    pixels = tifffile.imread(image)
-    tifffile.imwrite(image, pixels[::-1].copy(), photometric="rgb")
-    said = [event.message for event in train(quick_request(resume=True)) if isinstance(event, Warned)]
+    shutil.copy(image, small_dataset.parent / "old image")
+    tifffile.imwrite(image, tifffile.imread(image)[::-1].copy(), photometric="rgb")
+    return image
 
-    assert any(image.name in message and "has changed since this run began" in message for message in said)
+
+def test_a_run_whose_image_has_changed_asks_before_it_goes_on(quick_request: Ask, changed_image: Path) -> None:
+    """Each time anew, and with nothing changed in the run."""
+    request = quick_request(resume=True)
+    before = {path: path.read_bytes() for path in Path(request.out).rglob("*") if path.is_file()}
+    for _ in range(2):
+        events = train(request)
+        asked = next(events)
+        with pytest.raises(InputError, match=f"{changed_image.name} has changed since this run began"):
+            next(events)
+
+        assert isinstance(asked, ImagesChanged)
+        assert [Path(source).name for source in asked.sources] == [changed_image.name]
+    assert {path: path.read_bytes() for path in Path(request.out).rglob("*") if path.is_file()} == before
+
+
+def test_a_run_goes_on_with_a_changed_image_once_that_is_agreed_to(quick_request: Ask, changed_image: Path) -> None:
+    control = Control()
+    events = []
+    for event in train(quick_request(resume=True, changed_images=True), control):
+        events.append(event)
+        if isinstance(event, StepDone):
+            control.send(Stop())
+    again = list(train(quick_request(resume=True)))  # what was agreed to is not asked twice
+
+    said = [event.message for event in events if isinstance(event, Warned)]
+    assert any(changed_image.name in message and "goes on with the image as it is now" in message for message in said)
+    assert again[-1].facts["steps"] == 6
+    assert not any("has changed" in event.message for event in again if isinstance(event, Warned))
+
+
+def test_a_run_goes_on_unasked_where_the_old_image_is_put_back(
+    quick_request: Ask, small_dataset: Path, changed_image: Path
+) -> None:
+    shutil.copy(small_dataset.parent / "old image", changed_image)
+
+    assert list(train(quick_request(resume=True)))[-1].facts["steps"] == 6
 
 
 def test_a_confidence_map_is_written_for_the_rectangle_in_focus(quick_request: Ask) -> None:

@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QLabel
 
+from napari_semiseg.app.engine_model import ChildEnded
 from napari_semiseg.app.painting import BACKGROUND_ID
 from napari_semiseg.blocks import Box
 from napari_semiseg.engine.compare import CompareRequest, compare
 from napari_semiseg.events import (
     Described,
+    Failed,
     Finished,
     Focus,
+    ImagesChanged,
     Pause,
     PreviewWritten,
     Ready,
@@ -138,6 +141,25 @@ def test_pause_and_stop_are_asked_for_and_say_what_they_do(started):
     asked = [type(command) for command in started.sent if not isinstance(command, Focus)]
     assert asked[-2:] == [Pause, Stop]
     assert not panel.stop.isEnabled()
+
+
+def test_where_an_image_has_changed_the_button_says_that_it_would_be_gone_on_with(started):
+    panel = begin(started)
+    (panel.model.record.path / "run.json").write_text("{}")
+    say(started, StepDone(4, {"sup": 1.0}))
+    started.dock.session.engine.apply([ChildEnded("crash", -9, again=True), (Ready(2, {}), "")])
+    started.wait(panel.go_on.isVisible, "the offer", 3)
+    assert panel.go_on.text() == "Resume"
+    started.press(panel.go_on)
+    say(started, ImagesChanged(["field.tif"]), Failed("field.tif has changed since this run began.", wrong_input=True))
+    started.wait(lambda: panel.go_on.text() == "Resume with changed images", "the question", 3)
+
+    assert panel.leave.isVisible()
+    words = started.dock.message.findChildren(QLabel)
+    started.wait(lambda: any("field.tif has changed" in label.text() for label in words), "the reason", 3)
+    started.press(panel.go_on)
+    (*_, run) = [command for command in started.sent if isinstance(command, Run) and command.verb == "train"]
+    assert run.args["changed_images"] is True
 
 
 def test_a_warning_is_shown_as_plain_text(started):

@@ -22,6 +22,7 @@ from napari_semiseg.events import (
     Failed,
     Finished,
     Fitted,
+    ImagesChanged,
     LabelsRead,
     Paused,
     PreviewWritten,
@@ -75,6 +76,9 @@ class TrainingModel:
         Id of the engine's job; "" without one.
     doing : str
         What is waited for before the first step, in words.
+    images_changed : bool
+        The run that broke off was not gone on with, since an image of it is another now; `resume_run` then says that
+        it is to be.
     unseen : set of str
         Tiles that were changed and that the run has not read; after its end, what was changed since too.
     """
@@ -94,6 +98,7 @@ class TrainingModel:
         self.state: State = "idle"
         self.job = ""
         self.doing = ""
+        self.images_changed = False
         self.unseen: set[str] = set()
         self._clock = clock
         self._args: dict[str, Any] = {}
@@ -173,7 +178,8 @@ class TrainingModel:
         begun = (self.record.path / "run.json").is_file()
         asked = self._args or {"project": str(self.session.project.path)}
         self.record.end = None
-        self._run({**asked, "out": str(self.record.path), "resume": begun}, self.record)
+        how = {"resume": begun, "changed_images": self.images_changed}
+        self._run({**asked, "out": str(self.record.path), **how}, self.record)
 
     def forget_lost(self) -> None:
         """Leave a broken-off run as it is."""
@@ -263,6 +269,8 @@ class TrainingModel:
             case LabelsRead():
                 self.unseen -= self._told
                 self.changed.emit()
+            case ImagesChanged():
+                self.images_changed = True
             case Paused():
                 self._set("stopping" if self.state == "stopping" else "paused")
             case Resumed():
@@ -382,6 +390,7 @@ class TrainingModel:
             self.session.tell(str(error), "error")
             return
         self.job, self._args, self.record, self._begun = job, args, record, False
+        self.images_changed = False
         self.doing, self.unseen, self._told, self._untold_since = "", set(), set(), None
         self._tiles = self._signature()
         if self.session.project.saved_words == "saving…":
@@ -394,6 +403,7 @@ class TrainingModel:
 
     def _look_at(self, record: RunRecord) -> None:
         self.record, self.job, self._args, self.unseen = record, "", {}, set()
+        self.images_changed = False
         match record.end:
             case Finished(canceled=True):
                 self.state = "canceled"
@@ -412,7 +422,7 @@ class TrainingModel:
         if self.active:
             self.session.engine.stop(self.job)
         self.record, self.job, self._args = RunRecord(), "", {}
-        self.unseen = set()
+        self.unseen, self.images_changed = set(), False
         self.state = "idle"
         self.run_changed.emit()
         self.curves_changed.emit()
@@ -422,7 +432,10 @@ class TrainingModel:
     def _end(self, event: Finished | Failed) -> None:
         self._failed = self.job if isinstance(event, Failed) else ""
         self.job, self.doing = "", ""
-        if isinstance(event, Failed):
+        if isinstance(event, Failed) and self.images_changed:
+            self.record.end = None
+            self._set("lost")  # as before, until somebody says what is to become of it
+        elif isinstance(event, Failed):
             self._set("failed")
         elif event.canceled and not self._begun and self._args.get("resume"):
             self.record.end = None

@@ -45,6 +45,7 @@ Mpp = Annotated[float | None, typer.Option("--mpp", metavar="UM", help=train_tex
 Device = Annotated[str | None, typer.Option("--device", metavar="NAME", help=train_text("device"))]
 Seed = Annotated[int | None, typer.Option("--seed", metavar="N", help=train_text("seed"))]
 Resume = Annotated[bool, typer.Option("--resume", help=train_text("resume"))]
+ChangedImages = Annotated[bool, typer.Option("--changed-images", help=train_text("changed_images"))]
 Validation = Annotated[float | None, typer.Option("--validation", metavar="SHARE", help=train_text("validation"))]
 Weights = Annotated[str | None, typer.Option("--weights", metavar="WHAT", help=train_text("weights"))]
 Threshold = Annotated[

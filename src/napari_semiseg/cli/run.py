@@ -47,6 +47,7 @@ def run(
     seed: opt.Seed = None,
     set_: opt.Set = None,
     resume: opt.Resume = False,
+    changed_images: opt.ChangedImages = False,
     events: opt.Events = EventFormat.text,
 ) -> None:
     """Train, predict and export in one go.
@@ -85,5 +86,6 @@ def run(
         "seed": seed,
         "set": assignments(set_ or []),
         "resume": resume,
+        "changed_images": changed_images,
     }
     raise typer.Exit(follow("napari_semiseg.engine.run:run_from_args", args, events))

@@ -52,6 +52,7 @@ def train(
     seed: opt.Seed = None,
     set_: opt.Set = None,
     resume: opt.Resume = False,
+    changed_images: opt.ChangedImages = False,
     events: opt.Events = EventFormat.text,
 ) -> None:
     """Train a network from few labels, or none, into a run folder.
@@ -94,5 +95,6 @@ def train(
         "seed": seed,
         "set": assignments(set_ or []),
         "resume": resume,
+        "changed_images": changed_images,
     }
     raise typer.Exit(follow("napari_semiseg.engine.train:train_from_args", args, events, TrainRequest))

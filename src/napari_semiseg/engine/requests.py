@@ -43,6 +43,9 @@ class TrainRequest(Config):
         default_factory=dict, description="Further options of the method, the crops and the optimizer."
     )
     resume: bool = Field(False, description="Go on where the run folder's last checkpoint stands.")
+    changed_images: bool = Field(
+        False, description="With resume: go on with images that have changed since the run began, as they are now."
+    )
 
     @model_validator(mode="after")
     def _refuse_what_would_be_passed_over(self) -> Self:

@@ -20,6 +20,7 @@ from torch import nn
 from napari_semiseg.blocks import Box
 from napari_semiseg.config import Config
 from napari_semiseg.data.sources import regions_digest
+from napari_semiseg.engine.changed_images import agree_on_images, fingerprints
 from napari_semiseg.engine.checkpoint import RunFolder, Snapshot
 from napari_semiseg.engine.control import Control
 from napari_semiseg.engine.judge import Fit, dice_of_regions, threshold_dice
@@ -135,6 +136,7 @@ def _train(request: TrainRequest, run: RunFolder, control: Control, team: Team |
         asked = asked.model_copy(update={"out": request.out, "device": request.device, "resume": True})
         recipe = rebuild(choices, asked)
         recipe.turns = _Turns.checked({"turns": config.get("turns", ())}, str(run.path / "run.json")).turns
+        recipe.notes += yield from agree_on_images(run, config, recipe.data.images, agreed=request.changed_images)
     else:
         if (run.path / "run.json").exists():
             raise InputError(f"{run.path} already holds a run: add --resume to go on with it, or choose another --out.")
@@ -273,12 +275,6 @@ class _Loop:
             self.recipe.draw_by(self.guard.sampler)
         if (self.guard.labels or before.get("labels")) not in (None, self.recipe.data.digest()):
             yield Warned("The labels have changed since this run broke off: it goes on with them as they are now.")
-        fingerprints = before.get("fingerprints", {})
-        for image in self.recipe.data.images:
-            if fingerprints.get(image.source, now := image.fingerprint()) != now:
-                yield Warned(
-                    f"{image.source} has changed since this run began: it goes on with the image as it is now."
-                )
         return 0 if snapshot is None else snapshot.step
 
     def _meet_labels(self) -> Iterator[Event]:
@@ -507,7 +503,7 @@ def _config(request: TrainRequest, recipe: Recipe) -> dict[str, Any]:
         "request": request.model_dump(mode="json"),
         "choices": recipe.choices.model_dump(mode="json"),
         "images": [image.source for image in recipe.data.images],
-        "fingerprints": {image.source: image.fingerprint() for image in recipe.data.images},
+        "fingerprints": fingerprints(recipe.data.images),
         "labels": recipe.data.digest(),
         "facts": recipe.facts(),
         "versions": {

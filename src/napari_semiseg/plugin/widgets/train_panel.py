@@ -35,6 +35,8 @@ _LOOK_MS = 250
 _SHOWN_S = 1.0
 """Seconds between two drawings of what only goes on (time, bar, curves), at least. In a window with a canvas every
 drawing costs a composition of the whole window: it waits while a stroke is drawn, and nothing here is animated."""
+_GO_ON = "Go on from the last checkpoint that is intact"
+_GO_ON_CHANGED = "Go on from the last checkpoint, and learn from the images as they are now"
 _PAUSE = "Pause after this step; the run is saved first"
 _RESUME = "Go on with the training"
 _STOP = "Stop and keep the best so far: it can be used at once"
@@ -122,7 +124,7 @@ class TrainPanel(QWidget):
         self.form.hide()
         self.train = main_button("▶  Train", "")
         self.train.clicked.connect(self.model.request_train)
-        self.go_on = main_button("Resume", "Go on from the last checkpoint that is intact")
+        self.go_on = main_button("Resume", _GO_ON)
         self.go_on.clicked.connect(self.model.resume_run)
         self.leave = QPushButton("Leave it")
         self.leave.setToolTip("Do not go on with that run; what it has saved stays")
@@ -265,6 +267,8 @@ class TrainPanel(QWidget):
             button.setToolTip(f"{about(minutes)} on this computer" if minutes else name)
         lost = model.state == "lost"
         self.go_on.setVisible(lost)
+        self.go_on.setText("Resume with changed images" if model.images_changed else "Resume")
+        self.go_on.setToolTip(_GO_ON_CHANGED if model.images_changed else _GO_ON)
         self.go_on.setEnabled(not model.setup.why_not)
         self.leave.setVisible(lost)
         self.train.setVisible(not active)
