@@ -23,6 +23,10 @@ RENEW_STATUS = 75
 """Exit status of a child that must be started anew, since its graphics driver no longer answers it; its job has been
 reported as `Failed`."""
 
+ASIDE = frozenset({"split", "doubtful", "compare", "region"})
+"""Verbs that can be done beside a training: they need no torch, are soon done, and read results that it never writes.
+`split` only without ``apply``."""
+
 MAX_COMMAND = 8_000_000
 """Longest command that is read, in characters: the paths of many thousand images fit."""
 
@@ -273,12 +277,14 @@ class Run(Command):
     """Start a job.
 
     `verb` is ``train``, ``predict``, ``suggest``, ``split``, ``propose``, ``doubtful``, ``compare``, ``region``,
-    ``export`` or ``inspect`` (`engine.serve.VERBS`); `args` are that verb's options.
+    ``export`` or ``inspect`` (`engine.serve.VERBS`); `args` are that verb's options. `aside`: beside the job that runs;
+    only what is small and writes nothing that a user keeps.
     """
 
     verb: str
     args: dict[str, Any]
     job: str
+    aside: bool = False
 
 
 @dataclass(frozen=True)

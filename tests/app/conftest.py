@@ -81,6 +81,13 @@ class Bench:
             assert job is not None, f"no job for {event}"
             self.session.engine.apply([(event, job.id)])
 
+    def aside(self, *events: Event) -> None:
+        """Play the engine: say something in the small job that it does beside a training."""
+        for event in events:
+            job = self.session.engine.aside
+            assert job is not None, f"no small job for {event}"
+            self.session.engine.apply([(event, job.id)])
+
     def complete_tile(self, y: int, x: int, *, nuclei: int = 2) -> str:
         """Add a tile with nuclei, saved, and mark it complete."""
         project = self.session.project

@@ -162,6 +162,42 @@ def test_what_waits_for_an_engine_that_dies_is_named_and_ends_as_if_canceled():
     assert bench.model.status == "ready"
 
 
+def test_a_small_job_runs_beside_a_training_and_changes_nothing_of_it():
+    bench = Bench()
+    training = bench.model.run("train", {})
+    small = bench.model.run_aside("region", {"of": "result"})
+    with pytest.raises(InputError, match="ask again"):
+        bench.model.run_aside("split", {})
+    bench.model.apply([(Failed("There is no result.", wrong_input=True), small)])
+
+    assert bench.commands[-1] == Run("region", {"of": "result"}, small, aside=True)
+    assert bench.model.message == "There is no result."
+    assert (bench.model.job.id, bench.model.status, bench.model.aside) == (training, "busy", None)
+    assert bench.model.run_aside("split", {}) == bench.model.aside.id
+
+
+@pytest.mark.parametrize("verb", [None, "predict", "export"])
+def test_beside_what_is_no_training_there_is_no_small_job(verb):
+    bench = Bench()
+    if verb:
+        bench.model.run(verb, {})
+
+    assert not bench.model.takes_aside
+    with pytest.raises(InputError):
+        bench.model.run_aside("split", {})
+
+
+def test_a_small_job_that_dies_with_the_engine_ends_with_the_reason():
+    bench = Bench()
+    bench.model.run("train", {})
+    small = bench.model.run_aside("split", {})
+    bench.model.apply([ChildEnded("crash", -9, LOG)])
+
+    job, event = bench.received[-1]
+    assert (job, type(event), bench.model.aside) == (small, Failed, None)
+    assert event.message == bench.model.message != ""
+
+
 def test_pausing_and_resuming_send_each_command_once():
     bench = Bench()
     job = bench.training()

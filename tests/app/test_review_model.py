@@ -204,23 +204,31 @@ def test_a_slider_that_moves_keeps_no_training_from_its_place(segmented):
     segmented.say(Finished("suggest"))
     assert session.training.job == session.engine.job.id
     assert not asked(segmented, "split")
-    segmented.say(Started("train", "", 10), Finished("train", str(session.training.record.path)))
+    session.run_errands()
 
-    assert [run.args["threshold"] for run in asked(segmented, "split")] == [0.7]
+    assert [(run.args["threshold"], run.aside) for run in asked(segmented, "split")] == [(0.7, True)]
+    assert session.training.job == session.engine.job.id
 
 
-def test_a_slider_that_moves_during_a_training_says_what_it_waits_for_until_it_is_answered(segmented):
+def test_a_slider_that_moves_during_a_training_is_answered_in_view_and_the_saved_result_waits(segmented):
     session, review = segmented.session, segmented.session.review
     session.training.request_train()
     assert review.wait_words == ""
     review.set_split(threshold=0.7)
-    assert review.wait_words == "Waits for the training"
+    (split,) = asked(segmented, "split")
+    assert split.aside
+    segmented.aside(Written("nuclei", split.args["out"], {"box": split.args["box"], "nuclei": 2}), Finished("split"))
+    assert review.live.nuclei == 2
+    assert review.wait_words == "The saved result waits for the training"
     segmented.say(Started("train", "", 10), StepDone(0, {"sup": 1.0}, {}, 1.0, 170.0))
-    assert review.wait_words == "Waits for the training, about 3 min left"
+    assert review.wait_words == "The saved result waits for the training, about 3 min left"
     segmented.say(Paused(1))
-    assert review.wait_words == "Waits for the training, which is paused"
+    assert review.wait_words == "The saved result waits for the training, which is paused"
+    segmented.clock.now += 60
+    session.tick()
+    assert not any(run.args.get("apply") for run in asked(segmented, "split"))
     session.training.stop()
-    assert review.wait_words == "Waits for the training, which is ending"
+    assert review.wait_words == "The saved result waits for the training, which is ending"
     assert "still running" in session.exporting.why_not
     segmented.say(Finished("train", "", stopped=True, canceled=True))
 

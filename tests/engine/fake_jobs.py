@@ -166,6 +166,7 @@ VERBS: dict[str, Job | Verb] = {
     verb.__name__: verb for verb in (count, deaf, gripping, flood, noisy, fail, die, quick, threads, environment)
 }
 VERBS["with_torch"] = Verb("fake_jobs:with_torch")
+VERBS |= {"region": quick, "doubtful": fail, "compare": count}  # what may be done beside a training
 
 
 def main() -> None:

@@ -176,6 +176,46 @@ def test_a_second_job_is_refused_in_one_sentence_while_one_runs(child):
     assert engine.until(Finished)[-1] == (Finished("train", stopped=True), "first")
 
 
+def test_a_small_job_is_done_beside_a_training_which_goes_on(child):
+    engine = child()
+    engine.run("count", job="training", steps=10_000)
+    engine.first(StepDone)
+    engine.tell(
+        Run("region", {"of": "result"}, "look", aside=True), Run("doubtful", {"how": "input"}, "bad", aside=True)
+    )
+    said = [item for item in engine.until(Failed) if not isinstance(item[0], StepDone)]
+    engine.tell(Stop())
+
+    assert said[0] == (Written("nuclei", "labels.npy", {"args": {"of": "result"}}), "look")
+    assert said[1] == (Finished("region"), "look")
+    assert said[-1] == (Failed("The image 'a.tif' has two channels: choose one with a.tif[c=1].", True), "bad")
+    assert engine.until(Finished)[-1] == (Finished("train", stopped=True), "training")
+
+
+def test_what_writes_results_is_never_done_beside_another_job(child):
+    engine = child()
+    engine.run("count", job="training", steps=10_000)
+    engine.tell(Run("quick", {}, "export", aside=True))
+
+    failed, job = engine.until(Failed)[-1]
+    assert job == "export"
+    assert "no small job" in failed.message
+
+
+def test_a_job_begins_when_the_small_ones_are_over_since_they_may_read_what_it_writes(child):
+    engine = child()
+    engine.run("count", job="training", steps=10_000)
+    engine.first(StepDone)
+    engine.tell(Run("compare", {"steps": 20, "seconds": 0.02}, "look", aside=True))
+    while engine.until(Started)[-1][1] != "look":
+        continue
+    engine.tell(Stop())
+    assert engine.until(Finished)[-1][1] == "training"
+    engine.run("quick", job="next")
+
+    assert [job for event, job in engine.until(Written) if isinstance(event, Finished | Written)] == ["look", "next"]
+
+
 def test_commands_reach_the_job_that_runs(child):
     engine = child()
     engine.run("count", steps=10_000)

@@ -1,4 +1,4 @@
-"""An engine without torch: run as ``python light_engine.py``. It proposes and suggests; training only reads labels."""
+"""An engine without torch: run as ``python light_engine.py``. It does what needs none; training only reads labels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_semiseg.engine.control import Control
 from napari_semiseg.engine.serve import VERBS, serve
-from napari_semiseg.events import Cancel, Event, Finished, LabelsChanged, LabelsRead, Started, Stop
+from napari_semiseg.events import ASIDE, Cancel, Event, Finished, LabelsChanged, LabelsRead, Started, Stop
 from napari_semiseg.project.folder import ProjectFolder
 
 
@@ -25,7 +25,7 @@ def train(args: dict[str, Any], control: Control) -> Iterator[Event]:
 
 if __name__ == "__main__":
     np.seterr(all="raise", under="ignore")
-    verbs = {name: VERBS[name].load for name in ("suggest", "propose")}
+    verbs = {name: VERBS[name].load for name in ("suggest", "propose", *ASIDE)}
     serve(
         {name: (lambda args, control, load=load: load()(args, control)) for name, load in verbs.items()}
         | {"train": train},

@@ -23,6 +23,7 @@ from napari_semiseg.engine.control import Control
 from napari_semiseg.engine.serve import VERBS
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import Failed, Finished, PreviewWritten, Started, StepDone, Validated, Written, encode
+from napari_semiseg.io.result import Result
 from napari_semiseg.io.result_writer import ResultWriter
 from napari_semiseg.plugin.layers import of_role
 from napari_semiseg.plugin.region_tool import figures
@@ -76,7 +77,8 @@ def work(hands: Any) -> None:
     """Do, in this process, what the engine is asked for; a prediction finds what `OF_RUNS` says."""
     engine = hands.dock.session.engine
     while engine.job is not None:
-        job = engine.job
+        if (job := engine.aside or engine.job).verb == "train":
+            break
         try:
             if job.verb == "predict":
                 engine.apply([(predict(hands, job.args), job.id)])
@@ -319,7 +321,7 @@ def test_a_region_is_counted_copied_and_counted_again_when_the_nuclei_are_others
     assert panel.figures.text().startswith("1 nucleus")
 
 
-def test_what_is_asked_for_during_a_training_says_that_it_waits_and_for_how_long(reviewed):
+def test_what_only_looks_at_the_result_is_answered_beside_a_training(reviewed):
     panel, session = reviewed.dock.review_panel, reviewed.dock.session
     work(reviewed)
     session.show_box(Box(0, 0, SIDE, SIDE))
@@ -330,19 +332,17 @@ def test_what_is_asked_for_during_a_training_says_that_it_waits_and_for_how_long
     layer.add_polygons(np.array(SQUARE))
     panel.threshold.setValue(0.6)
     reviewed.press(panel.begin_nuclei)
-    lines = panel.figures, panel.nuclei_words, panel.sliders_wait
-    assert [line.text() for line in lines] == 3 * ["Waits for the training"]
-    assert all(line.isVisible() for line in lines)
-    session.engine.apply([(Started("train", "", 100), job), (StepDone(0, {"sup": 1.0}, {}, 1.0, 170.0), job)])
-    assert [line.text() for line in lines] == 3 * ["Waits for the training, about 3 min left"]
-    session.engine.apply([(Finished("train", "", stopped=True, canceled=True), job)])
-    assert panel.figures.text() == "counting…"
-    assert panel.nuclei_words.isHidden()
-    assert panel.sliders_wait.isHidden()
     work(reviewed)
     reviewed.wait(lambda: panel.nuclei.current is not None, "the nuclei")
 
+    assert session.engine.job.id == job
     assert panel.figures.text().startswith("2 nuclei")
+    assert session.review.live.nuclei == 4
+    session.engine.apply([(Started("train", "", 100), job), (StepDone(0, {"sup": 1.0}, {}, 1.0, 170.0), job)])
+    reviewed.wait(panel.sliders_wait.isVisible, "what waits")
+    assert panel.sliders_wait.text() == "The saved result waits for the training, about 3 min left"
+    session.engine.apply([(Finished("train", "", stopped=True, canceled=True), job)])
+    assert panel.sliders_wait.isHidden()
     assert "doubt" in panel.nuclei_words.text()
 
 
@@ -486,6 +486,33 @@ def test_the_smallest_nucleus_is_shown_in_um2_of_an_image_of_known_pixel_size_el
     assert (panel.names["min_area"].text(), panel.min_area.value()) == ("Smallest, px", 40)
     panel.min_area.setValue(700)
     assert review.split.min_area == 700
+
+
+def test_sliders_regions_and_doubt_answer_in_a_window_while_a_training_runs(open_window, tissue, tmp_path):
+    with ProjectFolder.create(tmp_path / "case") as folder:
+        folder.add_array(tissue, "field", 0.5)
+        write_result(folder.prediction_path(0), *nuclei_and_confidence())
+    hands = open_window()
+    hands.dock.view.open_project(tmp_path / "case.semiseg")
+    session, panel = hands.dock.session, hands.dock.review_panel
+    hands.wait(lambda: of_role(hands.viewer, "nuclei"), "the result")
+    for step in hands.dock.steps:
+        step.set_open(True)
+    hands.wait(lambda: session.engine.status == "ready", "the engine", 30)
+    session.training.request_train()
+    hands.wait(lambda: session.training.state == "running", "the training", 10)
+    panel.threshold.setValue(0.6)
+    hands.wait(lambda: session.review.live is not None, "the nuclei in view")
+    hands.press(panel.draw_region)
+    of_role(hands.viewer, "region")[0].add_polygons(np.array(SQUARE))
+    hands.wait(lambda: panel.figures.text().startswith("2 nuclei"), "the region's nuclei")
+    hands.press(panel.begin_nuclei)
+    hands.wait(lambda: panel.nuclei.current is not None, "the doubtful nuclei")
+
+    assert session.training.state == "running"
+    session.training.stop()
+    hands.wait(lambda: not session.review.pending, "the saved result")
+    assert Result.open(session.review.result).card.facts["split"]["threshold"] == 0.6
 
 
 def test_a_comparison_says_that_it_waits_for_a_training_and_then_what_it_does(compared):
@@ -655,7 +682,7 @@ def test_confidence_and_nuclei_are_seen_side_by_side_over_the_history(compared):
     assert panel.history_box.isHidden()
 
 
-def test_the_history_of_a_training_that_runs_says_what_its_nuclei_wait_for(compared):
+def test_the_nuclei_of_a_map_are_found_while_its_training_runs(compared):
     panel, session = compared.dock.review_panel, compared.dock.session
     path = compared.project.folder.runs_dir / "run-2" / "preview" / "image-0-step-0000005.npy"
     session.training.request_train()
@@ -663,14 +690,11 @@ def test_the_history_of_a_training_that_runs_says_what_its_nuclei_wait_for(compa
     written = PreviewWritten(5, str(path), 0, (0, 0, SIDE, SIDE), 1)
     session.engine.apply([(Started("train", "", 100), job), (written, job)])
     compared.press(panel.beside)
-    assert panel.played.text() == "step 5 · waits for the training"
-    session.engine.apply([(StepDone(5, {"sup": 1.0}, {}, 1.0, 170.0), job)])
-    assert panel.played.text() == "step 5 · waits for the training, about 3 min left"
-    session.engine.apply([(Finished("train"), job)])
     assert panel.played.text() == "step 5 · finding nuclei…"
-
     work(compared)
     compared.wait(lambda: panel.played.text() == "step 5 · 0 nuclei", "the nuclei")
+
+    assert session.engine.job.id == job
 
 
 def test_without_a_map_the_history_says_so(reviewed):

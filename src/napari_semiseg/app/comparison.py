@@ -207,10 +207,10 @@ class Comparison:
     @property
     def words(self) -> str:
         """How much of the nuclei both find."""
-        if self.waiting and self.session.waits("predict", "split", "compare"):
-            return capital(self.session.wait_words) or self.waiting
-        if self.waiting or self.difference is None:
-            return self.waiting
+        if self.waiting:
+            return capital(self.session.waits("predict", "split", "compare")) or self.waiting
+        if self.difference is None:
+            return ""
         facts = self.difference.facts
         pixels = facts["only_a"] + facts["both"] + facts["only_b"]
         if not pixels:

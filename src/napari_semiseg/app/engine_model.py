@@ -125,6 +125,8 @@ class EngineModel:
     waiting : tuple of Job
         Jobs that start when it is over, in the order in which they were asked for. One that never will start (it is
         stopped, or the engine dies) ends as a canceled job does: `received` says `Finished`.
+    aside : Job or None
+        The small job that runs beside a training. If the engine dies, `received` says `Failed`.
     lost_job : Job or None
         The job that a child took with it; `resume_lost` goes on with it. Also a training that failed with the graphics
         driver, once its child has made room for a new one.
@@ -139,6 +141,7 @@ class EngineModel:
     rss_bytes: int = 0
     job: Job | None = None
     waiting: tuple[Job, ...] = ()
+    aside: Job | None = None
     lost_job: Job | None = None
 
     events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor()
@@ -205,6 +208,30 @@ class EngineModel:
         else:
             self._start(job)
         return job.id
+
+    @property
+    def takes_aside(self) -> bool:
+        """Whether a training runs beside which a small job can be done."""
+        return self.job is not None and self.job.verb == "train" and self.aside is None
+
+    def run_aside(self, verb: str, args: Mapping[str, Any]) -> str:
+        """Ask for a small job beside the training: one that needs no torch and writes nothing that a user keeps.
+
+        Returns
+        -------
+        str
+            The job's id, which comes with its events.
+
+        Raises
+        ------
+        InputError
+            If no training runs, or another small job runs beside it.
+        """
+        if not self.takes_aside:
+            raise InputError(f"There is no training beside which the {_noun(verb)} could run: ask again.")
+        self.aside = Job(f"{verb}-{next(self._numbers)}", verb, dict(args))
+        self.commanded.emit(Run(verb, dict(args), self.aside.id, aside=True))
+        return self.aside.id
 
     def resume_lost(self) -> str:
         """Ask again for the job that was lost, from its last checkpoint where it has one; return the new job's id.
@@ -299,6 +326,7 @@ class EngineModel:
         why = f"{type(error).__name__}: {error}"
         self.message = f"The connection to the engine broke ({why}){_not_begun(self.waiting)}: restart it."
         self._lose_jobs()
+        self._lose_aside()
 
     def _apply_one(self, item: tuple[Event, str] | ChildStarted | ChildEnded) -> None:
         match item:
@@ -308,6 +336,7 @@ class EngineModel:
                     self.status = "starting"
             case ChildEnded():
                 self._note_end(item)
+                self._lose_aside()
             case (event, job):
                 self._note(event, job)
                 if not isinstance(event, Heartbeat):
@@ -331,6 +360,10 @@ class EngineModel:
                 self.message, self.detail = message, detail
         if self.job and job == self.job.id:
             self._note_job(self.job, event)
+        if self.aside and job == self.aside.id and isinstance(event, Finished | Failed):
+            self.aside = None
+            if isinstance(event, Failed):
+                self.message, self.detail = event.message, event.detail
 
     def _note_job(self, job: Job, event: Event) -> None:
         match event:
@@ -376,6 +409,12 @@ class EngineModel:
         self.status = "failed"
         for job in self.waiting:
             self._drop(job.id)
+
+    def _lose_aside(self) -> None:
+        lost, self.aside = self.aside, None
+        if lost:
+            message = self.message or f"The engine ended during the {_noun(lost.verb)}: ask again."
+            self.received.emit(lost.id, Failed(message, wrong_input=False, detail=self.detail))
 
     def _runs(self, job: str) -> bool:
         return self.job is not None and job in ("", self.job.id)

@@ -189,7 +189,7 @@ class EngineWatch:
                 command = self._commands.get_nowait()
             except queue.Empty:
                 return
-            if isinstance(command, Run) and self._run is None:
+            if isinstance(command, Run) and not command.aside and self._run is None:
                 self._run, self._run_since, self._answered = command, time.monotonic(), False
                 self._wanted = self._process is None
             if self._process:

@@ -73,7 +73,7 @@ class HistoryNuclei:
         if not self.on or current is None:
             return ""
         if self.found is None or (self.found.preview, self.found.split) != self._wanted:
-            return f"{self.history.words} · {self.session.wait_words or 'finding nuclei…'}"
+            return f"{self.history.words} · {self.session.waits('split', purpose='history') or 'finding nuclei…'}"
         return f"{self.history.words} · {count(len(np.unique(self.found.labels)) - 1, 'nucleus', 'nuclei')}"
 
     def switch(self, on: bool) -> None:

@@ -120,7 +120,7 @@ class NucleiReview:
     def words(self) -> str:
         """Where one stands: "3 of 200 · 93 % doubt · 2 accepted, 0 rejected"; or what the engine does before."""
         if self.current is None:
-            return capital(self.session.wait_words) if self.waiting else ""
+            return (capital(self.session.waits("doubtful")) or "Looking for doubt…") if self.waiting else ""
         accepted = sum(word.accepted for word in self._said.values())
         said = self._said.get(self.current.number)
         this = "" if said is None else " · this one accepted" if said.accepted else " · this one rejected"

@@ -374,8 +374,9 @@ class ReviewModel:
 
     @property
     def wait_words(self) -> str:
-        """What the nuclei wait for before they are as the sliders say; "" for nothing."""
-        return words.capital(self.session.wait_words) if self._moved_at is not None else ""
+        """What the result waits for before all of it is as the sliders say; "" for nothing."""
+        waits = self.session.wait_words if self._moved_at is not None else ""
+        return waits and f"The saved result {waits}"
 
     # ---- inner ----
 

@@ -20,7 +20,7 @@ from napari_semiseg.app.review_model import ReviewModel
 from napari_semiseg.app.training_model import TrainingModel
 from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
-from napari_semiseg.events import Event, Failed, Finished
+from napari_semiseg.events import ASIDE, Event, Failed, Finished
 
 Level = Literal["info", "warning", "error"]
 
@@ -54,6 +54,11 @@ class _Errand:
     args: Mapping[str, Any]
     listen: Callable[[Event], object]
     purpose: str
+
+    @property
+    def only_looks(self) -> bool:
+        """Whether it leaves everything but a file of its own as it is, so that it may be done beside a training."""
+        return self.verb in ASIDE and not self.args.get("apply")
 
 
 @dataclass
@@ -156,8 +161,9 @@ class Session:
     # ---- small jobs for the engine ----
 
     def ask(self, verb: str, args: Mapping[str, Any], listen: Callable[[Event], object], *, purpose: str = "") -> None:
-        """Have the engine do a small job as soon as it is free; `listen` gets every event of it.
+        """Have the engine do a small job as soon as it can; `listen` gets every event of it.
 
+        Beside a training it does what only looks at results (`ASIDE`); everything else waits until it is free.
         A job of the same verb and for the same purpose that still waits is replaced.
         """
         waiting = (errand for errand in self._errands if (errand.verb, errand.purpose) != (verb, purpose))
@@ -173,13 +179,14 @@ class Session:
         self._errands = deque(errand for errand in self._errands if errand.verb != verb)
         self._listening = {job: listen for job, listen in self._listening.items() if not job.startswith(f"{verb}-")}
 
-    def waits(self, *verbs: str) -> bool:
-        """Whether a small job of one of these verbs, for no special purpose, has not begun yet."""
-        return any(errand.verb in verbs and not errand.purpose for errand in self._errands)
+    def waits(self, *verbs: str, purpose: str = "") -> str:
+        """Say what a small job of one of these verbs waits for, as `wait_words`; "" where none does."""
+        waits = any(errand.verb in verbs and errand.purpose == purpose for errand in self._errands)
+        return self.wait_words if waits else ""
 
     @property
     def wait_words(self) -> str:
-        """What small jobs wait for, if that takes long: "waits for the training, about 3 min left"; "" for nothing."""
+        """What waits for a long job, in words: "waits for the training, about 3 min left"; "" without one."""
         job = next((job for job in self.engine.jobs if job.verb in _LONG), None)
         if job is None:
             return ""
@@ -201,15 +208,25 @@ class Session:
         return f"waits for the {noun}{how}"
 
     def run_errands(self) -> None:
-        """Start what waits if the engine is free. The dock also calls this now and then."""
-        if self._errands and not self.engine.jobs and self.engine.status not in ("failed", "stopping"):
-            errand = self._errands.popleft()
-            try:
-                job = self.engine.run(errand.verb, errand.args)
-            except InputError as error:
-                errand.listen(Failed(str(error), wrong_input=True))
-            else:
-                self._listening[job] = errand.listen
+        """Start what waits if the engine is free for it. The dock also calls this now and then."""
+        engine = self.engine
+        if not self._errands or engine.status in ("failed", "stopping"):
+            return
+        if not engine.jobs:
+            self._start(self._errands[0], engine.run)
+        elif engine.takes_aside:
+            small = next((errand for errand in self._errands if errand.only_looks), None)
+            if small is not None:
+                self._start(small, engine.run_aside)
+
+    def _start(self, errand: _Errand, run: Callable[[str, Mapping[str, Any]], str]) -> None:
+        self._errands.remove(errand)
+        try:
+            job = run(errand.verb, errand.args)
+        except InputError as error:
+            errand.listen(Failed(str(error), wrong_input=True))
+        else:
+            self._listening[job] = errand.listen
 
     def end(self) -> None:
         """Save what is left and let go of everything. The engine is ended by its supervisor."""

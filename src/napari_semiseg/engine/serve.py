@@ -30,6 +30,7 @@ from napari_semiseg.engine.courtesy import Courtesy
 from napari_semiseg.engine.pipes import Outbox, claim_streams, read_commands, trim_log
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import (
+    ASIDE,
     RENEW_STATUS,
     Command,
     Describe,
@@ -50,6 +51,7 @@ IDLE_S = 300.0
 HEARTBEAT_S = 1.0
 GRACE_S = 1.6
 """Seconds that a running job has to end by its own hand once stdin has closed."""
+_SHORT_S = 0.02
 FIRST_WISH_S = 0.15
 """Seconds in which whoever starts the process may ask for something that needs no torch, and has it before torch is
 loaded: both at once take longer than one after the other, and the user looks at the former."""
@@ -142,6 +144,7 @@ def serve(
     _start("heartbeat", server.beat)
     server.courtesy.begin()  # only now: the two threads above have to answer on a busy machine
     _start("preparation", lambda: server.prepare(prepare, describe))
+    _start("small jobs", server.run_asides)
     status = server.run()
     server.outbox.close(timeout_s=0.3)
     logging.shutdown()
@@ -163,6 +166,8 @@ class _Server:
         self._verbs = verbs
         self._idle_s = idle_s
         self._wanted: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
+        self._asides: queue.SimpleQueue[Run] = queue.SimpleQueue()
+        self._asides_open = 0
         self._lock = threading.RLock()  # a signal may come while the main thread holds it
         self._control: Control | None = None  # of the job that was accepted and is not over
         self._last_wish = time.monotonic()
@@ -225,6 +230,16 @@ class _Server:
             if self._describe_asked:
                 self.outbox.say(Described(self._description))
 
+    def run_asides(self) -> None:
+        """Do small jobs beside the one that runs, one after the other."""
+        while True:
+            wanted = self._asides.get()
+            last, _ = self._outcome(wanted, Control())
+            with self._lock:
+                self._asides_open -= 1
+            self._last_wish = time.monotonic()
+            self.outbox.say(last, wanted.job)
+
     def leave(self) -> None:
         """End soon: ask the job to stop and keep its best, and end without it if it does not."""
         with self._lock:
@@ -240,6 +255,10 @@ class _Server:
 
     def _accept(self, command: Command) -> None:
         match command:
+            case Run(aside=True):
+                with self._lock:
+                    self._asides_open += 1
+                self._asides.put(command)
             case Run(job=job):
                 with self._lock:
                     busy = self._control is not None
@@ -278,6 +297,8 @@ class _Server:
                 continue
             if wanted is None:
                 break
+            while self._asides_open and not self._leaving:  # they may read what this one is about to write
+                time.sleep(_SHORT_S)
             fit = self._perform(wanted)
             self._last_wish = time.monotonic()
             if not fit:
@@ -288,25 +309,28 @@ class _Server:
         """Run a job to its end, and return whether this process can run another."""
         control = self._control
         assert control is not None
-        last: Event | None = None
-        fit = True
-        try:
-            for event in self._job(wanted)(wanted.args, control):
-                if isinstance(event, Finished | Failed):
-                    last = event  # said when the job is really over, so that the next may come at once
-                else:
-                    self.outbox.say(event, wanted.job)
-        except InputError as error:
-            last = Failed(str(error), wrong_input=True)
-        except (Exception, SystemExit) as error:
-            traceback.print_exc()
-            last = _failure(wanted.verb, error)
-            fit = not _is_lost(error)
+        last, fit = self._outcome(wanted, control)
         with self._lock:
             self._control = None
             self._no_light_job.set()
-        self.outbox.say(last or Finished(wanted.verb), wanted.job)
+        self.outbox.say(last, wanted.job)
         return fit
+
+    def _outcome(self, wanted: Run, control: Control) -> tuple[Event, bool]:
+        """Run a job, and return what is to be said when it is really over, and whether this process can run another."""
+        last: Event = Finished(wanted.verb)
+        try:
+            for event in self._job(wanted)(wanted.args, control):
+                if isinstance(event, Finished | Failed):
+                    last = event
+                else:
+                    self.outbox.say(event, wanted.job)
+        except InputError as error:
+            return Failed(str(error), wrong_input=True), True
+        except (Exception, SystemExit) as error:
+            traceback.print_exc()
+            return _failure(wanted.verb, error), not _is_lost(error)
+        return last, True
 
     def _needs_torch(self, verb: str) -> bool:
         found = self._verbs.get(verb)
@@ -316,6 +340,8 @@ class _Server:
         verb = self._verbs.get(wanted.verb)
         if verb is None:
             raise InputError(f"There is no verb '{wanted.verb}': choose one of {', '.join(self._verbs)}.")
+        if wanted.aside and wanted.verb not in ASIDE:
+            raise InputError(f"'{wanted.verb}' is no small job that runs beside another: wait for the end of that one.")
         if not isinstance(verb, Verb):
             return verb
         if verb.needs_torch and not self._prepared.is_set():

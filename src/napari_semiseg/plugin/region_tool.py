@@ -49,7 +49,7 @@ class RegionTool:
     @property
     def wait_words(self) -> str:
         """What is waited for; "" for nothing."""
-        return capital(self.session.wait_words) or "counting…" if self.waiting else ""
+        return (capital(self.session.waits("region")) or "counting…") if self.waiting else ""
 
     def switch(self, on: bool) -> None:
         """Begin to draw a new region, or stop."""
