@@ -142,6 +142,24 @@ def test_what_is_averaged_over_turns_is_a_result_of_its_own(quick_request, small
         list(predict_from_args(asked | {"turns": 8}, Control()))
 
 
+@pytest.mark.parametrize(("pixels_of_a_field", "turns"), [(128 * 128, 4), (128 * 128 - 1, 1)])
+def test_a_field_of_view_is_looked_at_from_four_sides_and_a_slide_from_one(
+    quick_request, small_dataset, tmp_path, monkeypatch, pixels_of_a_field, turns
+):
+    list(train(quick_request(steps=2)))
+    image = small_dataset / "images" / "field-3.tif"  # 128 x 128
+    asked = {"run": str(tmp_path / "run"), "images": [str(image)], "device": "cpu"}
+    monkeypatch.setattr("napari_semiseg.engine.predictor.FIELD", pixels_of_a_field)
+    maps = {}
+    for name, chosen in {"unasked": {}, "1": {"turns": 1}, "4": {"turns": 4}}.items():
+        out = tmp_path / name
+        list(predict_from_args(asked | {"out": str(out)} | chosen, Control()))
+        maps[name] = whole(out / "field-3.ome.zarr")["confidence"]
+
+    assert not np.array_equal(maps["1"], maps["4"])
+    np.testing.assert_array_equal(maps["unasked"], maps[str(turns)])
+
+
 def test_nuclei_and_confidence_are_those_of_the_whole_image_at_once(darkness, field, tmp_path):
     path, labels = field
     predictor = darkness()

@@ -45,12 +45,12 @@ def predict(
         typer.Option("--mpp", metavar="UM", help="Pixel size of the images, in µm, instead of what their files say."),
     ] = None,
     turns: Annotated[
-        int | None,
+        str | None,
         typer.Option(
             "--turns",
-            metavar="N",
-            help="Look at each block from 4 sides, or from 8 with mirror images, and average: that much slower. "
-            "Default: 1.",
+            metavar="auto|1|4|8",
+            help="Look at each block from 4 sides, or from 8 with mirror images, and average: that much slower; auto: "
+            "from 4 in images of at most 4.2 megapixels, from 1 in larger ones. Default: auto.",
         ),
     ] = None,
     device: opt.Device = None,
@@ -94,7 +94,7 @@ def predict(
         "semantic": semantic,
         "block": block,
         "mpp": mpp,
-        "turns": turns,
+        "turns": int(turns) if turns and turns.isdigit() else turns,
         "device": device,
         "glass": glass,
         "gaps": gaps,

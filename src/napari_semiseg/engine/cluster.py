@@ -26,7 +26,7 @@ from napari_semiseg.engine.predictor import load_predictor
 from napari_semiseg.errors import InputError, ReadError
 from napari_semiseg.io.images import Image, open_image
 from napari_semiseg.io.locate import locate
-from napari_semiseg.nn.turned import Sides
+from napari_semiseg.nn.turned import Looks
 
 BLOCKS_PER_THREAD = 2
 """Blocks that each thread of the cluster is given ahead."""
@@ -56,7 +56,7 @@ class Assignment:
     mpp: float | None
     scale: float
     device: str
-    turns: Sides = 1
+    turns: Looks = 1
     unread: tuple[Box, ...] = ()
 
 
@@ -68,11 +68,11 @@ class Cluster:
     client : distributed.Client
     run, device : str
         Run folder, as the workers see it, and what ``--device`` says.
-    turns : {1, 4, 8}
+    turns : {1, 4, 8, "auto"}
         What ``--turns`` says.
     """
 
-    def __init__(self, client: Any, run: str, device: str, turns: Sides) -> None:
+    def __init__(self, client: Any, run: str, device: str, turns: Looks) -> None:
         self._client, self._run, self._device, self._turns = client, run, device, turns
 
     def predict(
@@ -146,7 +146,7 @@ class NoWorkersError(InputError):
 
 
 @contextmanager
-def connected(scheduler: str, run: str, device: str, turns: Sides = 1) -> Iterator[Cluster]:
+def connected(scheduler: str, run: str, device: str, turns: Looks = 1) -> Iterator[Cluster]:
     """Connect to a scheduler (``tcp://host:8786``) for the time of a job, or start one here.
 
     Parameters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -227,7 +228,9 @@ def at_image(network: nn.Module, image: Readable, scale: float = 1.0) -> nn.Modu
         Network pixels per image pixel.
     """
     if isinstance(network, TurnAveraged):
-        return network.of(at_image(network.network, image, scale))
+        alone = at_image(network.network, image, scale)
+        pixels = math.prod(image.shape) if isinstance(image, Image) else 0
+        return network.of(alone) if network.averages(pixels) else alone
     if isinstance(network, PerImage) and isinstance(image, Image):
         return _at_image(network, image, scale)
     return network

@@ -21,7 +21,7 @@ from napari_semiseg.events import Cancel, Event, Finished, Started, Warned
 from napari_semiseg.io.claims import check_target
 from napari_semiseg.io.find_images import find_images
 from napari_semiseg.io.images import Image, open_image
-from napari_semiseg.nn.turned import Sides
+from napari_semiseg.nn.turned import Looks
 
 BLOCK = {"cpu": 1024, "cuda": 2048, "mps": 1024}
 """Side of a block, in pixels, by kind of device. The largest is a whole file of the result."""
@@ -48,8 +48,10 @@ class PredictRequest(Config):
     mpp: float | None = Field(
         None, gt=0.01, lt=100, description="Pixel size of the images, in µm, instead of what their files say."
     )
-    turns: Sides = Field(
-        1, description="Look at each block from 4 sides, or from 8 with mirror images, and average: that much slower."
+    turns: Looks = Field(
+        "auto",
+        description="Look at each block from 4 sides, or from 8 with mirror images, and average: that much slower; "
+        "auto: from 4 in images of at most 4.2 megapixels, from 1 in larger ones.",
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
     glass: bool = Field(False, description="Look for nuclei on the glass of slides too.")

@@ -12,7 +12,7 @@ from torch import nn
 from napari_semiseg.engine.checkpoint import RunFolder, require_match
 from napari_semiseg.engine.recipe import Choices
 from napari_semiseg.errors import InputError
-from napari_semiseg.nn.turned import Sides, TurnAveraged
+from napari_semiseg.nn.turned import FIELD, Looks, TurnAveraged
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Predictor:
     device: torch.device
 
 
-def load_predictor(run: Path, device: torch.device, turns: Sides = 1) -> Predictor:
+def load_predictor(run: Path, device: torch.device, turns: Looks = 1) -> Predictor:
     """Load the best model of a run folder.
 
     Parameters
@@ -56,7 +56,7 @@ def load_predictor(run: Path, device: torch.device, turns: Sides = 1) -> Predict
     run : Path
         A run folder, or a model that was exported from one (``.safetensors`` with its card beside it).
     device : torch.device
-    turns : {1, 4, 8}
+    turns : {1, 4, 8, "auto"}
         From how many sides it looks at an image; see `TurnAveraged`.
 
     Raises
@@ -75,7 +75,7 @@ def load_predictor(run: Path, device: torch.device, turns: Sides = 1) -> Predict
     network = choices.build(device).predictor()
     require_match(tensors, network.state_dict(), folder.path)
     network.load_state_dict(tensors)
-    whole = network if turns == 1 else TurnAveraged(network, turns).to(device)
+    whole = network if turns == 1 else _turned(network, turns).to(device)
     return Predictor(
         network=whole.eval(),
         classes=choices.classes,
@@ -86,6 +86,10 @@ def load_predictor(run: Path, device: torch.device, turns: Sides = 1) -> Predict
         step=card["step"],
         device=device,
     )
+
+
+def _turned(network: nn.Module, turns: Looks) -> TurnAveraged:
+    return TurnAveraged(network, 4, FIELD) if turns == "auto" else TurnAveraged(network, turns)
 
 
 def load_second_opinion(run: Path, device: torch.device) -> nn.Module | None:

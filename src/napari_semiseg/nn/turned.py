@@ -8,6 +8,11 @@ import torch
 from torch import Tensor, nn
 
 Sides = Literal[1, 4, 8]
+Looks = Sides | Literal["auto"]
+"""From how many sides each pixel is looked at; "auto": 4 in images of at most `FIELD` pixels, 1 in larger ones."""
+
+FIELD = 2048 * 2048
+"""Pixels of the largest image that counts as a field of view: there four looks take seconds, on a slide hours."""
 
 
 class TurnAveraged(nn.Module):
@@ -22,20 +27,28 @@ class TurnAveraged(nn.Module):
         (B, 3, H, W) → logits (B, classes, H, W).
     turns : {4, 8}
         4: quarter turns; 8: those and their mirror images.
+    largest : int, optional
+        Pixels of the largest image that is looked at so; at a larger one the network looks alone (`averages`).
     """
 
-    def __init__(self, network: nn.Module, turns: Sides) -> None:
+    def __init__(self, network: nn.Module, turns: Sides, largest: int | None = None) -> None:
         super().__init__()
         self.network = network
         self.register_buffer("turns", torch.tensor(turns))  # weights and turns together say what a result is of
-        self._turns = turns
+        if largest is not None:
+            self.register_buffer("largest", torch.tensor(largest))
+        self._turns, self._largest = turns, largest
         self._sides = [(quarter, mirrored) for mirrored in (False, True)[: turns // 4] for quarter in range(4)]
 
     def of(self, network: nn.Module) -> TurnAveraged:
         """Return the mean over the same sides of another network."""
         if network is self.network:
             return self
-        return TurnAveraged(network, self._turns).to(self.get_buffer("turns").device)
+        return TurnAveraged(network, self._turns, self._largest).to(self.get_buffer("turns").device)
+
+    def averages(self, pixels: int) -> bool:
+        """Whether an image of so many pixels is looked at from several sides."""
+        return self._largest is None or pixels <= self._largest
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits whose softmax is the mean of the probabilities: their logarithm."""

@@ -1,0 +1,78 @@
+"""What looking from four sides gives: runs scored with one look at each pixel, and with the mean of quarter turns.
+
+The images are those of one part of a data set, from which none of the runs may have learned. No test part is read
+unless it is asked for.
+
+    python benchmarks/turns.py DATA/monuseg RUN [RUN…] [--part val] [--splits FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from functools import partial
+from pathlib import Path
+from unittest.mock import patch
+
+import torch
+from two_opinions import SIDE
+
+from napari_semiseg.engine import benchmark_score
+from napari_semiseg.engine.benchmark_score import Scored
+from napari_semiseg.engine.learning_data import read_split
+from napari_semiseg.engine.predictor import load_predictor
+from napari_semiseg.errors import InputError
+from napari_semiseg.io.locate import stem
+from napari_semiseg.nn.turned import Sides
+
+SIDES: tuple[Sides, ...] = (1, 4)
+SCORES = ("dice", "aji")
+
+
+def scored(run: Path, dataset: Path, stems: list[str], turns: Sides) -> Scored:
+    """Score a run that looks at each block from so many sides."""
+    with patch.object(benchmark_score, "load_predictor", partial(load_predictor, turns=turns)):
+        scoring = benchmark_score.score_run(
+            run,
+            dataset,
+            stems,
+            device=torch.device("cpu"),
+            subimage=SIDE,
+            classes=False,
+            should_stop=lambda: False,
+        )
+        while True:
+            try:
+                next(scoring)
+            except StopIteration as end:
+                found: Scored = end.value
+                return found
+
+
+def main() -> None:
+    """Print a row for each run: the scores from one side, from four, and how many times as long the latter took."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    parser.add_argument("--part", default="val")
+    parser.add_argument("--splits", help="a splits.json instead of the data set's own")
+    args = parser.parse_args()
+    stems = list(read_split(args.dataset, args.splits, args.part))
+    print("| run | " + " | ".join(f"{name}, {turns} side(s)" for name in SCORES for turns in SIDES) + " | time |")
+    print("|---|" + "--:|" * (len(SCORES) * len(SIDES) + 1))
+    for run in args.runs:
+        asked = json.loads((run / "run.json").read_text(encoding="utf-8"))
+        if known := sorted({stem(Path(image)) for image in asked["images"]} & set(stems)):
+            raise InputError(f"{run} has learned from {known[0]}: choose a part that it has not seen.")
+        values, times = {}, []
+        for turns in SIDES:
+            begun = time.monotonic()
+            values[turns] = scored(run, args.dataset, stems, turns).values
+            times.append(time.monotonic() - begun)
+        cells = [f"{values[turns][name]:.4f}" for name in SCORES for turns in SIDES]
+        print(f"| {run.name} | {' | '.join(cells)} | {times[1] / times[0]:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
