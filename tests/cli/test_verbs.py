@@ -54,6 +54,8 @@ def test_methods_are_listed_for_people_and_for_programs(command):
         assert method["reference"] in said.stdout
         for option in method["options"]["properties"]:
             assert f"--set {option}=" in said.stdout
+        assert "; ".join(method["variants"]) in said.stdout
+    assert "table 2, scheme 4; " in said.stdout
 
 
 def test_suggestions_stand_on_stdout_ranked_and_with_their_reason(command, project):

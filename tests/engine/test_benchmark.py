@@ -255,7 +255,7 @@ def test_rows_that_were_finished_when_there_was_one_budget_keep_their_keys(name,
     asked = kept["request"] | {"dataset": str(folder), "out": str(tmp_path / "out")}
     request = BenchmarkRequest.checked(asked, "the request")
 
-    assert request.model_dump(mode="json") == asked
+    assert request.model_dump(mode="json") == asked | {"variants": []}
     planned = {(row.method, row.labeled, row.seed, row.key) for row in Benchmark(request).rows}
     assert planned >= {(row["method"], row["labeled"], row["seed"], row["key"]) for row in kept["rows"]}
 
@@ -282,6 +282,88 @@ def test_budgets_are_trained_one_after_the_other_and_more_can_be_added(ask):
     assert (Path(request.out) / "dice_over_steps.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def of_two_codes(ask, **changes):
+    """Ask for two rows of one method, beside the method as its preset has it."""
+    values = {
+        "methods": ("mean_teacher",),
+        "variants": ("mean_teacher=PixelSSL", "mean_teacher=SSL4MIS"),
+        "seeds": 1,
+        "network": "small_unet",
+        "steps": 2,
+        "set": {"crop": 64, "batch_labeled": 2, "batch_unlabeled": 2},
+    }
+    return ask(**values | changes)
+
+
+def test_two_variants_of_a_method_are_two_lines_beside_it(ask):
+    request = of_two_codes(ask)
+    list(benchmark(request))
+    found = results(request)["rows"]
+
+    assert [row["variant"] for row in found] == ["", "PixelSSL", "SSL4MIS"]
+    assert [row["options"]["options"]["distance"] for row in found] == ["probs", "logits", "probs"]
+    assert [row["budget"]["preset"] for row in found] == ["standard", "paper", "paper"]
+    assert len(list((Path(request.out) / "runs").iterdir())) == 3
+    table = (Path(request.out) / "table.md").read_text(encoding="utf-8")
+    assert [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("| `")] == [
+        "`mean_teacher`", "`mean_teacher`: PixelSSL", "`mean_teacher`: SSL4MIS",
+    ]  # fmt: skip
+    for row in found:
+        config = json.loads((Path(request.out) / "runs" / run_of(row) / "run.json").read_text(encoding="utf-8"))
+        assert config["request"]["variant"] == row["variant"]
+
+
+def run_of(row):
+    return f"{row['method']}-{row['labeled'].replace('/', '_')}-{row['seed']}-{row['key']}"
+
+
+def test_every_row_of_a_table_is_planned_for_every_seed_and_none_shares_a_folder(ask):
+    request = of_two_codes(ask, methods=("hematoxylin_threshold",), variants=("crcfp=table 4", "csl=table 1"), seeds=2)
+    rows = Benchmark(request).rows
+
+    planned = [(row.variant, row.seed) for row in rows if row.method == "crcfp"]
+    names = ("SupOnly", "scheme 1", "scheme 2", "scheme 3")
+    assert planned == [(f"table 4, {name}", seed) for name in names for seed in (0, 1)]
+    assert sum(row.method == "csl" for row in rows) == 20
+    assert len({row.run for row in rows}) == len(rows) == 29
+    assert {row.labeled for row in rows if row.method == "csl"} == {"0"}
+
+
+def test_a_variant_has_the_same_rows_whatever_the_preset_and_whatever_stands_beside_it(ask):
+    alone = Benchmark(of_two_codes(ask, variants=("mean_teacher=SSL4MIS",))).rows
+    other = Benchmark(of_two_codes(ask, preset="quick", methods=("supervised",))).rows
+
+    assert alone[1:] == [row for row in other if row.variant == "SSL4MIS"]
+
+
+def test_a_variant_s_training_that_was_broken_off_goes_on_as_that_variant(ask):
+    request, control = of_two_codes(ask, methods=("hematoxylin_threshold",), steps=4), Control()
+    for event in (running := benchmark(request, control)):
+        if type(event).__name__ == "StepDone":
+            control.send(Stop())
+            break
+    assert list(running)[-1].stopped
+    list(benchmark(request))
+
+    found = {row["variant"]: row for row in results(request)["rows"]}
+    assert {name: row["steps"] for name, row in found.items() if name} == {"PixelSSL": 4, "SSL4MIS": 4}
+    assert found["PixelSSL"]["options"]["options"]["weight_con"] == 1.0
+    assert found["SSL4MIS"]["options"]["options"]["weight_con"] == 0.1
+
+
+def test_runs_of_two_variants_are_never_averaged_and_each_has_its_curve(axes):
+    rows = [finished("cdcl", score=score) | {"variant": f"scheme {score}"} for score in (0.6, 0.7)]
+    rows += [finished("cdcl", score=0.8)]  # as rows were written before there were variants
+    table = table_of(rows, ASKED, 3, {}, "monuseg")
+    module_plots._over_labels(axes, rows)
+
+    found = [[cell.strip() for cell in line.split("|")[1:4]] for line in table.splitlines() if line.startswith("| `")]
+    assert found == [
+        ["`cdcl`: scheme 0.6", "12", "0.600"], ["`cdcl`: scheme 0.7", "12", "0.700"], ["`cdcl`", "12", "0.800"],
+    ]  # fmt: skip
+    assert set(curves(axes)) == {"cdcl: scheme 0.6", "cdcl: scheme 0.7", "cdcl"}
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -297,6 +379,9 @@ def test_budgets_are_trained_one_after_the_other_and_more_can_be_added(ask):
         ({"steps": -1}, "'-1' is none"),
         ({"part": "train"}, "cannot be scored"),
         ({"methods": ("guess",)}, "no method 'guess'"),
+        ({"variants": ("cdcl=table 7",)}, "'cdcl' has no variant 'table 7': choose one of table 2, scheme 1; .*"),
+        ({"variants": ("tcsm=table 2",)}, "'tcsm' has no variants"),
+        ({"variants": ("table 2, scheme 1",)}, "--variant takes method=name, not 'table 2, scheme 1'"),
         ({"fractions": ("half",)}, "neither a fraction"),
         ({"set": {"trees": 3}}, "None of these methods"),
         ({"set": {"cdcl.temperature": 3}}, "not among the methods"),

@@ -20,7 +20,7 @@ own confidence against λ (Eq. 6), the mean over the overlap (Eq. 3), plain drop
 minimized (in the code it has no gradient). Two points of its text cannot be meant, and the code is followed: L_cross
 takes cells of which the classifier is sure (`cross_threshold=0` takes all), and feature dropout clears the most active
 cells and leaves the others as they are (Eq. 14 keeps the normalized map alone). All of the code's choices together are
-the row "released code" of `engine.presets.ABLATIONS`, beside every row of the paper's tables 3 to 6.
+the row "released code" of `engine.presets.VARIANTS`, beside every row of the paper's tables 3 to 6.
 
 Ours: L_cross and L_ent are taken on the feature grid; no 1e-8 in the fraction; pseudo-labels of the pairs without
 dropout; offsets of the two crops are drawn from all that give the overlap; of an image larger than
