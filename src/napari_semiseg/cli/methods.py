@@ -38,7 +38,7 @@ def _paragraph(method: dict[str, Any]) -> str:
         f"{method['name']}: {method['title']}",
         f"  {method['summary']}",
         f"  needs {NEEDS[method['labels']]}, {classes}{network}",
-        f"  {method['reference']}",
+        *(f"  {work}" for work in method["references"]),
         *([f"  variants: {'; '.join(method['variants'])}"] if method["variants"] else []),
         *(_option(name, field) for name, field in method["options"].get("properties", {}).items()),
     ]

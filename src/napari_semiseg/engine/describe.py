@@ -68,7 +68,7 @@ def _method(method: type[Method]) -> dict[str, Any]:
         "name": method.name,
         "title": method.title,
         "summary": (method.__doc__ or "").strip().partition("\n")[0],
-        "reference": method.reference,
+        "references": list(method.references),
         "labels": method.labels,
         "classes": method.classes,
         "network": method.network,

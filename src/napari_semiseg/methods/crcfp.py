@@ -108,10 +108,16 @@ class CRCFP(PseudoLabelMethod):
 
     name: ClassVar[str] = "crcfp"
     title: ClassVar[str] = "Varying contexts and feature perturbations (CRCFP)"
-    reference: ClassVar[str] = (
-        "R. M. S. Bashir, T. Qaiser, S. E. A. Raza, N. M. Rajpoot, Consistency regularisation in varying contexts and "
-        "feature perturbations for semi-supervised semantic segmentation of histology images, Medical Image Analysis "
-        "91, 2024."
+    does: ClassVar[str] = (
+        "The network learned from labels, by contrast of two crops that overlap, by agreeing with itself "
+        "under disturbed features, and to be certain."
+    )
+    references: ClassVar[tuple[str, ...]] = (
+        (
+            "R. M. S. Bashir, T. Qaiser, S. E. A. Raza, N. M. Rajpoot, Consistency regularisation in varying contexts "
+            "and feature perturbations for semi-supervised semantic segmentation of histology images, Medical Image "
+            "Analysis 91, 2024."
+        ),
     )
     Config: ClassVar[type[MethodConfig]] = CRCFPConfig
     views: ClassVar[Views] = Views(labeled=True, pairs=(0.1, 1.0), whole=True)
