@@ -431,7 +431,22 @@ def test_a_paper_that_learns_from_one_set_and_scores_another_stands_beside_the_s
 def test_the_papers_figures_are_those_that_are_printed():
     by_name = {(row.dataset, row.paper, row.method, row.labeled): row.scores for row in ROWS}
 
-    assert by_name["monuseg", "CDCL 2022", "CDCL", "1/32"] == {"dice": 0.7597, "iou": 0.6177}
+    assert by_name["monuseg", "CDCL 2022", "CDCL", "1/32"] == {
+        "dice": 0.7597,
+        "iou": 0.6177,
+        "accuracy": 0.8983,
+        "accuracy_pooled": 0.8983,
+        "specificity": 0.9103,
+        "sensitivity": 0.8536,
+    }
+    assert by_name["dsb2018", "CDCL 2022", "CDCL, U-Net", "1/8"]["dice"] == 0.8778
+    assert "accuracy_pooled" not in by_name["dsb2018", "CDCL 2022", "FullSup", "1"], "its images differ in size"
+    assert by_name["bcss", "CRCFP 2024", "CRCFP, ResNet-101", "1/2"] == {
+        "miou": 0.6301,
+        "mdice": 0.7657,
+        "accuracy_classes": 0.8167,
+    }
+    assert by_name["tnbc", "CSL 2023", "CSL, ce, best of ten", "0"] == {"dice": 0.5101}
     assert by_name["monuseg", "CRCFP 2024", "CRCFP", "1/32"] == {
         "miou_two_class": 0.7172,
         "mdice_two_class": 0.8260,
@@ -537,7 +552,32 @@ def test_a_papers_row_fills_only_the_columns_that_it_defines():
     table = table_of([finished()], ASKED, 1, {}, "monuseg")
     [line] = [line for line in table.splitlines() if line.startswith("| *CDCL (CDCL 2022)*")]
 
-    assert [cell.strip() for cell in line.split("|")[3:-1]] == ["0.760", "", "0.618", *[""] * 9]
+    assert [cell.strip() for cell in line.split("|")[3:-1]] == ["0.760", "", "0.618", "", "", "", "0.898", *[""] * 5]
+
+
+def test_a_papers_row_of_all_labels_says_so():
+    rows = [finished() | {"labeled": "1"}, finished("csl", 0) | {"labeled": "0"}]
+    table = table_of(rows, ASKED, 2, {}, "consep")
+    found = [[cell.strip() for cell in line.split("|")[1:3]] for line in table.splitlines() if line.startswith("| *")]
+
+    assert found[:3] == [
+        ["*threshold on gray levels (CSL 2023)*", "all"],
+        ["*supervised tiny CNN (CSL 2023)*", "all"],
+        ["*Scale-Pretext (CSL 2023)*", "0"],
+    ]
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.stem)
+def test_kept_tables_say_of_their_figures_what_the_report_says_today(path):
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(kept, dict) or "papers" not in kept:
+        pytest.skip("no benchmark")
+    scored = kept["rows"][0]["scored_on"]["dataset"]
+    table = table_of(kept["rows"], kept["request"], kept["rows_planned"], kept["failed"], scored)
+    said, written = table.splitlines(), path.with_suffix(".md").read_text(encoding="utf-8").splitlines()
+
+    assert written[2].startswith(said[2]), "what was said of the machine follows"
+    assert [*written[:2], *written[3:]] == [*said[:2], *said[3:]], "run python benchmarks/reword.py"
 
 
 def test_a_spread_needs_two_runs():

@@ -15,7 +15,7 @@ from napari_semiseg.engine.papers import DEFINITIONS as PAPERS
 from napari_semiseg.engine.papers import PaperRow, paper_rows
 
 SCHEMA = 1
-NONE = "0"
+NONE, ALL = "0", "1"
 USUAL_SPLITS = ("splits", "splits_grouped")
 """Names of files that lie beside a data set, and need not be said."""
 
@@ -145,9 +145,14 @@ def _section(
         lines.append(_line(name, cells, *given, *scores, f"{minutes:.1f}", steps, str(len(own))))
     for row in beside:
         figures = [f"{row.scores[column]:.3f}" if column in row.scores else "" for column in columns]
-        named = [f"*{row.method} ({row.paper})*", str(row.count or row.labeled), *([""] if several else [])]
+        named = [f"*{row.method} ({row.paper})*", _labels_of(row), *([""] if several else [])]
         lines.append(_line(*named, *figures, "", "", ""))
     return lines
+
+
+def _labels_of(paper: PaperRow) -> str:
+    """Say how many cells a paper's row had labels of; where it does not, which share of all."""
+    return str(paper.count or ("all" if paper.labeled == ALL else paper.labeled))
 
 
 def _kind(row: Record) -> tuple[str, str, Budget | None]:
@@ -184,7 +189,7 @@ def _conditions(rows: Sequence[Record], request: Record) -> str:
 def _amount(amount: str, rows: Sequence[Record], by: str) -> str:
     if amount == NONE:
         return "No label"
-    if amount == "1":
+    if amount == ALL:
         return "All labels"
     cells = "/".join(str(count) for count in sorted({row["cells"] for row in rows}))
     name = Path(amount).name if Path(amount).is_file() else amount
