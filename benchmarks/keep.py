@@ -43,6 +43,8 @@ def command(request: dict[str, Any]) -> str:
             words.append(f"--{name}")
         elif name == "variants":
             words += [f'--variant "{variant}"' for variant in value or ()]
+        elif name == "seeds" and isinstance(value, list) and len(value) == 1:
+            words.append(f"--seeds {value[0]},")  # without the comma it would be a count
         elif value:
             several = value if isinstance(value, list) else [value]
             words.append(f"--{name} {','.join(map(str, several))}")

@@ -377,6 +377,13 @@ def test_runs_of_two_variants_are_never_averaged_and_each_has_its_curve(axes):
         ({"steps": "100,2.5"}, "--steps takes whole numbers from 1 .* '2.5' is none"),
         ({"steps": (100, 2.5)}, "'2.5' is none"),
         ({"steps": -1}, "'-1' is none"),
+        ({"seeds": "0"}, "--seeds takes a count from 1 to 1,000, or seeds .* as --seeds 3,4: '0' is neither"),
+        ({"seeds": "3,x"}, "'x' is neither"),
+        ({"seeds": "3,,4"}, "'' is neither"),
+        ({"seeds": ","}, "'' is neither"),
+        ({"seeds": [-1]}, "'-1' is neither"),
+        ({"seeds": [1.5]}, "'1.5' is neither"),
+        ({"seeds": []}, "is neither"),
         ({"part": "train"}, "cannot be scored"),
         ({"methods": ("guess",)}, "no method 'guess'"),
         ({"variants": ("cdcl=table 7",)}, "'cdcl' has no variant 'table 7': choose one of table 2, scheme 1; .*"),
@@ -578,6 +585,33 @@ def test_kept_tables_say_of_their_figures_what_the_report_says_today(path):
 
     assert written[2].startswith(said[2]), "what was said of the machine follows"
     assert [*written[:2], *written[3:]] == [*said[:2], *said[3:]], "run python benchmarks/reword.py"
+
+
+@pytest.mark.parametrize(
+    ("given", "kept", "seeds"),
+    [
+        (2, 2, [0, 1]),
+        ("2", 2, [0, 1]),
+        ("3,4", [3, 4], [3, 4]),
+        ("4,", [4], [4]),
+        ([4], [4], [4]),
+        ((0, 4, 0), [0, 4], [0, 4]),
+    ],
+)
+def test_seeds_are_a_count_or_are_named(ask, given, kept, seeds):
+    request = ask(methods=("supervised", "hematoxylin_threshold"), seeds=given)
+    dumped = request.model_dump(mode="json")
+
+    assert dumped["seeds"] == kept
+    assert BenchmarkRequest.checked(dumped, "results.json") == request
+    planned = [(row.method, row.seed) for row in Benchmark(request).rows]
+    assert planned == [*(("supervised", seed) for seed in seeds), ("hematoxylin_threshold", 0)]
+
+
+def test_a_seed_that_is_named_is_the_same_row_as_the_one_that_is_counted(ask):
+    counted = Benchmark(ask(methods=("supervised",), seeds=3)).rows
+
+    assert Benchmark(ask(methods=("supervised",), seeds="1,2")).rows == counted[1:]
 
 
 def test_a_spread_needs_two_runs():

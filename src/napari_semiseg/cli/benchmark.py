@@ -34,7 +34,10 @@ def benchmark(
     by: Annotated[
         str | None, typer.Option("--by", metavar="cells|images", help="What fractions are of. Default: cells.")
     ] = None,
-    seeds: Annotated[int | None, typer.Option("--seeds", metavar="N", help="Runs of each. Default: 3.")] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option("--seeds", metavar="N|A,B", help="Runs of each: a count, or seeds as 3,4. Default: 3."),
+    ] = None,
     minutes: Annotated[
         str | None, typer.Option("--minutes", metavar="M,…", help="Minutes of each training; several make a curve.")
     ] = None,

@@ -32,6 +32,7 @@ from napari_semiseg.engine.benchmark_budget import Budget, budgets_of, numbers_o
 from napari_semiseg.engine.benchmark_plots import write_plots
 from napari_semiseg.engine.benchmark_report import write_report
 from napari_semiseg.engine.benchmark_score import Scored, score_run
+from napari_semiseg.engine.benchmark_seeds import count_or_seeds, seeds_of
 from napari_semiseg.engine.checkpoint import RunFolder
 from napari_semiseg.engine.control import Control
 from napari_semiseg.engine.devices import choose_device
@@ -78,7 +79,9 @@ class BenchmarkRequest(Config):
         description="Labels to learn from: fractions, counts, or files that list them; 1 is all.",
     )
     by: Literal["cells", "images"] = Field("cells", description="What fractions and counts are of.")
-    seeds: int = Field(3, ge=1, le=1_000, description="Runs of each method: seeds 0, 1, 2 …")
+    seeds: int | tuple[int, ...] = Field(
+        3, description="Runs of each method: so many, with the seeds 0, 1, 2 …, or the seeds themselves, as 3,4."
+    )
     minutes: tuple[float, ...] = Field((), description="Minutes of each training; several, as 2,5,10, make a curve.")
     steps: tuple[int, ...] = Field((), description="Optimizer steps of each, instead of minutes; several too.")
     preset: Preset = Field("standard", description="Network and options; its time, where none is given.")
@@ -103,6 +106,11 @@ class BenchmarkRequest(Config):
     @classmethod
     def _one_or_several(cls, given: object, info: ValidationInfo) -> tuple[float, ...]:
         return numbers_of(given, "minutes" if info.field_name == "minutes" else "steps")
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _so_many_or_these(cls, given: object) -> int | tuple[int, ...]:
+        return count_or_seeds(given)
 
     @field_serializer("minutes", "steps")
     def _as_it_is_kept(self, several: tuple[float, ...]) -> Any:
@@ -238,7 +246,7 @@ class Benchmark:
             method, variant = line
             kind = find_method(method)
             given = Budget() if issubclass(kind, FittedMethod) else budget  # which makes no difference to these
-            for seed in range(request.seeds if kind.random else 1):
+            for seed in seeds_of(request.seeds if kind.random else 1):
                 yield self._row(method, variant, NONE if kind.labels == "unused" else labeled, seed, given)
 
     def _row(self, method: str, variant: str, labeled: str, seed: int, budget: Budget) -> Row:
