@@ -15,7 +15,8 @@ from typing import Any
 RESULTS = Path(__file__).parent / "results"
 PLACES = ("dataset", "splits", "test")
 """Options that name a file or folder: its name stays, where it lies does not."""
-FLAGS = ("methods", "fractions", "seeds", "minutes", "steps", "preset", "splits", "part", "test", "by", "classes")
+FLAGS = ("methods", "variants", "fractions", "seeds", "minutes", "steps")
+FLAGS += ("preset", "splits", "part", "test", "by", "classes")
 
 
 def main() -> None:
@@ -40,6 +41,10 @@ def command(request: dict[str, Any]) -> str:
         value = request.get(name)
         if value is True:
             words.append(f"--{name}")
+        elif name == "variants":
+            words += [f'--variant "{variant}"' for variant in value or ()]
+        elif name == "seeds" and isinstance(value, list) and len(value) == 1:
+            words.append(f"--seeds {value[0]},")  # without the comma it would be a count
         elif value:
             several = value if isinstance(value, list) else [value]
             words.append(f"--{name} {','.join(map(str, several))}")

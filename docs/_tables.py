@@ -1,8 +1,8 @@
 """Tables that are read from the program while the documentation is built, so that they cannot become wrong.
 
 A line of a page that holds nothing but ``{{ name argument }}`` is replaced: ``{{ options cdcl }}`` by the options of a
-method, ``{{ presets cdcl }}``, ``{{ request train }}``, ``{{ networks }}``, ``{{ scores }}``, ``{{ keys }}``, and
-``{{ results cdcl }}`` by what was measured, as it lies in `benchmarks/results/`.
+method, ``{{ presets cdcl }}``, ``{{ variants cdcl }}``, ``{{ request train }}``, ``{{ networks }}``, ``{{ scores }}``,
+``{{ keys }}``, and ``{{ results cdcl }}`` by what was measured, as it lies in `benchmarks/results/`.
 """
 
 from __future__ import annotations
@@ -76,18 +76,18 @@ def presets(method: str) -> str:
     return _table(("preset", "length", "device", "network", "options that differ from their defaults"), rows)
 
 
-def ablations(method: str) -> str:
-    """List the rows of the papers' ablations, each by where it differs from the preset `paper`."""
-    from napari_semiseg.engine.presets import ABLATIONS, PAPER
+def variants(method: str) -> str:
+    """List the variants of a method, each by where it differs from the preset `paper`."""
+    from napari_semiseg.engine.presets import PAPER, variants_of
 
     whole = PAPER[method]
     rows = []
-    for name, row in ABLATIONS[method].items():
+    for name, row in variants_of(method).items():
         changed = {key: value for key, value in row.options.items() if whole.options.get(key) != value}
         named = [] if row.network == whole.network else [f"`--network {row.network}`"]
         named += [f"`--set {key}={value}`" for key, value in changed.items()]
-        rows.append((name, " ".join(named) or "nothing"))
-    return _table(("row", "what it adds to `--preset paper`"), rows)
+        rows.append((f"`{name}`", " ".join(named) or "nothing"))
+    return _table(("`--variant`", "what it adds to `--preset paper`"), rows)
 
 
 def networks() -> str:
@@ -156,23 +156,25 @@ def measured(path: Path, method: str = "") -> str:
     With `method`, only its rows and those that it has to be compared with, and "" where it has none.
     """
     from napari_semiseg.engine.benchmark_budget import budget_of
-    from napari_semiseg.engine.benchmark_report import mean_and_spread
+    from napari_semiseg.engine.benchmark_report import mean_and_spread, name_of
 
     rows = _rows(path)
     if not rows:
         return ""
-    kinds = list(dict.fromkeys((row["method"], row["labeled"], budget_of(row)) for row in rows))
-    if method and method not in [name for name, *_ in kinds]:
+    kinds = list(dict.fromkeys((name_of(row, code="`"), row["labeled"], budget_of(row)) for row in rows))
+    if method and method not in [row["method"] for row in rows]:
         return ""
     several = len({budget for *_, budget in kinds} - {None}) > 1
     heading, _, conditions = path.with_suffix(".md").read_text(encoding="utf-8").split("\n", 3)[:3]
     lines = []
-    for kind in kinds if not method else [kind for kind in kinds if kind[0] in (*BARS, method)]:
+    for kind in kinds:
         name, labeled, budget = kind
-        own = [row for row in rows if (row["method"], row["labeled"], budget_of(row)) == kind]
+        own = [row for row in rows if (name_of(row, code="`"), row["labeled"], budget_of(row)) == kind]
+        if method and own[0]["method"] not in (*BARS, method):
+            continue
         figures = (mean_and_spread([row["scores"][score] for row in own]) for score in SCORES)
         given = [str(budget or "")] if several else []
-        lines.append((f"`{name}`", {"0": "none", "1": "all"}.get(labeled, labeled), *given, *figures, str(len(own))))
+        lines.append((name, {"0": "none", "1": "all"}.get(labeled, labeled), *given, *figures, str(len(own))))
     table = _table(("", "labels", *(["budget"] if several else []), *SCORES.values(), "runs"), lines)
     return f"**{heading.lstrip('# ')}** (`benchmarks/results/{path.name}`)\n\n{conditions}\n\n{table}"
 
@@ -300,5 +302,5 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 TABLES: dict[str, Callable[..., str]] = {
     function.__name__: function
-    for function in (options, request, presets, ablations, networks, scores, empty_cases, keys, results, benchmark)
+    for function in (options, request, presets, variants, networks, scores, empty_cases, keys, results, benchmark)
 }

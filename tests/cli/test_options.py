@@ -29,7 +29,7 @@ REQUESTS = {
 ELSEWHERE = {"result": "source", "set_": "set", "paths": "images", "to": "to"}
 SOURCES = {"images", "dataset", "project"}
 """What one positional argument of `train` and `run` stands for."""
-LEFT_OUT = {"run": {"classes", "subimage", "splits", "split", "validation"}, "inspect": {"image"}}
+LEFT_OUT = {"run": {"classes", "subimage", "splits", "split", "validation", "variant"}, "inspect": {"image"}}
 """`run` is the short way; whoever needs these trains first. `inspect` names its images; the dock counts them."""
 
 

@@ -51,9 +51,11 @@ def test_methods_are_listed_for_people_and_for_programs(command):
     assert {"cdcl", "supervised"} <= {method["name"] for method in listed}
     for method in listed:
         assert f"{method['name']}: {method['title']}" in said.stdout
-        assert method["reference"] in said.stdout
+        assert all(work in said.stdout for work in method["references"])
         for option in method["options"]["properties"]:
             assert f"--set {option}=" in said.stdout
+        assert "; ".join(method["variants"]) in said.stdout
+    assert "table 2, scheme 4; " in said.stdout
 
 
 def test_suggestions_stand_on_stdout_ranked_and_with_their_reason(command, project):

@@ -255,7 +255,7 @@ def test_rows_that_were_finished_when_there_was_one_budget_keep_their_keys(name,
     asked = kept["request"] | {"dataset": str(folder), "out": str(tmp_path / "out")}
     request = BenchmarkRequest.checked(asked, "the request")
 
-    assert request.model_dump(mode="json") == asked
+    assert request.model_dump(mode="json") == asked | {"variants": []}
     planned = {(row.method, row.labeled, row.seed, row.key) for row in Benchmark(request).rows}
     assert planned >= {(row["method"], row["labeled"], row["seed"], row["key"]) for row in kept["rows"]}
 
@@ -282,6 +282,88 @@ def test_budgets_are_trained_one_after_the_other_and_more_can_be_added(ask):
     assert (Path(request.out) / "dice_over_steps.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def of_two_codes(ask, **changes):
+    """Ask for two rows of one method, beside the method as its preset has it."""
+    values = {
+        "methods": ("mean_teacher",),
+        "variants": ("mean_teacher=PixelSSL", "mean_teacher=SSL4MIS"),
+        "seeds": 1,
+        "network": "small_unet",
+        "steps": 2,
+        "set": {"crop": 64, "batch_labeled": 2, "batch_unlabeled": 2},
+    }
+    return ask(**values | changes)
+
+
+def test_two_variants_of_a_method_are_two_lines_beside_it(ask):
+    request = of_two_codes(ask)
+    list(benchmark(request))
+    found = results(request)["rows"]
+
+    assert [row["variant"] for row in found] == ["", "PixelSSL", "SSL4MIS"]
+    assert [row["options"]["options"]["distance"] for row in found] == ["probs", "logits", "probs"]
+    assert [row["budget"]["preset"] for row in found] == ["standard", "paper", "paper"]
+    assert len(list((Path(request.out) / "runs").iterdir())) == 3
+    table = (Path(request.out) / "table.md").read_text(encoding="utf-8")
+    assert [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("| `")] == [
+        "`mean_teacher`", "`mean_teacher`: PixelSSL", "`mean_teacher`: SSL4MIS",
+    ]  # fmt: skip
+    for row in found:
+        config = json.loads((Path(request.out) / "runs" / run_of(row) / "run.json").read_text(encoding="utf-8"))
+        assert config["request"]["variant"] == row["variant"]
+
+
+def run_of(row):
+    return f"{row['method']}-{row['labeled'].replace('/', '_')}-{row['seed']}-{row['key']}"
+
+
+def test_every_row_of_a_table_is_planned_for_every_seed_and_none_shares_a_folder(ask):
+    request = of_two_codes(ask, methods=("hematoxylin_threshold",), variants=("crcfp=table 4", "csl=table 1"), seeds=2)
+    rows = Benchmark(request).rows
+
+    planned = [(row.variant, row.seed) for row in rows if row.method == "crcfp"]
+    names = ("SupOnly", "scheme 1", "scheme 2", "scheme 3")
+    assert planned == [(f"table 4, {name}", seed) for name in names for seed in (0, 1)]
+    assert sum(row.method == "csl" for row in rows) == 20
+    assert len({row.run for row in rows}) == len(rows) == 29
+    assert {row.labeled for row in rows if row.method == "csl"} == {"0"}
+
+
+def test_a_variant_has_the_same_rows_whatever_the_preset_and_whatever_stands_beside_it(ask):
+    alone = Benchmark(of_two_codes(ask, variants=("mean_teacher=SSL4MIS",))).rows
+    other = Benchmark(of_two_codes(ask, preset="quick", methods=("supervised",))).rows
+
+    assert alone[1:] == [row for row in other if row.variant == "SSL4MIS"]
+
+
+def test_a_variant_s_training_that_was_broken_off_goes_on_as_that_variant(ask):
+    request, control = of_two_codes(ask, methods=("hematoxylin_threshold",), steps=4), Control()
+    for event in (running := benchmark(request, control)):
+        if type(event).__name__ == "StepDone":
+            control.send(Stop())
+            break
+    assert list(running)[-1].stopped
+    list(benchmark(request))
+
+    found = {row["variant"]: row for row in results(request)["rows"]}
+    assert {name: row["steps"] for name, row in found.items() if name} == {"PixelSSL": 4, "SSL4MIS": 4}
+    assert found["PixelSSL"]["options"]["options"]["weight_con"] == 1.0
+    assert found["SSL4MIS"]["options"]["options"]["weight_con"] == 0.1
+
+
+def test_runs_of_two_variants_are_never_averaged_and_each_has_its_curve(axes):
+    rows = [finished("cdcl", score=score) | {"variant": f"scheme {score}"} for score in (0.6, 0.7)]
+    rows += [finished("cdcl", score=0.8)]  # as rows were written before there were variants
+    table = table_of(rows, ASKED, 3, {}, "monuseg")
+    module_plots._over_labels(axes, rows)
+
+    found = [[cell.strip() for cell in line.split("|")[1:4]] for line in table.splitlines() if line.startswith("| `")]
+    assert found == [
+        ["`cdcl`: scheme 0.6", "12", "0.600"], ["`cdcl`: scheme 0.7", "12", "0.700"], ["`cdcl`", "12", "0.800"],
+    ]  # fmt: skip
+    assert set(curves(axes)) == {"cdcl: scheme 0.6", "cdcl: scheme 0.7", "cdcl"}
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -295,8 +377,18 @@ def test_budgets_are_trained_one_after_the_other_and_more_can_be_added(ask):
         ({"steps": "100,2.5"}, "--steps takes whole numbers from 1 .* '2.5' is none"),
         ({"steps": (100, 2.5)}, "'2.5' is none"),
         ({"steps": -1}, "'-1' is none"),
+        ({"seeds": "0"}, "--seeds takes a count from 1 to 1,000, or seeds .* as --seeds 3,4: '0' is neither"),
+        ({"seeds": "3,x"}, "'x' is neither"),
+        ({"seeds": "3,,4"}, "'' is neither"),
+        ({"seeds": ","}, "'' is neither"),
+        ({"seeds": [-1]}, "'-1' is neither"),
+        ({"seeds": [1.5]}, "'1.5' is neither"),
+        ({"seeds": []}, "is neither"),
         ({"part": "train"}, "cannot be scored"),
         ({"methods": ("guess",)}, "no method 'guess'"),
+        ({"variants": ("cdcl=table 7",)}, "'cdcl' has no variant 'table 7': choose one of table 2, scheme 1; .*"),
+        ({"variants": ("tcsm=table 2",)}, "'tcsm' has no variants"),
+        ({"variants": ("table 2, scheme 1",)}, "--variant takes method=name, not 'table 2, scheme 1'"),
         ({"fractions": ("half",)}, "neither a fraction"),
         ({"set": {"trees": 3}}, "None of these methods"),
         ({"set": {"cdcl.temperature": 3}}, "not among the methods"),
@@ -346,7 +438,22 @@ def test_a_paper_that_learns_from_one_set_and_scores_another_stands_beside_the_s
 def test_the_papers_figures_are_those_that_are_printed():
     by_name = {(row.dataset, row.paper, row.method, row.labeled): row.scores for row in ROWS}
 
-    assert by_name["monuseg", "CDCL 2022", "CDCL", "1/32"] == {"dice": 0.7597, "iou": 0.6177}
+    assert by_name["monuseg", "CDCL 2022", "CDCL", "1/32"] == {
+        "dice": 0.7597,
+        "iou": 0.6177,
+        "accuracy": 0.8983,
+        "accuracy_pooled": 0.8983,
+        "specificity": 0.9103,
+        "sensitivity": 0.8536,
+    }
+    assert by_name["dsb2018", "CDCL 2022", "CDCL, U-Net", "1/8"]["dice"] == 0.8778
+    assert "accuracy_pooled" not in by_name["dsb2018", "CDCL 2022", "FullSup", "1"], "its images differ in size"
+    assert by_name["bcss", "CRCFP 2024", "CRCFP, ResNet-101", "1/2"] == {
+        "miou": 0.6301,
+        "mdice": 0.7657,
+        "accuracy_classes": 0.8167,
+    }
+    assert by_name["tnbc", "CSL 2023", "CSL, ce, best of ten", "0"] == {"dice": 0.5101}
     assert by_name["monuseg", "CRCFP 2024", "CRCFP", "1/32"] == {
         "miou_two_class": 0.7172,
         "mdice_two_class": 0.8260,
@@ -452,7 +559,59 @@ def test_a_papers_row_fills_only_the_columns_that_it_defines():
     table = table_of([finished()], ASKED, 1, {}, "monuseg")
     [line] = [line for line in table.splitlines() if line.startswith("| *CDCL (CDCL 2022)*")]
 
-    assert [cell.strip() for cell in line.split("|")[3:-1]] == ["0.760", "", "0.618", *[""] * 9]
+    assert [cell.strip() for cell in line.split("|")[3:-1]] == ["0.760", "", "0.618", "", "", "", "0.898", *[""] * 5]
+
+
+def test_a_papers_row_of_all_labels_says_so():
+    rows = [finished() | {"labeled": "1"}, finished("csl", 0) | {"labeled": "0"}]
+    table = table_of(rows, ASKED, 2, {}, "consep")
+    found = [[cell.strip() for cell in line.split("|")[1:3]] for line in table.splitlines() if line.startswith("| *")]
+
+    assert found[:3] == [
+        ["*threshold on gray levels (CSL 2023)*", "all"],
+        ["*supervised tiny CNN (CSL 2023)*", "all"],
+        ["*Scale-Pretext (CSL 2023)*", "0"],
+    ]
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.stem)
+def test_kept_tables_say_of_their_figures_what_the_report_says_today(path):
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(kept, dict) or "papers" not in kept:
+        pytest.skip("no benchmark")
+    scored = kept["rows"][0]["scored_on"]["dataset"]
+    table = table_of(kept["rows"], kept["request"], kept["rows_planned"], kept["failed"], scored)
+    said, written = table.splitlines(), path.with_suffix(".md").read_text(encoding="utf-8").splitlines()
+
+    assert written[2].startswith(said[2]), "what was said of the machine follows"
+    assert [*written[:2], *written[3:]] == [*said[:2], *said[3:]], "run python benchmarks/reword.py"
+
+
+@pytest.mark.parametrize(
+    ("given", "kept", "seeds"),
+    [
+        (2, 2, [0, 1]),
+        ("2", 2, [0, 1]),
+        ("3,4", [3, 4], [3, 4]),
+        ("4,", [4], [4]),
+        ([4], [4], [4]),
+        ((0, 4, 0), [0, 4], [0, 4]),
+    ],
+)
+def test_seeds_are_a_count_or_are_named(ask, given, kept, seeds):
+    request = ask(methods=("supervised", "hematoxylin_threshold"), seeds=given)
+    dumped = request.model_dump(mode="json")
+
+    assert dumped["seeds"] == kept
+    assert BenchmarkRequest.checked(dumped, "results.json") == request
+    planned = [(row.method, row.seed) for row in Benchmark(request).rows]
+    assert planned == [*(("supervised", seed) for seed in seeds), ("hematoxylin_threshold", 0)]
+
+
+def test_a_seed_that_is_named_is_the_same_row_as_the_one_that_is_counted(ask):
+    counted = Benchmark(ask(methods=("supervised",), seeds=3)).rows
+
+    assert Benchmark(ask(methods=("supervised",), seeds="1,2")).rows == counted[1:]
 
 
 def test_a_spread_needs_two_runs():

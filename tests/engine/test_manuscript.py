@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from napari_semiseg.engine.manuscript import methods_paragraph
 from napari_semiseg.engine.requests import TrainRequest
 from napari_semiseg.engine.train import train
+from napari_semiseg.methods._base import NO_NETWORK
+from napari_semiseg.methods._registry import METHODS
 
 Ask = Callable[..., TrainRequest]
 
@@ -63,3 +68,67 @@ def test_a_run_without_labels_drew_no_labeled_crop(quick_request: Ask) -> None:
     both = crops["batch_labeled"] + crops["batch_unlabeled"]
 
     assert f"steps of {both} unlabeled crops" in methods_paragraph(Path(request.out))
+
+
+@pytest.fixture
+def told_as(quick_request: Ask) -> Callable[..., str]:
+    """Write the paragraph of a run of one step as if another method had made it."""
+    request = quick_request(steps=1)
+    list(train(request))
+    path = Path(request.out) / "run.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+
+    def told(method: str, **asked: str) -> str:
+        network = METHODS[method].network or "small_unet"
+        config["choices"] |= {"method": method, "network": network}
+        config["request"] |= asked
+        path.write_text(json.dumps(config), encoding="utf-8")
+        return methods_paragraph(Path(request.out))
+
+    return told
+
+
+def cited_for(title: str, text: str) -> list[str]:
+    """Return the numbers that stand behind the name of a method."""
+    return re.findall(r"\[(\d+)\]", re.search(rf"the method {re.escape(title)}((?: \[\d+\])*)", text)[1])  # type: ignore[index]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_is_named_with_what_it_does_and_with_all_of_its_works(
+    told_as: Callable[..., str], method: str
+) -> None:
+    kind = METHODS[method]
+    text, _, listed = told_as(method).partition("\n\n")
+    works = dict(re.findall(r"^\[(\d+)\] (.*)$", listed, re.MULTILINE))
+
+    assert kind.does in text
+    assert [works[number] for number in cited_for(kind.title, text)] == list(kind.references)
+    assert bool(kind.references) == (method != "supervised"), "labels alone come from no paper"
+    numbers = [line.partition("]")[0] for line in listed.splitlines()]
+    assert len(set(numbers)) == len(numbers) == len(set(works.values())), "no number and no work comes twice"
+    assert set(re.findall(r"\[(\d+)\]", text)) == set(works), "what is listed is cited, and the other way round"
+    assert ("The network (" in text) == (kind.network != NO_NETWORK)
+
+
+def test_what_one_click_trains_cites_threshold_and_dyes_and_says_that_two_networks_learn(
+    told_as: Callable[..., str],
+) -> None:
+    text, _, listed = told_as("stain_guided").partition("\n\n")
+
+    assert "Otsu" in listed
+    assert "Ruifrok" in listed
+    for words in ("one learned from the labels", "the stain as weak labels", "from its neighborhood and once for the"):
+        assert words in text
+
+
+def test_labels_alone_cite_the_network_and_nobody_for_the_method(told_as: Callable[..., str]) -> None:
+    text = told_as("supervised")
+
+    assert cited_for("Labels only", text) == []
+    assert "(Small U-Net [2])" in text
+    assert "[2] O. Ronneberger" in text
+
+
+def test_a_variant_is_named_since_it_may_leave_terms_out(told_as: Callable[..., str]) -> None:
+    assert ", with the options of its variant “table 2, scheme 3”." in told_as("cdcl", variant="table 2, scheme 3")
+    assert "variant" not in told_as("cdcl", variant="")

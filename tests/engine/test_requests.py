@@ -19,6 +19,10 @@ IMAGES = {"images": ["a.tif"]}
         (IMAGES | {"labels": "labels", "splits": "splits.json"}, "--splits chooses a part of a data set"),
         ({"project": "a.semiseg", "labels": "labels"}, "leave --labels out"),
         ({"project": "a.semiseg", "labeled": "15"}, "leave --labeled out"),
+        (
+            IMAGES | {"variant": "table 2, ours", "preset": "best"},
+            "would: leave --preset out",
+        ),
     ],
 )
 def test_an_option_that_would_be_passed_over_is_refused_in_one_sentence(values: dict, words: str) -> None:
@@ -42,3 +46,11 @@ def test_an_option_that_would_be_passed_over_is_refused_in_one_sentence(values: 
 )
 def test_options_that_mean_something_are_taken(values: dict) -> None:
     assert TrainRequest.checked(values, "the request").model_dump(exclude_unset=True).keys() == values.keys()
+
+
+@pytest.mark.parametrize("given", [{}, {"preset": "paper"}])
+def test_a_variant_is_trained_as_its_paper_does_and_comes_back_from_a_file_the_same(given: dict) -> None:
+    request = TrainRequest.checked(IMAGES | {"variant": "table 2, ours"} | given, "the request")
+
+    assert request.preset == "paper"
+    assert TrainRequest.checked(request.model_dump(mode="json"), "run.json") == request

@@ -17,6 +17,7 @@ import torch
 from napari_semiseg.engine import train as train_module
 from napari_semiseg.engine.checkpoint import RunFolder
 from napari_semiseg.engine.control import Control
+from napari_semiseg.engine.presets import VARIANTS
 from napari_semiseg.engine.recipe import Recipe, prepare, take_step
 from napari_semiseg.engine.requests import TrainRequest
 from napari_semiseg.engine.train import train
@@ -45,6 +46,7 @@ from napari_semiseg.events import (
 from napari_semiseg.methods._registry import find_method
 
 Ask = Callable[..., TrainRequest]
+CROPS = {"crop": 64, "batch_labeled": 2, "batch_unlabeled": 2}
 
 
 @pytest.fixture(autouse=True)
@@ -501,3 +503,30 @@ def test_a_run_folder_is_never_written_over(quick_request: Ask) -> None:
 
     with pytest.raises(InputError, match="already holds a run"):
         next(train(quick_request(steps=1)))
+
+
+def test_a_variant_gives_its_run_exactly_the_options_of_that_row(quick_request: Ask) -> None:
+    request = quick_request(method="crcfp", variant="table 4, scheme 1", steps=1)
+    list(train(request))
+    choices = json.loads((Path(request.out) / "run.json").read_text(encoding="utf-8"))["choices"]
+
+    row = VARIANTS["crcfp"]["table 4, scheme 1"].options
+    config = find_method("crcfp").Config
+    own = {name: value for name, value in row.items() if name in config.model_fields}
+    assert choices["options"] == config(**own).model_dump(mode="json")
+    assert choices["options"]["weight_ent"] == choices["options"]["weight_cross"] == 0
+    given = {**choices["sampler"], **choices["optim"], **choices["options"]}
+    assert {name: given[name] for name in row} == {**row, **CROPS}, "what was set goes over it"
+
+
+def test_a_variant_brings_its_network_and_its_number_of_epochs(quick_request: Ask) -> None:
+    request = quick_request(method="csl", variant="table 1, patches 5", network="auto", steps=None)
+    choices = prepare(request).choices
+
+    assert (choices.network, choices.options["patches"], choices.options["patch"]) == ("csl", 5, 50)
+    assert choices.steps == 300 * 2, "three images, two at a time"
+
+
+def test_an_unknown_variant_is_refused_before_any_image_is_read(quick_request: Ask, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="'cdcl' has no variant 'scheme 4': choose one of table 2, scheme 1; "):
+        list(train(quick_request(method="cdcl", variant="scheme 4", dataset=str(tmp_path / "nowhere"))))

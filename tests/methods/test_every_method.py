@@ -225,4 +225,6 @@ def test_its_options_are_described_and_bounded(name: str) -> None:
     for option, field in kind.Config.model_fields.items():
         assert field.description, f"{name}.{option}"
     assert kind.title
-    assert kind.reference.endswith(".")
+    assert kind.does.endswith(".")
+    assert kind.does.count(". ") == 0, "one sentence"
+    assert all(work.endswith(".") for work in kind.references)

@@ -18,7 +18,7 @@ Preset = Literal["quick", "standard", "best"]
 PRESETS: tuple[Preset, ...] = ("quick", "standard", "best")
 
 _OWN = ("images", "dataset", "project", "out", "labels", "classes", "labeled", "subimage", "splits", "split")
-_ELSEWHERE = (*_OWN, "validation", "method", "network", "preset", "device", "set", "resume")
+_ELSEWHERE = (*_OWN, "validation", "method", "network", "preset", "variant", "device", "set", "resume")
 _SHORT = ("propose", "suggest", "split")
 """Jobs that are over in seconds: a training waits for them."""
 _LONG = {"train": "A training", "predict": "A segmentation", "export": "An export"}

@@ -19,6 +19,14 @@ def benchmark(
     methods: Annotated[
         str | None, typer.Option("--methods", metavar="A,B", help="Names, see napari-semiseg methods.")
     ] = None,
+    variants: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--variant",
+            metavar="METHOD=NAME",
+            help="A row of the method's paper, or a table for all of its rows; may be given several times.",
+        ),
+    ] = None,
     fractions: Annotated[
         str | None,
         typer.Option("--fractions", metavar="1/32,15,…", help="Labels: fractions, counts or files; 1 is all."),
@@ -26,7 +34,10 @@ def benchmark(
     by: Annotated[
         str | None, typer.Option("--by", metavar="cells|images", help="What fractions are of. Default: cells.")
     ] = None,
-    seeds: Annotated[int | None, typer.Option("--seeds", metavar="N", help="Runs of each. Default: 3.")] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option("--seeds", metavar="N|A,B", help="Runs of each: a count, or seeds as 3,4. Default: 3."),
+    ] = None,
     minutes: Annotated[
         str | None, typer.Option("--minutes", metavar="M,…", help="Minutes of each training; several make a curve.")
     ] = None,
@@ -70,6 +81,10 @@ def benchmark(
 
         napari-semiseg benchmark monuseg/ --methods supervised,cdcl --minutes 2,5,10 --out curve/
 
+    The rows of a paper's ablation, as they were trained there:
+
+        napari-semiseg benchmark monuseg/ --variant "cdcl=table 2" --out ablation/
+
     By whole slides, trained on one data set and scored on another:
 
         napari-semiseg benchmark monuseg/ --fractions 1/8 --by images --test consep/ --steps 1000 --out across/
@@ -78,6 +93,7 @@ def benchmark(
         "dataset": str(dataset),
         "out": str(out),
         "methods": _words(methods),
+        "variants": variants,
         "fractions": _words(fractions),
         "by": by,
         "seeds": seeds,

@@ -13,7 +13,7 @@ NEEDS = {"needed": "labels", "used": "labels or none", "unused": "no labels"}
 def methods(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, with the schema of every option.")] = False,
 ) -> None:
-    """List the methods: what each needs, where it comes from, and its options.
+    """List the methods: what each needs, where it comes from, its options, and its variants.
 
     For people, and for programs:
 
@@ -38,7 +38,8 @@ def _paragraph(method: dict[str, Any]) -> str:
         f"{method['name']}: {method['title']}",
         f"  {method['summary']}",
         f"  needs {NEEDS[method['labels']]}, {classes}{network}",
-        f"  {method['reference']}",
+        *(f"  {work}" for work in method["references"]),
+        *([f"  variants: {'; '.join(method['variants'])}"] if method["variants"] else []),
         *(_option(name, field) for name, field in method["options"].get("properties", {}).items()),
     ]
     return "\n".join(line for line in lines if line.strip())

@@ -39,6 +39,9 @@ Method = Annotated[
 ]
 Network = Annotated[str | None, typer.Option("--network", metavar="NAME", help=train_text("network"))]
 Preset = Annotated[str | None, typer.Option("--preset", metavar="quick|standard|best|paper", help=train_text("preset"))]
+Variant = Annotated[
+    str | None, typer.Option("--variant", metavar="NAME", help=train_text("variant") + " See napari-semiseg methods.")
+]
 Minutes = Annotated[float | None, typer.Option("--minutes", metavar="M", help=train_text("minutes"))]
 Steps = Annotated[int | None, typer.Option("--steps", metavar="N", help=train_text("steps"))]
 Mpp = Annotated[float | None, typer.Option("--mpp", metavar="UM", help=train_text("mpp"))]

@@ -45,6 +45,7 @@ def train(
     network: opt.Network = None,
     weights: opt.Weights = None,
     preset: opt.Preset = None,
+    variant: opt.Variant = None,
     minutes: opt.Minutes = None,
     steps: opt.Steps = None,
     mpp: opt.Mpp = None,
@@ -71,6 +72,10 @@ def train(
 
         napari-semiseg train monuseg/ --labeled 15 --out runs/third
 
+    As in a row of the method's paper, with its network and its number of epochs:
+
+        napari-semiseg train monuseg/ --labeled 12 --method cdcl --variant "table 2, scheme 4" --out runs/fourth
+
     Go on where it broke off:
 
         napari-semiseg train slides/ --out runs/first --resume
@@ -88,6 +93,7 @@ def train(
         "network": network,
         "weights": weights,
         "preset": preset,
+        "variant": variant,
         "minutes": minutes,
         "steps": steps,
         "mpp": mpp,

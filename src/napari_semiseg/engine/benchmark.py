@@ -14,7 +14,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -32,11 +32,13 @@ from napari_semiseg.engine.benchmark_budget import Budget, budgets_of, numbers_o
 from napari_semiseg.engine.benchmark_plots import write_plots
 from napari_semiseg.engine.benchmark_report import write_report
 from napari_semiseg.engine.benchmark_score import Scored, score_run
+from napari_semiseg.engine.benchmark_seeds import count_or_seeds, seeds_of
 from napari_semiseg.engine.checkpoint import RunFolder
 from napari_semiseg.engine.control import Control
 from napari_semiseg.engine.devices import choose_device
 from napari_semiseg.engine.learning_data import read_split
 from napari_semiseg.engine.optim import OptimConfig
+from napari_semiseg.engine.presets import variants_named
 from napari_semiseg.engine.provenance import commit, device_words, versions
 from napari_semiseg.engine.requests import Preset, TrainRequest
 from napari_semiseg.engine.run import last_word, over
@@ -66,13 +68,20 @@ class BenchmarkRequest(Config):
         min_length=1,
         description="Names of methods; auto is the default of a training.",
     )
+    variants: tuple[str, ...] = Field(
+        (),
+        description="Rows of papers' tables to train beside the methods, as method=name; the name of a table is all of "
+        "its rows.",
+    )
     fractions: tuple[str, ...] = Field(
         ("1/32",),
         min_length=1,
         description="Labels to learn from: fractions, counts, or files that list them; 1 is all.",
     )
     by: Literal["cells", "images"] = Field("cells", description="What fractions and counts are of.")
-    seeds: int = Field(3, ge=1, le=1_000, description="Runs of each method: seeds 0, 1, 2 …")
+    seeds: int | tuple[int, ...] = Field(
+        3, description="Runs of each method: so many, with the seeds 0, 1, 2 …, or the seeds themselves, as 3,4."
+    )
     minutes: tuple[float, ...] = Field((), description="Minutes of each training; several, as 2,5,10, make a curve.")
     steps: tuple[int, ...] = Field((), description="Optimizer steps of each, instead of minutes; several too.")
     preset: Preset = Field("standard", description="Network and options; its time, where none is given.")
@@ -97,6 +106,11 @@ class BenchmarkRequest(Config):
     @classmethod
     def _one_or_several(cls, given: object, info: ValidationInfo) -> tuple[float, ...]:
         return numbers_of(given, "minutes" if info.field_name == "minutes" else "steps")
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _so_many_or_these(cls, given: object) -> int | tuple[int, ...]:
+        return count_or_seeds(given)
 
     @field_serializer("minutes", "steps")
     def _as_it_is_kept(self, several: tuple[float, ...]) -> Any:
@@ -172,6 +186,8 @@ class Row:
         A hash of all that the training depends on.
     scored : str
         What is scored, in a form that names of files allow.
+    variant : str
+        Name of the method's variant; "" for what the preset says.
     """
 
     method: str
@@ -180,6 +196,7 @@ class Row:
     budget: Budget
     key: str
     scored: str
+    variant: str = ""
 
     @property
     def run(self) -> str:
@@ -217,20 +234,22 @@ class Benchmark:
         self.tested_splits = self.splits if request.test is None else _splits(self.tested, None)
         self.stems = read_split(self.folder, str(self.splits), request.split)
         self.tested_stems = read_split(self.tested, str(self.tested_splits), request.part)
-        _check_options(request)
+        self.lines = [*((find_method(name).name, "") for name in request.methods), *variants_asked(request)]
+        _check_options(request, {name for name, _ in self.lines})
         if request.classes and not (self.folder / "classes").is_dir():
             raise InputError(f"{self.folder} has no classes/: leave --classes out.")
         self.rows = list(dict.fromkeys(self._planned()))
 
     def _planned(self) -> Iterator[Row]:
         request = self.request
-        for labeled, budget, method in itertools.product(request.fractions, request.budgets, request.methods):
+        for labeled, budget, line in itertools.product(request.fractions, request.budgets, self.lines):
+            method, variant = line
             kind = find_method(method)
             given = Budget() if issubclass(kind, FittedMethod) else budget  # which makes no difference to these
-            for seed in range(request.seeds if kind.random else 1):
-                yield self._row(kind.name, NONE if kind.labels == "unused" else labeled, seed, given)
+            for seed in seeds_of(request.seeds if kind.random else 1):
+                yield self._row(method, variant, NONE if kind.labels == "unused" else labeled, seed, given)
 
-    def _row(self, method: str, labeled: str, seed: int, budget: Budget) -> Row:
+    def _row(self, method: str, variant: str, labeled: str, seed: int, budget: Budget) -> Row:
         kind, asked = find_method(method), self.request
         facts = {
             "dataset": self.folder.name,
@@ -245,8 +264,10 @@ class Benchmark:
         }
         if not issubclass(kind, FittedMethod):
             facts |= {"preset": asked.preset, "network": asked.network, **asdict(budget)}
+        if variant:  # which says all that the preset would
+            facts |= {"preset": "paper", "variant": variant}
         scored = f"{self.tested.name}-{asked.part}-{_digest(self.tested_stems)[:4]}"
-        return Row(method, labeled, seed, budget, _digest(facts)[:8], scored)
+        return Row(method, labeled, seed, budget, _digest(facts)[:8], scored, variant)
 
     def file_of(self, row: Row) -> Path:
         """Return where a finished row lies."""
@@ -285,7 +306,8 @@ class Benchmark:
             "subimage": request.subimage,
             "validation": request.validation,
             "network": "auto" if kind.network else request.network,
-            "preset": request.preset,
+            "preset": "paper" if row.variant else request.preset,
+            "variant": row.variant,
             **asdict(row.budget),
             "device": "auto" if request.device == "all" else request.device,
             "seed": row.seed,
@@ -339,6 +361,7 @@ class Benchmark:
         labeled = [*config["facts"]["labeled"], *config["facts"]["validation"]]
         return {
             "method": row.method,
+            "variant": row.variant,
             "labeled": row.labeled,
             "seed": row.seed,
             "key": row.key,
@@ -358,7 +381,7 @@ class Benchmark:
             "images": scored.images,
             "network": config["choices"]["network"],
             "options": {name: config["choices"][name] for name in ("options", "optim", "sampler", "weights")},
-            "budget": {**asdict(row.budget), "preset": self.request.preset},
+            "budget": {**asdict(row.budget), "preset": "paper" if row.variant else self.request.preset},
             "versions": versions(),
             "commit": commit(),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -378,6 +401,20 @@ def _digest(facts: object) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
+def variants_asked(request: BenchmarkRequest) -> list[tuple[str, str]]:
+    """Return methods and their variants in the order in which they were asked for, tables as all of their rows."""
+    found: list[tuple[str, str]] = []
+    for asked in request.variants:
+        method, equals, name = (part.strip() for part in asked.partition("="))
+        if not equals:
+            raise InputError(
+                f"--variant takes method=name, not '{asked}': write for example --variant \"cdcl=table 2\"."
+            )
+        kind = find_method(method)
+        found += [(kind.name, row) for row in variants_named(kind.name, name)]
+    return found
+
+
 def options_for(kind: type[Method], given: dict[str, Any]) -> dict[str, Any]:
     """Return the options of a method: those of all methods that have them, and over them its own."""
     shared = {name: value for name, value in given.items() if "." not in name and name in _options_of(kind)}
@@ -389,8 +426,8 @@ def _options_of(kind: type[Method]) -> set[str]:
     return {*SamplerConfig.model_fields, *OptimConfig.model_fields, *kind.Config.model_fields}
 
 
-def _check_options(request: BenchmarkRequest) -> None:
-    kinds = {(kind := find_method(name)).name: kind for name in request.methods}
+def _check_options(request: BenchmarkRequest, methods: Iterable[str]) -> None:
+    kinds = {name: find_method(name) for name in methods}
     for option in request.set:
         method, dot, name = option.partition(".")
         if dot and method not in kinds:

@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_semiseg import atomic
 from napari_semiseg.engine.benchmark_budget import Budget, budget_of
-from napari_semiseg.engine.benchmark_report import COLUMNS
+from napari_semiseg.engine.benchmark_report import COLUMNS, name_of
 from napari_semiseg.methods._registry import find_method
 
 if TYPE_CHECKING:
@@ -71,10 +71,10 @@ def _over_labels(axes: Axes, rows: Sequence[Record]) -> None:
     shown = _longest(axes, rows)
     amounts = sorted({row["cells"] for row in shown})
     for name, look in _looks(rows).items():
-        own = [row for row in shown if row["method"] == name]
+        own = [row for row in shown if name_of(row) == name]
         if not own:
             continue
-        if find_method(name).labels == "unused":
+        if find_method(own[0]["method"]).labels == "unused":
             mean, _ = _mean_and_sd(own)
             axes.axhline(mean, color=look["color"], linestyle=AT_ONCE, label=f"{name} (no label)")
             continue
@@ -89,8 +89,8 @@ def _over_labels(axes: Axes, rows: Sequence[Record]) -> None:
 def _over_length(axes: Axes, rows: Sequence[Record], unit: str, taken: Callable[[Record], float]) -> None:
     """Draw a curve for each method and amount of labels, over what the trainings took."""
     looks, end = _looks(rows), max(map(taken, rows))
-    for name, labeled in dict.fromkeys((row["method"], row["labeled"]) for row in rows):
-        own = [row for row in rows if (row["method"], row["labeled"]) == (name, labeled)]
+    for name, labeled in dict.fromkeys((name_of(row), row["labeled"]) for row in rows):
+        own = [row for row in rows if (name_of(row), row["labeled"]) == (name, labeled)]
         amounts = _amounts(rows, name)
         label = name if len(amounts) == 1 else f"{name}, {_short(labeled)}"
         line, filling = AMOUNTS[amounts.index(labeled) % len(AMOUNTS)]
@@ -114,9 +114,9 @@ def _curve(
 
 def _by_image(axes: Axes, rows: Sequence[Record]) -> None:
     shown = _longest(axes, rows)
-    groups = list(dict.fromkeys((row["method"], row["labeled"]) for row in shown))
+    groups = list(dict.fromkeys((name_of(row), row["labeled"]) for row in shown))
     spread = [
-        [image["dice"] for row in shown if (row["method"], row["labeled"]) == group for image in row["images"]]
+        [image["dice"] for row in shown if (name_of(row), row["labeled"]) == group for image in row["images"]]
         for group in groups
     ]
     axes.boxplot(spread, showmeans=True)
@@ -147,16 +147,16 @@ def _mean_and_sd(rows: Sequence[Record]) -> tuple[float, float]:
 
 
 def _looks(rows: Sequence[Record]) -> dict[str, dict[str, Any]]:
-    """Give each method a color, and a marker where there are more methods than colors."""
-    names = dict.fromkeys(row["method"] for row in rows)
+    """Give each method and variant a color, and a marker where there are more of them than colors."""
+    names = dict.fromkeys(map(name_of, rows))
     return {
         name: {"color": f"C{number % COLORS}", "marker": MARKERS[number // COLORS % len(MARKERS)]}
         for number, name in enumerate(names)
     }
 
 
-def _amounts(rows: Sequence[Record], method: str) -> list[str]:
-    return list(dict.fromkeys(row["labeled"] for row in rows if row["method"] == method))
+def _amounts(rows: Sequence[Record], name: str) -> list[str]:
+    return list(dict.fromkeys(row["labeled"] for row in rows if name_of(row) == name))
 
 
 def _short(labeled: str) -> str:

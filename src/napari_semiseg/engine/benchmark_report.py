@@ -15,7 +15,7 @@ from napari_semiseg.engine.papers import DEFINITIONS as PAPERS
 from napari_semiseg.engine.papers import PaperRow, paper_rows
 
 SCHEMA = 1
-NONE = "0"
+NONE, ALL = "0", "1"
 USUAL_SPLITS = ("splits", "splits_grouped")
 """Names of files that lie beside a data set, and need not be said."""
 
@@ -142,17 +142,28 @@ def _section(
         steps = f"{np.mean([row['steps'] for row in own]):.0f}"
         cells = "/".join(str(count) for count in sorted({row["cells"] for row in own}))
         given = [str(budget or "")] if several else []
-        lines.append(_line(f"`{name}`", cells, *given, *scores, f"{minutes:.1f}", steps, str(len(own))))
+        lines.append(_line(name, cells, *given, *scores, f"{minutes:.1f}", steps, str(len(own))))
     for row in beside:
         figures = [f"{row.scores[column]:.3f}" if column in row.scores else "" for column in columns]
-        named = [f"*{row.method} ({row.paper})*", str(row.count or row.labeled), *([""] if several else [])]
+        named = [f"*{row.method} ({row.paper})*", _labels_of(row), *([""] if several else [])]
         lines.append(_line(*named, *figures, "", "", ""))
     return lines
 
 
+def _labels_of(paper: PaperRow) -> str:
+    """Say how many cells a paper's row had labels of; where it does not, which share of all."""
+    return str(paper.count or ("all" if paper.labeled == ALL else paper.labeled))
+
+
 def _kind(row: Record) -> tuple[str, str, Budget | None]:
     """Return what the runs of one line of a table have in common."""
-    return row["method"], row["labeled"], budget_of(row)
+    return name_of(row, code="`"), row["labeled"], budget_of(row)
+
+
+def name_of(row: Record, code: str = "") -> str:
+    """Name what was trained: a method, and its variant where it is one; with `code` around the method's name."""
+    variant = row.get("variant", "")  # which older rows do not have
+    return f"{code}{row['method']}{code}" + (f": {variant}" if variant else "")
 
 
 def mean_and_spread(values: Sequence[float | None]) -> str:
@@ -166,6 +177,8 @@ def mean_and_spread(values: Sequence[float | None]) -> str:
 
 def _conditions(rows: Sequence[Record], request: Record) -> str:
     length = words(budgets_of(request)) or f"the time of the preset `{request['preset']}`"
+    if request.get("variants") and not words(budgets_of(request)):
+        length += ", of a variant its paper's epochs,"
     devices = "; ".join(dict.fromkeys(row["device"] for row in rows)) or "nothing yet"
     commits = ", ".join(dict.fromkeys(row["commit"] for row in rows))
     torches = ", ".join(dict.fromkeys(row["versions"]["torch"] for row in rows))
@@ -176,7 +189,7 @@ def _conditions(rows: Sequence[Record], request: Record) -> str:
 def _amount(amount: str, rows: Sequence[Record], by: str) -> str:
     if amount == NONE:
         return "No label"
-    if amount == "1":
+    if amount == ALL:
         return "All labels"
     cells = "/".join(str(count) for count in sorted({row["cells"] for row in rows}))
     name = Path(amount).name if Path(amount).is_file() else amount

@@ -13,7 +13,7 @@ from napari_semiseg.data.sampler import SamplerConfig
 from napari_semiseg.engine.devices import available_devices
 from napari_semiseg.engine.looks import IDEAS
 from napari_semiseg.engine.optim import OptimConfig
-from napari_semiseg.engine.presets import MINUTES, PAPER
+from napari_semiseg.engine.presets import MINUTES, PAPER, variants_of
 from napari_semiseg.methods._base import Method
 from napari_semiseg.methods._registry import METHODS
 from napari_semiseg.nn._registry import NETWORKS, NetworkSpec
@@ -68,11 +68,12 @@ def _method(method: type[Method]) -> dict[str, Any]:
         "name": method.name,
         "title": method.title,
         "summary": (method.__doc__ or "").strip().partition("\n")[0],
-        "reference": method.reference,
+        "references": list(method.references),
         "labels": method.labels,
         "classes": method.classes,
         "network": method.network,
         "shows": method.shows,
+        "variants": list(variants_of(method.name)),
         "options": method.Config.model_json_schema(),
     }
 

@@ -76,13 +76,16 @@ def _what(config: Mapping[str, Any], choices: Mapping[str, Any], works: _Works) 
     version = config["versions"]["napari-semiseg"]
     method = find_method(choices["method"])
     begun = f"Nuclei were segmented with napari-semiseg {version} {works.cite(SOFTWARE.format(version=version))}"
+    named = " ".join([method.title, *map(works.cite, method.references)])
+    if variant := config["request"].get("variant"):  # which runs of older versions do not have
+        named += f", with the options of its variant “{variant}”"
     if issubclass(method, FittedMethod):
-        return f"{begun} by the method {method.title} {works.cite(method.reference)}."
+        return f"{begun} by the method {named}. {method.does}"
     network = network_spec(choices["network"])
     built = network.title + "".join(f" {works.cite(work)}" for work in network.references)
     if choices["weights"] == "imagenet":
         built += ", whose encoder was pretrained on ImageNet"
-    return f"{begun}. The network ({built}) was trained by the method {method.title} {works.cite(method.reference)}."
+    return f"{begun}. The network ({built}) was trained by the method {named}. {method.does}"
 
 
 def _data(facts: Mapping[str, Any], choices: Mapping[str, Any], side: str) -> str:

@@ -1,16 +1,20 @@
 """What a preset means: how long, which network, and which options, for each method.
 
 `quick`, `standard` and `best` differ in time. `paper` is what the method's paper trained with: network, crop, batch,
-optimizer and number of epochs.
+optimizer and number of epochs. A variant is a row of a paper's table, or what a released code does: all of the preset
+`paper`, and what that row changes.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from napari_semiseg.engine.requests import Preset
+from napari_semiseg.errors import InputError
+from napari_semiseg.methods import csl, cutmix_seg, mean_teacher, unimatch
 from napari_semiseg.methods._base import NO_NETWORK, FittedMethod
 from napari_semiseg.methods._registry import find_method
 
@@ -257,7 +261,12 @@ def _crcfp(network: str = "deeplab_resnet50", **options: Any) -> Plan:
     return Plan(network, None, 80, {**_PAPER_CRCFP, **options})
 
 
-ABLATIONS: dict[str, dict[str, Plan]] = {
+def _over_paper(method: str, changed: Mapping[str, Mapping[str, Any]]) -> dict[str, Plan]:
+    whole = PAPER[method]
+    return {name: replace(whole, options={**whole.options, **options}) for name, options in changed.items()}
+
+
+VARIANTS: dict[str, dict[str, Plan]] = {
     "supervised": {
         "CDCL, table 2, SupOnly": PAPER["supervised"],
         "CDCL, supplement, table 3, SupOnly": replace(PAPER["supervised"], network="unet_resnet50"),
@@ -302,12 +311,59 @@ ABLATIONS: dict[str, dict[str, Plan]] = {
             entropy_gradient=False,
         ),
     },
+    "csl": _over_paper("csl", {f"table 1, {name}": options for name, options in csl.TABLE_1.items()}),
+    "mean_teacher": _over_paper("mean_teacher", mean_teacher.SOURCES),
+    "cutmix_seg": _over_paper("cutmix_seg", cutmix_seg.SOURCES),
+    "unimatch": _over_paper("unimatch", unimatch.SOURCES),
 }
-"""Rows of the papers' ablations: all that a row trains with. Those of CSL are `methods.csl.TABLE_1`. Rows without
-unlabeled crops are those of the method `supervised`, but for CRCFP's, whose network predicts as it is in any case. A
+"""Rows of the papers' tables, and what released codes do, by the names that users give: all that each trains with.
+
+A row's name begins with that of its table and a comma, by which all rows of a table are found. Rows without unlabeled
+crops are those of the method `supervised`, but for CRCFP's, whose network predicts as it is in any case. A
 patch of a sixteenth of a crop of 320 has two and a half cells: it is cut down to two, as in CDCL's code. Features of
 the U-Net are twice as fine as those of the DenseUNet, and pooled to the same cells. The code of CRCFP draws 1,200
 negatives of a crop on each of two devices."""
+
+
+def variants_of(method: str) -> Mapping[str, Plan]:
+    """Return the variants of a method by their names; empty where its papers have none."""
+    return VARIANTS.get(method, {})
+
+
+def variants_named(method: str, name: str) -> list[str]:
+    """Return the variant of that name, or all rows of the table of that name.
+
+    Raises
+    ------
+    InputError
+        If the method has neither; the sentence lists the names that it has.
+    """
+    known = variants_of(method)
+    found = [name] if name in known else [row for row in known if row.startswith(f"{name}, ")]
+    if not found:
+        raise _no_variant(method, name)
+    return found
+
+
+def find_variant(method: str, name: str) -> Plan:
+    """Return what a variant of a method trains with.
+
+    Raises
+    ------
+    InputError
+        If there is none of that name; the sentence lists those that there are.
+    """
+    if name not in variants_of(method):
+        raise _no_variant(method, name)
+    return VARIANTS[method][name]
+
+
+def _no_variant(method: str, name: str) -> InputError:
+    if method in VARIANTS:
+        return InputError(
+            f"The method '{method}' has no variant '{name}': choose one of {'; '.join(VARIANTS[method])}."
+        )
+    return InputError(f"The method '{method}' has no variants; those that have some are {', '.join(VARIANTS)}.")
 
 
 def plan(preset: Preset, method: str, device: str) -> Plan:

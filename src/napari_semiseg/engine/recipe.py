@@ -27,7 +27,7 @@ from napari_semiseg.engine.learning_data import read_training_data
 from napari_semiseg.engine.memory import out_of_memory
 from napari_semiseg.engine.optim import OptimConfig, descend, forget
 from napari_semiseg.engine.pacing import Pacing
-from napari_semiseg.engine.presets import Plan, plan
+from napari_semiseg.engine.presets import Plan, find_variant, plan
 from napari_semiseg.engine.requests import TrainRequest
 from napari_semiseg.engine.team import Team
 from napari_semiseg.errors import InputError
@@ -221,12 +221,13 @@ def prepare(request: TrainRequest) -> Recipe:
     Raises
     ------
     InputError
-        If the request cannot be met: no image, no label for a method that needs them, an unknown method, network or
-        option, a device that is not there.
+        If the request cannot be met: no image, no label for a method that needs them, an unknown method, variant,
+        network or option, a device that is not there.
     """
+    kind = find_method(request.method)
+    variant = find_variant(kind.name, request.variant) if request.variant else None
     data = read_training_data(request)
     device = choose_device(request.device)
-    kind = find_method(request.method)
     if kind.labels == "unused" or not data.labeled:
         _forget_labels(data)
     if kind.labels == "unused":
@@ -241,7 +242,7 @@ def prepare(request: TrainRequest) -> Recipe:
             f"The method '{kind.name}' tells nuclei from background only, and there are {len(data.classes) - 1} "
             "classes: use --method supervised, or leave the classes out."
         )
-    chosen = plan(request.preset, kind.name, device.type)
+    chosen = variant or plan(request.preset, kind.name, device.type)
     _require_own_network(kind, request)
     network = chosen.network if request.network == "auto" else request.network
     sampler, optim, options = _sort_options({**chosen.options, **request.set}, kind)

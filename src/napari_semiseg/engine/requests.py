@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -34,6 +35,9 @@ class TrainRequest(Config):
     network: str = Field("auto", description="Name of a network, or auto.")
     weights: str = Field("auto", description="Weights to begin with: auto, none, imagenet, or a .safetensors file.")
     preset: Preset = Field("quick", description="How much time and network to spend.")
+    variant: str = Field(
+        "", description="A row of the method's paper, or what a released code does, by name: instead of a preset."
+    )
     minutes: float | None = Field(None, gt=0, le=100_000, description="Minutes of training.")
     steps: int | None = Field(None, ge=1, le=10_000_000, description="Optimizer steps, instead of minutes.")
     mpp: float | None = Field(None, gt=0.01, lt=100, description="Pixel size to work at, in µm.")
@@ -46,6 +50,19 @@ class TrainRequest(Config):
     changed_images: bool = Field(
         False, description="With resume: go on with images that have changed since the run began, as they are now."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_variant_is_of_its_paper(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or not values.get("variant"):
+            return values
+        preset = values.get("preset", "paper")
+        if preset != "paper":
+            raise InputError(
+                f"--variant {values['variant']} says all that the preset '{preset}' would: leave --preset out, and "
+                "give --minutes or --steps for a shorter training."
+            )
+        return {**values, "preset": preset}
 
     @model_validator(mode="after")
     def _refuse_what_would_be_passed_over(self) -> Self:

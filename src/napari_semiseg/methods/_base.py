@@ -83,8 +83,10 @@ class Method(nn.Module, ABC):
 
     name: ClassVar[str]
     title: ClassVar[str]
-    reference: ClassVar[str]
-    """Citation, as a manuscript would print it."""
+    does: ClassVar[str]
+    """What it does, in one sentence that a manuscript could print."""
+    references: ClassVar[tuple[str, ...]] = ()
+    """Works that it comes from, each as a manuscript would print it; those of its network are the network's."""
     Config: ClassVar[type[MethodConfig]]
     views: ClassVar[Views]
     labels: ClassVar[Literal["needed", "used", "unused"]]

@@ -72,9 +72,15 @@ class CAC(PseudoLabelMethod):
 
     name: ClassVar[str] = "cac"
     title: ClassVar[str] = "Context-aware consistency (CAC)"
-    reference: ClassVar[str] = (
-        "X. Lai, Z. Tian, L. Jiang, S. Liu, H. Zhao, L. Wang, J. Jia, Semi-supervised semantic segmentation with "
-        "directional context-aware consistency, CVPR 2021."
+    does: ClassVar[str] = (
+        "The network learned from labels, and to find the same features in the overlap of two crops of an "
+        "unlabeled image, whatever surrounds it."
+    )
+    references: ClassVar[tuple[str, ...]] = (
+        (
+            "X. Lai, Z. Tian, L. Jiang, S. Liu, H. Zhao, L. Wang, J. Jia, Semi-supervised semantic segmentation with "
+            "directional context-aware consistency, CVPR 2021."
+        ),
     )
     Config: ClassVar[type[MethodConfig]] = CACConfig
     views: ClassVar[Views] = Views(labeled=True, pairs=(0.1, 1.0))

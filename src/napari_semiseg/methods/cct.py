@@ -123,9 +123,15 @@ class CCT(PseudoLabelMethod):
 
     name: ClassVar[str] = "cct"
     title: ClassVar[str] = "Cross-consistency training (CCT)"
-    reference: ClassVar[str] = (
-        "Y. Ouali, C. Hudelot, M. Tami, Semi-supervised semantic segmentation with cross-consistency training, "
-        "CVPR 2020."
+    does: ClassVar[str] = (
+        "The network learned from labels, and on unlabeled crops to find from disturbed features, with "
+        "classifiers of their own, what its own classifier finds from the plain ones."
+    )
+    references: ClassVar[tuple[str, ...]] = (
+        (
+            "Y. Ouali, C. Hudelot, M. Tami, Semi-supervised semantic segmentation with cross-consistency training, "
+            "CVPR 2020."
+        ),
     )
     Config: ClassVar[type[MethodConfig]] = CCTConfig
     views: ClassVar[Views] = Views(labeled=True, weak=True)

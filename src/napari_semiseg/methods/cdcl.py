@@ -115,9 +115,15 @@ class CDCL(PseudoLabelMethod):
 
     name: ClassVar[str] = "cdcl"
     title: ClassVar[str] = "Cross-patch dense contrastive learning (CDCL)"
-    reference: ClassVar[str] = (
-        "H. Wu, Z. Wang, Y. Song, L. Yang, J. Qin, Cross-patch dense contrastive learning for semi-supervised "
-        "segmentation of cellular nuclei in histopathologic images, CVPR 2022."
+    does: ClassVar[str] = (
+        "A student learned from labels, from what the running average of its weights finds in unlabeled "
+        "crops, and by contrast between patches of nuclei and of background."
+    )
+    references: ClassVar[tuple[str, ...]] = (
+        (
+            "H. Wu, Z. Wang, Y. Song, L. Yang, J. Qin, Cross-patch dense contrastive learning for semi-supervised "
+            "segmentation of cellular nuclei in histopathologic images, CVPR 2022."
+        ),
     )
     Config: ClassVar[type[MethodConfig]] = CDCLConfig
     views: ClassVar[Views] = Views(labeled=True, weak=True, strong=1)

@@ -67,9 +67,14 @@ class CPS(PseudoLabelMethod):
 
     name: ClassVar[str] = "cps"
     title: ClassVar[str] = "Cross pseudo supervision (CPS)"
-    reference: ClassVar[str] = (
-        "X. Chen, Y. Yuan, G. Zeng, J. Wang, Semi-supervised semantic segmentation with cross pseudo supervision, "
-        "CVPR 2021."
+    does: ClassVar[str] = (
+        "Two such networks learned from labels and from what the other one finds; the first of them predicts."
+    )
+    references: ClassVar[tuple[str, ...]] = (
+        (
+            "X. Chen, Y. Yuan, G. Zeng, J. Wang, Semi-supervised semantic segmentation with cross pseudo supervision, "
+            "CVPR 2021."
+        ),
     )
     Config: ClassVar[type[MethodConfig]] = CPSConfig
     views: ClassVar[Views] = Views(labeled=True, weak=True)

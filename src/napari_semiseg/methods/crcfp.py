@@ -20,7 +20,7 @@ own confidence against λ (Eq. 6), the mean over the overlap (Eq. 3), plain drop
 minimized (in the code it has no gradient). Two points of its text cannot be meant, and the code is followed: L_cross
 takes cells of which the classifier is sure (`cross_threshold=0` takes all), and feature dropout clears the most active
 cells and leaves the others as they are (Eq. 14 keeps the normalized map alone). All of the code's choices together are
-the row "released code" of `engine.presets.ABLATIONS`, beside every row of the paper's tables 3 to 6.
+the row "released code" of `engine.presets.VARIANTS`, beside every row of the paper's tables 3 to 6.
 
 Ours: L_cross and L_ent are taken on the feature grid; no 1e-8 in the fraction; pseudo-labels of the pairs without
 dropout; offsets of the two crops are drawn from all that give the overlap; of an image larger than
@@ -108,10 +108,16 @@ class CRCFP(PseudoLabelMethod):
 
     name: ClassVar[str] = "crcfp"
     title: ClassVar[str] = "Varying contexts and feature perturbations (CRCFP)"
-    reference: ClassVar[str] = (
-        "R. M. S. Bashir, T. Qaiser, S. E. A. Raza, N. M. Rajpoot, Consistency regularisation in varying contexts and "
-        "feature perturbations for semi-supervised semantic segmentation of histology images, Medical Image Analysis "
-        "91, 2024."
+    does: ClassVar[str] = (
+        "The network learned from labels, by contrast of two crops that overlap, by agreeing with itself "
+        "under disturbed features, and to be certain."
+    )
+    references: ClassVar[tuple[str, ...]] = (
+        (
+            "R. M. S. Bashir, T. Qaiser, S. E. A. Raza, N. M. Rajpoot, Consistency regularisation in varying contexts "
+            "and feature perturbations for semi-supervised semantic segmentation of histology images, Medical Image "
+            "Analysis 91, 2024."
+        ),
     )
     Config: ClassVar[type[MethodConfig]] = CRCFPConfig
     views: ClassVar[Views] = Views(labeled=True, pairs=(0.1, 1.0), whole=True)

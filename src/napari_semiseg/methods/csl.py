@@ -58,6 +58,7 @@ from napari_semiseg.nn.confidence import ConfidenceNetwork
 from napari_semiseg.nn.featurizer import SMALLEST, PatchFeaturizer
 from napari_semiseg.nn.network import Network
 from napari_semiseg.postprocess.proposal import propose
+from napari_semiseg.works import BOSERUP, OTSU
 
 JUDGMENTS = 40
 """How often channel and polarity are judged in a run."""
@@ -111,10 +112,11 @@ class CSL(Method):
 
     name: ClassVar[str] = "csl"
     title: ClassVar[str] = "No labels: patch-entropy contrast (CSL)"
-    reference: ClassVar[str] = (
-        "N. Boserup, R. Selvan, Efficient self-supervision using patch-based contrastive learning for histopathology "
-        "image segmentation, NLDL 2023."
+    does: ClassVar[str] = (
+        "Without any label, it learned maps in which drawn patches of one class are alike and those of two "
+        "differ; the map that agrees best with Otsu's threshold on the stain was taken."
     )
+    references: ClassVar[tuple[str, ...]] = (BOSERUP, OTSU)
     Config: ClassVar[type[MethodConfig]] = CSLConfig
     views: ClassVar[Views] = Views(labeled=False, weak=True, augment=False)
     labels: ClassVar[Literal["needed", "used", "unused"]] = "unused"

@@ -51,6 +51,7 @@ from napari_semiseg.methods._base import (
 )
 from napari_semiseg.nn.ema import ema_decay, ema_update
 from napari_semiseg.nn.network import Network
+from napari_semiseg.works import TARVAINEN, YUN
 
 SOURCES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
@@ -87,9 +88,17 @@ class CutMixSeg(PseudoLabelMethod):
 
     name: ClassVar[str] = "cutmix_seg"
     title: ClassVar[str] = "CutMix-Seg"
-    reference: ClassVar[str] = (
-        "G. French, S. Laine, T. Aila, M. Mackiewicz, G. Finlayson, Semi-supervised semantic segmentation needs "
-        "strong, varied perturbations, BMVC 2020."
+    does: ClassVar[str] = (
+        "A student learned from labels, and to find in crops with a box of another crop in them what the "
+        "running average of its weights finds in either crop."
+    )
+    references: ClassVar[tuple[str, ...]] = (
+        (
+            "G. French, S. Laine, T. Aila, M. Mackiewicz, G. Finlayson, Semi-supervised semantic segmentation needs "
+            "strong, varied perturbations, BMVC 2020."
+        ),
+        YUN,
+        TARVAINEN,
     )
     Config: ClassVar[type[MethodConfig]] = CutMixSegConfig
     views: ClassVar[Views] = Views(labeled=True, weak=True, strong=1)

@@ -73,9 +73,15 @@ class DualRel(PseudoLabelMethod):
 
     name: ClassVar[str] = "dualrel"
     title: ClassVar[str] = "DualRel-style: consistency of prototypes"
-    reference: ClassVar[str] = (
-        "H. Mai, R. Sun, T. Zhang, Z. Xiong, F. Wu, DualRel: semi-supervised mitochondria segmentation from a "
-        "prototype perspective, CVPR 2023; after its supplement, not a reproduction."
+    does: ClassVar[str] = (
+        "A student learned from labels, and to find the prototypes that the running average of its weights "
+        "finds; this follows the supplement of the paper and is no reproduction of it."
+    )
+    references: ClassVar[tuple[str, ...]] = (
+        (
+            "H. Mai, R. Sun, T. Zhang, Z. Xiong, F. Wu, DualRel: semi-supervised mitochondria segmentation from a "
+            "prototype perspective, CVPR 2023."
+        ),
     )
     Config: ClassVar[type[MethodConfig]] = DualRelConfig
     views: ClassVar[Views] = Views(labeled=True, weak=True, strong=1)

@@ -47,6 +47,7 @@ from napari_semiseg.nn.ema import ema_decay, ema_update
 from napari_semiseg.nn.groups import encoder_apart
 from napari_semiseg.nn.modes import predicted
 from napari_semiseg.nn.network import Network
+from napari_semiseg.works import YANG, YUN
 
 
 class FixMatchConfig(PseudoLabelConfig):
@@ -78,9 +79,17 @@ class FixMatch(PseudoLabelMethod):
 
     name: ClassVar[str] = "fixmatch"
     title: ClassVar[str] = "FixMatch"
-    reference: ClassVar[str] = (
-        "K. Sohn, D. Berthelot, C.-L. Li, Z. Zhang, N. Carlini, E. D. Cubuk, A. Kurakin, H. Zhang, C. Raffel, "
-        "FixMatch: simplifying semi-supervised learning with consistency and confidence, NeurIPS 2020."
+    does: ClassVar[str] = (
+        "The network learned from labels, and on unlabeled crops in other colors from what is found with "
+        "confidence in the same crops as they are."
+    )
+    references: ClassVar[tuple[str, ...]] = (
+        (
+            "K. Sohn, D. Berthelot, C.-L. Li, Z. Zhang, N. Carlini, E. D. Cubuk, A. Kurakin, H. Zhang, C. Raffel, "
+            "FixMatch: simplifying semi-supervised learning with consistency and confidence, NeurIPS 2020."
+        ),
+        YANG,
+        YUN,
     )
     Config: ClassVar[type[MethodConfig]] = FixMatchConfig
     views: ClassVar[Views] = Views(labeled=True, weak=True, strong=1)

@@ -66,9 +66,15 @@ class GCT(PseudoLabelMethod):
 
     name: ClassVar[str] = "gct"
     title: ClassVar[str] = "Guided collaborative training (GCT)"
-    reference: ClassVar[str] = (
-        "Z. Ke, D. Qiu, K. Li, Q. Yan, R. W. H. Lau, Guided collaborative training for pixel-wise semi-supervised "
-        "learning, ECCV 2020."
+    does: ClassVar[str] = (
+        "Two such networks learned from labels and from each other, guided by a third that finds their flaws; "
+        "the first of them predicts."
+    )
+    references: ClassVar[tuple[str, ...]] = (
+        (
+            "Z. Ke, D. Qiu, K. Li, Q. Yan, R. W. H. Lau, Guided collaborative training for pixel-wise semi-supervised "
+            "learning, ECCV 2020."
+        ),
     )
     Config: ClassVar[type[MethodConfig]] = GCTConfig
     views: ClassVar[Views] = Views(labeled=True, weak=True)

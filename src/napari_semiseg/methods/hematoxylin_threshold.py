@@ -29,6 +29,7 @@ from napari_semiseg.methods._base import FittedMethod, MethodConfig, Task
 from napari_semiseg.nn.network import Network, PerImage
 from napari_semiseg.nn.threshold import image_bytes, two_logits
 from napari_semiseg.postprocess.threshold import REACH, Threshold, find_stain, find_threshold
+from napari_semiseg.works import OTSU, RUIFROK
 
 
 class HematoxylinThresholdConfig(MethodConfig):
@@ -40,9 +41,11 @@ class HematoxylinThreshold(FittedMethod):
 
     name: ClassVar[str] = "hematoxylin_threshold"
     title: ClassVar[str] = "No labels: threshold on the stain"
-    reference: ClassVar[str] = (
-        "N. Otsu, A threshold selection method from gray-level histograms, IEEE Trans. Syst. Man Cybern. 9, 1979."
+    does: ClassVar[str] = (
+        "Nothing was trained: a pixel is nucleus where the smoothed hematoxylin of its image, separated by "
+        "color deconvolution, lies above Otsu's threshold; where there is no stain, its intensity."
     )
+    references: ClassVar[tuple[str, ...]] = (OTSU, RUIFROK)
     Config: ClassVar[type[MethodConfig]] = HematoxylinThresholdConfig
     views: ClassVar[Views] = Views(labeled=False)
     labels: ClassVar[Literal["needed", "used", "unused"]] = "unused"

@@ -35,6 +35,7 @@ from napari_semiseg.methods._base import FittedMethod, MethodConfig, Task
 from napari_semiseg.nn.network import Network
 from napari_semiseg.nn.threshold import GrayThreshold, gray_levels, slope_at
 from napari_semiseg.postprocess.threshold import find_stain
+from napari_semiseg.works import BOSERUP, OTSU
 
 LEVELS = 100
 """Thresholds that are tried."""
@@ -56,10 +57,11 @@ class IntensityThreshold(FittedMethod):
 
     name: ClassVar[str] = "intensity_threshold"
     title: ClassVar[str] = "Threshold on gray levels"
-    reference: ClassVar[str] = (
-        "N. Boserup, R. Selvan, Efficient self-supervision using patch-based contrastive learning for histopathology "
-        "image segmentation, NLDL 2023."
+    does: ClassVar[str] = (
+        "A pixel is nucleus by its gray level alone: beyond one level for all images, chosen by the labels, "
+        "or beyond Otsu's threshold of each image."
     )
+    references: ClassVar[tuple[str, ...]] = (BOSERUP, OTSU)
     Config: ClassVar[type[MethodConfig]] = IntensityThresholdConfig
     labels: ClassVar[Literal["needed", "used", "unused"]] = "used"
     classes: ClassVar[Literal["two", "any"]] = "two"

@@ -53,6 +53,7 @@ from napari_semiseg.methods._base import (
 from napari_semiseg.nn.ema import ema_decay, ema_update
 from napari_semiseg.nn.network import Network
 from napari_semiseg.nn.noise import gaussian_noise
+from napari_semiseg.works import TARVAINEN
 
 SOURCES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
@@ -115,10 +116,11 @@ class MeanTeacher(PseudoLabelMethod):
 
     name: ClassVar[str] = "mean_teacher"
     title: ClassVar[str] = "Mean Teacher"
-    reference: ClassVar[str] = (
-        "A. Tarvainen, H. Valpola, Mean teachers are better role models: weight-averaged consistency targets improve "
-        "semi-supervised deep learning results, NeurIPS 2017."
+    does: ClassVar[str] = (
+        "A student learned from labels, and on unlabeled crops to find what the running average of its weights finds; "
+        "that average predicts."
     )
+    references: ClassVar[tuple[str, ...]] = (TARVAINEN,)
     Config: ClassVar[type[MethodConfig]] = MeanTeacherConfig
     views: ClassVar[Views] = Views(labeled=True, weak=True, strong=1)
     labels: ClassVar[Literal["needed", "used", "unused"]] = "needed"

@@ -53,8 +53,10 @@ class RandomForest(FittedMethod):
 
     name: ClassVar[str] = "random_forest"
     title: ClassVar[str] = "Labels only, random forest"
-    reference: ClassVar[str] = (
-        "S. Berg et al., ilastik: interactive machine learning for (bio)image analysis, Nature Methods 16, 2019."
+    does: ClassVar[str] = "Decision trees were fitted to color, edges and texture of labeled pixels at several scales."
+    references: ClassVar[tuple[str, ...]] = (
+        "L. Breiman, Random forests, Machine Learning 45, 2001.",
+        "S. Berg et al., ilastik: interactive machine learning for (bio)image analysis, Nature Methods 16, 2019.",
     )
     Config: ClassVar[type[MethodConfig]] = RandomForestConfig
     labels: ClassVar[Literal["needed", "used", "unused"]] = "needed"

@@ -34,6 +34,7 @@ from napari_semiseg.methods._base import Method, MethodConfig, Task, zero_of
 from napari_semiseg.nn.attention import WARPS, AttentionNetwork, level_of
 from napari_semiseg.nn.encoders import build_encoder
 from napari_semiseg.nn.network import Network
+from napari_semiseg.works import SAHASRABUDHE
 
 MAGNIFICATIONS = 3
 
@@ -56,10 +57,11 @@ class ScalePretext(Method):
 
     name: ClassVar[str] = "scale_pretext"
     title: ClassVar[str] = "No labels: attention to scale"
-    reference: ClassVar[str] = (
-        "M. Sahasrabudhe et al., Self-supervised nuclei segmentation in histopathological images using attention, "
-        "MICCAI 2020."
+    does: ClassVar[str] = (
+        "Without any label, it learned where to look to tell one magnification of an image from another, and "
+        "where it looks is nucleus."
     )
+    references: ClassVar[tuple[str, ...]] = (SAHASRABUDHE,)
     Config: ClassVar[type[MethodConfig]] = ScalePretextConfig
     views: ClassVar[Views] = Views(labeled=False, weak=True, strong=1)
     labels: ClassVar[Literal["needed", "used", "unused"]] = "unused"

@@ -57,6 +57,7 @@ from napari_semiseg.nn.collapse import CollapseGuard
 from napari_semiseg.nn.ema import ema_decay, ema_update
 from napari_semiseg.nn.network import Network
 from napari_semiseg.nn.two_opinions import nucleus_logit, two_opinions
+from napari_semiseg.works import OTSU, RUIFROK
 
 LABELS_COLLAPSED = (
     "was found in labeled crops that hold nuclei and background, so that the stain alone answers until that changes: "
@@ -136,9 +137,13 @@ class StainGuided(Method):
 
     name: ClassVar[str] = "stain_guided"
     title: ClassVar[str] = "Stain-guided"
-    reference: ClassVar[str] = (
-        "N. Otsu, A threshold selection method from gray-level histograms, IEEE Trans. Syst. Man Cybern. 9, 1979."
+    does: ClassVar[str] = (
+        "Of two such networks one learned from the labels, where there were any, and one from the map of the "
+        "stain as weak labels: Otsu's threshold, made local, on the hematoxylin that color deconvolution "
+        "separates, without the pixels in doubt; their maps were weighed by how much is labeled, once for "
+        "what stands out from its neighborhood and once for the neighborhood."
     )
+    references: ClassVar[tuple[str, ...]] = (OTSU, RUIFROK)
     Config: ClassVar[type[MethodConfig]] = StainGuidedConfig
     views: ClassVar[Views] = Views(labeled=True, weak=True, strong=1, guide=True)
     labels: ClassVar[Literal["needed", "used", "unused"]] = "used"

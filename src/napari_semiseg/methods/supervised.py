@@ -53,10 +53,7 @@ class Supervised(Method):
 
     name: ClassVar[str] = "supervised"
     title: ClassVar[str] = "Labels only"
-    reference: ClassVar[str] = (
-        "O. Ronneberger, P. Fischer, T. Brox, U-Net: convolutional networks for biomedical image segmentation, "
-        "MICCAI 2015."
-    )
+    does: ClassVar[str] = "The network learned from labeled pixels alone."
     Config: ClassVar[type[MethodConfig]] = SupervisedConfig
     views: ClassVar[Views] = Views(labeled=True)
     labels: ClassVar[Literal["needed", "used", "unused"]] = "needed"

@@ -76,9 +76,16 @@ class TCSM(PseudoLabelMethod):
 
     name: ClassVar[str] = "tcsm"
     title: ClassVar[str] = "Transformation consistency (TCSMv2)"
-    reference: ClassVar[str] = (
-        "X. Li, L. Yu, H. Chen, C.-W. Fu, L. Xing, P.-A. Heng, Transformation-consistent self-ensembling model for "
-        "semisupervised medical image segmentation, IEEE Transactions on Neural Networks and Learning Systems 2021."
+    does: ClassVar[str] = (
+        "A student learned from labels, and to find in a crop what the running average of its weights finds "
+        "in the same crop turned, flipped and scaled."
+    )
+    references: ClassVar[tuple[str, ...]] = (
+        (
+            "X. Li, L. Yu, H. Chen, C.-W. Fu, L. Xing, P.-A. Heng, Transformation-consistent self-ensembling model for "
+            "semisupervised medical image segmentation, IEEE Transactions on Neural Networks and Learning Systems "
+            "2021."
+        ),
     )
     Config: ClassVar[type[MethodConfig]] = TCSMConfig
     views: ClassVar[Views] = Views(labeled=True, weak=True)

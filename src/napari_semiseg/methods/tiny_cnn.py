@@ -27,6 +27,7 @@ from napari_semiseg.losses.dice import soft_dice
 from napari_semiseg.methods._base import Method, MethodConfig, Task
 from napari_semiseg.nn.confidence import ConfidenceNetwork
 from napari_semiseg.nn.network import Network
+from napari_semiseg.works import BOSERUP
 
 
 class TinyCNNConfig(MethodConfig):
@@ -40,10 +41,8 @@ class TinyCNN(Method):
 
     name: ClassVar[str] = "tiny_cnn"
     title: ClassVar[str] = "Labels only, tiny network"
-    reference: ClassVar[str] = (
-        "N. Boserup, R. Selvan, Efficient self-supervision using patch-based contrastive learning for histopathology "
-        "image segmentation, NLDL 2023."
-    )
+    does: ClassVar[str] = "A network of seven thousand weights learned from labeled pixels alone."
+    references: ClassVar[tuple[str, ...]] = (BOSERUP,)
     Config: ClassVar[type[MethodConfig]] = TinyCNNConfig
     views: ClassVar[Views] = Views(labeled=True)
     labels: ClassVar[Literal["needed", "used", "unused"]] = "needed"

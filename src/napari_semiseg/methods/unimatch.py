@@ -52,6 +52,7 @@ from napari_semiseg.nn.ema import ema_decay, ema_update
 from napari_semiseg.nn.groups import encoder_apart
 from napari_semiseg.nn.modes import predicted
 from napari_semiseg.nn.network import Network
+from napari_semiseg.works import YANG, YANG_V2, YUN
 
 SOURCES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
@@ -94,10 +95,11 @@ class UniMatch(PseudoLabelMethod):
 
     name: ClassVar[str] = "unimatch"
     title: ClassVar[str] = "UniMatch"
-    reference: ClassVar[str] = (
-        "L. Yang, L. Qi, L. Feng, W. Zhang, Y. Shi, Revisiting weak-to-strong consistency in semi-supervised semantic "
-        "segmentation, CVPR 2023."
+    does: ClassVar[str] = (
+        "The network learned from labels, and on several views of unlabeled crops, disturbed as images or as "
+        "features, from what is found with confidence in the crops as they are."
     )
+    references: ClassVar[tuple[str, ...]] = (YANG, YANG_V2, YUN)
     Config: ClassVar[type[MethodConfig]] = UniMatchConfig
     views: ClassVar[Views] = Views(labeled=True, weak=True, strong=2)
     labels: ClassVar[Literal["needed", "used", "unused"]] = "needed"

@@ -12,6 +12,7 @@ from napari_semiseg.errors import InputError
 from napari_semiseg.nn.network import Network
 from napari_semiseg.nn.stain import STAINS, Stain
 from napari_semiseg.nn.weights import load_weights
+from napari_semiseg.works import BOSERUP, SAHASRABUDHE
 
 
 @dataclass(frozen=True)
@@ -127,14 +128,6 @@ _CHEN = (
 )
 _HE = "K. He, X. Zhang, S. Ren, J. Sun, Deep residual learning for image recognition, CVPR 2016."
 _HUANG = "G. Huang, Z. Liu, L. van der Maaten, K. Q. Weinberger, Densely connected convolutional networks, CVPR 2017."
-_BOSERUP = (
-    "N. Boserup, R. Selvan, Efficient self-supervision using patch-based contrastive learning for histopathology image "
-    "segmentation, NLDL 2023."
-)
-_SAHASRABUDHE = (
-    "M. Sahasrabudhe et al., Self-supervised nuclei segmentation in histopathological images using attention, "
-    "MICCAI 2020."
-)
 
 _SPECS = (
     NetworkSpec(
@@ -195,14 +188,14 @@ _SPECS = (
         _csl,
         finite_reach=True,
         deviations=(_PAPERS_COUNT,),
-        references=(_BOSERUP,),
+        references=(BOSERUP,),
     ),
     NetworkSpec(
         "scale_attention",
         "Scale attention network",
         _scale_attention,
         finite_reach=True,
-        references=(_SAHASRABUDHE, _HE),
+        references=(SAHASRABUDHE, _HE),
     ),
 )
 
