@@ -16,6 +16,11 @@ FEWER = (
     "of what is learned from unlabeled crops."
 )
 """What is said of pseudo-labels."""
+LOOK_AT_LABELS = (
+    "was found in labeled crops that hold nuclei and background: look whether the labels lie where the nuclei are, or "
+    "train again with a lower learning rate (--set lr=0.0003)."
+)
+"""What is said of a network that learns from labels alone: nothing there could count less."""
 
 
 class CollapseGuard(nn.Module):
