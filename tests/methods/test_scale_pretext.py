@@ -113,13 +113,24 @@ def test_the_target_of_turned_patches_has_no_gradient(make_batch):
     assert not method._turned(batch.weak_u[..., :16, :16]).requires_grad
 
 
-def test_where_nothing_is_seen_only_the_magnification_is_left(make_batch):
+def test_a_crop_of_which_nothing_is_seen_tells_no_magnification(make_batch):
     batch = make_batch()
-    blind = replace(batch, valid_u=torch.zeros_like(batch.valid_u))
-    losses = build().losses(blind, 0)
+    half = replace(batch, valid_u=torch.tensor([True, False])[:, None, None] & batch.valid_u)
+    method, told = build(), []
+    method.tell.register_forward_hook(lambda *passed: told.append(passed[-1]))
+    found = method.losses(half, 0)["scale"]
+    costs = torch.nn.functional.cross_entropy(told[0], torch.tensor([0, 0, 1, 1, 2, 2]), reduction="none")
 
-    assert [losses[name].item() for name in ("smooth", "turned", "scales")] == [0, 0, 0]
-    assert math.isfinite(losses["scale"].item())
+    assert found.item() == pytest.approx(costs[::2].mean().item(), rel=1e-6)
+
+
+def test_where_nothing_is_seen_the_level_stays(make_batch):
+    batch, method = make_batch(), build()
+    method.losses(batch, 0)
+    before = method.net.level.clone()
+    method.losses(replace(batch, valid_u=torch.zeros_like(batch.valid_u)), 1)
+
+    assert torch.equal(method.net.level, before)
 
 
 def test_it_learns_to_tell_magnifications(make_batch):

@@ -30,7 +30,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from napari_semiseg.data.batch import Batch, Views
-from napari_semiseg.methods._base import Method, MethodConfig, Task, zero_of
+from napari_semiseg.losses._reduce import mean_where
+from napari_semiseg.methods._base import Method, MethodConfig, Task, share_of, zero_of
 from napari_semiseg.nn.attention import WARPS, AttentionNetwork, level_of
 from napari_semiseg.nn.encoders import build_encoder
 from napari_semiseg.nn.network import Network
@@ -85,18 +86,21 @@ class ScalePretext(Method):
         image = batch.strong_u[0] if batch.strong_u else batch.weak_u
         valid = image.new_ones(image[:, :1].shape) if batch.valid_u is None else batch.valid_u[:, None].to(image)
         patches, seen = magnifications(torch.cat([image, valid], 1))
+        shown = seen.flatten(1).amax(1) > 0  # a patch of which nothing is seen tells no magnification
         scores = self.net.scores(patches)
-        level = level_of(scores, c.sparsity).detach()
-        self.net.remember(level)
+        level = self.net.level.clone()
+        if bool(shown.any()):
+            level = level_of(scores[shown], c.sparsity).detach()
+            self.net.remember(level)
         attention = self.net.attention(scores, level)
         told = self.tell(self.encoder(self.color(patches * attention * seen))[-1].mean((2, 3)))
         truth = torch.arange(MAGNIFICATIONS, device=image.device).repeat_interleave(len(image))
         self._counters = {
             "attention": float(attention.detach().mean()),
-            "magnification told": float((told.detach().argmax(1) == truth).float().mean()),
+            "magnification told": share_of(told.detach().argmax(1) == truth, shown),
         }
         return {
-            "scale": F.cross_entropy(told, truth),
+            "scale": mean_where(F.cross_entropy(told, truth, reduction="none"), shown),
             "smooth": c.weight_smooth * roughness(attention, seen),
             "turned": c.weight_turned * mean_square(attention, self._turned(patches), seen),
             "scales": c.weight_scales * self._across(patches, attention, seen, level, len(image)),
