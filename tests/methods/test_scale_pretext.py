@@ -50,12 +50,13 @@ def test_the_level_leaves_the_share_above_it():
     assert (scores > level).float().mean().item() == pytest.approx(0.07, abs=0.01)
 
 
-def test_the_running_level_remembers_nine_parts_in_ten():
-    net = AttentionNetwork(2)
-    net.remember(torch.tensor(1.0))
-    net.remember(torch.tensor(1.0))
+def test_the_running_level_remembers_nine_parts_in_ten(make_batch, monkeypatch):
+    monkeypatch.setattr("napari_semiseg.methods.scale_pretext.level_of", lambda *_: torch.tensor(1.0))
+    method, batch = build(), make_batch()
+    for step in range(2):
+        method.losses(batch, step)
 
-    assert net.level.item() == pytest.approx(0.19)
+    assert method.net.level.item() == pytest.approx(0.19)
 
 
 def test_magnifications_are_means_over_ever_larger_windows():
@@ -145,6 +146,55 @@ def test_it_learns_to_tell_magnifications(make_batch):
         optimizer.step()
 
     assert method.counters()["magnification told"] > 0.5
+
+
+def test_a_prediction_of_one_class_is_told_within_fifty_steps_and_gets_a_level_of_its_own(make_batch):
+    method, batch = build(), make_batch()
+    method.level.fill_(1e3)  # above all scores, and for more than fifty steps to come
+    told = steps_of(method, batch, range(50))
+
+    [(after, sentence)] = told
+    assert after == 30
+    assert "no nucleus was found in crops" in sentence
+    assert "follows what is predicted" in sentence
+    found = (method.predictor().eval()(batch.weak_u).softmax(1)[:, 1] > 0.5).float().mean().item()
+    assert 0.01 < found < 0.3  # the share of pixels that is looked at is 0.07
+    assert method.guard.weight == 1
+
+
+def test_a_prediction_of_both_classes_keeps_the_level_of_the_batches(make_batch):
+    method, batch = build(), make_batch()
+    method._look = lambda *_: setattr(method, "_found", 0.07)  # as if every look found some nuclei
+    told = steps_of(method, batch, range(50))
+
+    assert told == []
+    assert torch.equal(method.net.level, method.level)
+
+
+def test_agreement_counts_a_tenth_while_one_class_is_predicted(make_batch):
+    batch, whole, cut = make_batch(), build(), build()
+    cut.guard.steps.fill_(30)
+    plain, less = (with_seed(method.losses, batch, 0) for method in (whole, cut))
+
+    assert less["scale"].item() == plain["scale"].item()
+    for name in ("smooth", "turned", "scales"):
+        assert less[name].item() == pytest.approx(plain[name].item() / 10, rel=1e-5)
+
+
+def with_seed(function, *arguments):
+    torch.manual_seed(0)
+    return function(*arguments)
+
+
+def steps_of(method, batch, steps):
+    """Pass through steps without learning, and return what was said, and after how many."""
+    told = []
+    for step in steps:
+        with torch.no_grad():
+            with_seed(method.losses, batch, step)
+        method.after_step(step)
+        told += [(step + 1, sentence) for sentence in method.warnings()]
+    return told
 
 
 def test_an_averaged_prediction_is_the_mean_of_eight_attentions():
