@@ -145,6 +145,31 @@ def test_a_batch_that_is_all_ignored_costs_nothing_in_the_supervised_terms(
     assert losses["sup"].requires_grad
 
 
+@descending_methods
+@pytest.mark.parametrize("labeled", [True, False])
+def test_a_batch_in_which_nothing_counts_teaches_nothing(
+    name: str, labeled: bool, new_network: Networks, make_batch: Batches
+) -> None:
+    batch = blinded(make_batch(ignored=True, labeled=labeled))
+    method = build(name, new_network, batch)
+    losses = method.losses(batch, 30)  # after every warm-up
+    if losses is None:
+        return
+
+    assert {term: value.item() for term, value in losses.items()} == dict.fromkeys(losses, 0.0)
+    assert all(value.requires_grad for value in losses.values())
+    torch.stack(list(losses.values())).sum().backward()
+    moved = {key for key, p in method.named_parameters() if p.grad is not None and not bool((p.grad == 0).all())}
+    assert moved == set()
+
+
+def blinded(batch: Batch) -> Batch:
+    """Let no pixel of the unlabeled crops show the image."""
+    nothing = torch.zeros_like(batch.valid_u)
+    pair = replace(batch.pair_u, valid=(nothing, nothing))
+    return replace(batch, valid_u=nothing, pair_u=pair, whole_valid_u=nothing)
+
+
 @few_label_methods
 def test_it_takes_five_classes_or_says_that_it_does_not(name: str, new_network: Networks, make_batch: Batches) -> None:
     if METHODS[name].classes == "two":

@@ -50,12 +50,13 @@ def test_the_level_leaves_the_share_above_it():
     assert (scores > level).float().mean().item() == pytest.approx(0.07, abs=0.01)
 
 
-def test_the_running_level_remembers_nine_parts_in_ten():
-    net = AttentionNetwork(2)
-    net.remember(torch.tensor(1.0))
-    net.remember(torch.tensor(1.0))
+def test_the_running_level_remembers_nine_parts_in_ten(make_batch, monkeypatch):
+    monkeypatch.setattr("napari_semiseg.methods.scale_pretext.level_of", lambda *_: torch.tensor(1.0))
+    method, batch = build(), make_batch()
+    for step in range(2):
+        method.losses(batch, step)
 
-    assert net.level.item() == pytest.approx(0.19)
+    assert method.net.level.item() == pytest.approx(0.19)
 
 
 def test_magnifications_are_means_over_ever_larger_windows():
@@ -113,13 +114,24 @@ def test_the_target_of_turned_patches_has_no_gradient(make_batch):
     assert not method._turned(batch.weak_u[..., :16, :16]).requires_grad
 
 
-def test_where_nothing_is_seen_only_the_magnification_is_left(make_batch):
+def test_a_crop_of_which_nothing_is_seen_tells_no_magnification(make_batch):
     batch = make_batch()
-    blind = replace(batch, valid_u=torch.zeros_like(batch.valid_u))
-    losses = build().losses(blind, 0)
+    half = replace(batch, valid_u=torch.tensor([True, False])[:, None, None] & batch.valid_u)
+    method, told = build(), []
+    method.tell.register_forward_hook(lambda *passed: told.append(passed[-1]))
+    found = method.losses(half, 0)["scale"]
+    costs = torch.nn.functional.cross_entropy(told[0], torch.tensor([0, 0, 1, 1, 2, 2]), reduction="none")
 
-    assert [losses[name].item() for name in ("smooth", "turned", "scales")] == [0, 0, 0]
-    assert math.isfinite(losses["scale"].item())
+    assert found.item() == pytest.approx(costs[::2].mean().item(), rel=1e-6)
+
+
+def test_where_nothing_is_seen_the_level_stays(make_batch):
+    batch, method = make_batch(), build()
+    method.losses(batch, 0)
+    before = method.net.level.clone()
+    method.losses(replace(batch, valid_u=torch.zeros_like(batch.valid_u)), 1)
+
+    assert torch.equal(method.net.level, before)
 
 
 def test_it_learns_to_tell_magnifications(make_batch):
@@ -134,6 +146,55 @@ def test_it_learns_to_tell_magnifications(make_batch):
         optimizer.step()
 
     assert method.counters()["magnification told"] > 0.5
+
+
+def test_a_prediction_of_one_class_is_told_within_fifty_steps_and_gets_a_level_of_its_own(make_batch):
+    method, batch = build(), make_batch()
+    method.level.fill_(1e3)  # above all scores, and for more than fifty steps to come
+    told = steps_of(method, batch, range(50))
+
+    [(after, sentence)] = told
+    assert after == 30
+    assert "no nucleus was found in crops" in sentence
+    assert "follows what is predicted" in sentence
+    found = (method.predictor().eval()(batch.weak_u).softmax(1)[:, 1] > 0.5).float().mean().item()
+    assert 0.01 < found < 0.3  # the share of pixels that is looked at is 0.07
+    assert method.guard.weight == 1
+
+
+def test_a_prediction_of_both_classes_keeps_the_level_of_the_batches(make_batch):
+    method, batch = build(), make_batch()
+    method._look = lambda *_: setattr(method, "_found", 0.07)  # as if every look found some nuclei
+    told = steps_of(method, batch, range(50))
+
+    assert told == []
+    assert torch.equal(method.net.level, method.level)
+
+
+def test_agreement_counts_a_tenth_while_one_class_is_predicted(make_batch):
+    batch, whole, cut = make_batch(), build(), build()
+    cut.guard.steps.fill_(30)
+    plain, less = (with_seed(method.losses, batch, 0) for method in (whole, cut))
+
+    assert less["scale"].item() == plain["scale"].item()
+    for name in ("smooth", "turned", "scales"):
+        assert less[name].item() == pytest.approx(plain[name].item() / 10, rel=1e-5)
+
+
+def with_seed(function, *arguments):
+    torch.manual_seed(0)
+    return function(*arguments)
+
+
+def steps_of(method, batch, steps):
+    """Pass through steps without learning, and return what was said, and after how many."""
+    told = []
+    for step in steps:
+        with torch.no_grad():
+            with_seed(method.losses, batch, step)
+        method.after_step(step)
+        told += [(step + 1, sentence) for sentence in method.warnings()]
+    return told
 
 
 def test_an_averaged_prediction_is_the_mean_of_eight_attentions():

@@ -17,6 +17,13 @@ side, one of half its side at half the resolution, and all of it at a quarter. T
 its gradient. In place of stain normalization the crops' colors are varied. The rate falls smoothly (``schedule``), not
 at epochs 300 and 600. Nuclei are split by the same rule for all methods, where the paper has an opening, a closing and
 a watershed. The optimizer, the averaging over transformations and the threshold of one half are the paper's.
+
+The running τ is that of small patches at three magnifications, normalized by the batch. What predicts sees one
+magnification and wide surroundings, is normalized by running statistics, and is a mean over transformations: it may lie
+below τ everywhere, or above. So every `LOOK` steps a whole crop is predicted. Where that has found one class for
+`collapse_patience` steps, the τ of the prediction is from then on the level above which the share `sparsity` of such
+crops lies, the three terms that an attention of one value fulfills count a tenth until both classes are found, and the
+user is told (ours).
 """
 
 from __future__ import annotations
@@ -30,13 +37,25 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from napari_semiseg.data.batch import Batch, Views
-from napari_semiseg.methods._base import Method, MethodConfig, Task, zero_of
+from napari_semiseg.losses._reduce import mean_where
+from napari_semiseg.methods._base import Method, MethodConfig, Task, share_of, zero_of
 from napari_semiseg.nn.attention import WARPS, AttentionNetwork, level_of
+from napari_semiseg.nn.collapse import CollapseGuard
 from napari_semiseg.nn.encoders import build_encoder
 from napari_semiseg.nn.network import Network
 from napari_semiseg.works import SAHASRABUDHE
 
 MAGNIFICATIONS = 3
+MEMORY = 0.9
+"""Memory of the running level, per step."""
+LOOK = 10
+"""Steps between two predictions of a crop, each of which takes somewhat longer than half a step."""
+HALF = 0.5
+"""How much of the level of predictions is that of the last one."""
+COLLAPSED = (
+    "was found in crops, so the level above which a pixel is one now follows what is predicted: look whether the map "
+    "shows nuclei, and if it does not, train longer or use --method stain_guided."
+)
 
 
 class ScalePretextConfig(MethodConfig):
@@ -50,6 +69,13 @@ class ScalePretextConfig(MethodConfig):
     weight_turned: float = Field(1.0, ge=0, le=100, description="Weight of the agreement under flips and turns.")
     weight_scales: float = Field(1.0, ge=0, le=100, description="Weight of the agreement between resolutions.")
     average: bool = Field(True, description="Whether a prediction is the mean over eight transformations.")
+    collapse_patience: int = Field(
+        30,
+        ge=0,
+        le=100_000,
+        description="Steps with one class only predicted, until the prediction gets a level of its own, and a warning; "
+        "0: never.",
+    )
 
 
 class ScalePretext(Method):
@@ -68,6 +94,11 @@ class ScalePretext(Method):
     classes: ClassVar[Literal["two", "any"]] = "two"
     network: ClassVar[str | None] = "scale_attention"
 
+    level: Tensor
+    level_of_predictions: Tensor
+    looks: Tensor
+    follows_predictions: Tensor
+
     def __init__(self, new_network: Callable[[], Network], task: Task, config: ScalePretextConfig) -> None:
         super().__init__(new_network, task, config)
         self.config = config
@@ -77,32 +108,68 @@ class ScalePretext(Method):
         self.color, self.encoder = built.color, built.module
         self.tell = nn.Linear(built.channels[-1], MAGNIFICATIONS)
         self.net.notes = built.notes
+        self.register_buffer("level", torch.tensor(0.0))
+        self.register_buffer("level_of_predictions", torch.tensor(0.0))
+        self.register_buffer("looks", torch.tensor(0))
+        self.register_buffer("follows_predictions", torch.tensor(False))
+        self.guard = CollapseGuard(config.collapse_patience, COLLAPSED, stride=LOOK)
+        self._found: float | None = None
         self._counters: dict[str, float] = {}
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor] | None:
         """Return the four terms; None where there is no image."""
         if batch.weak_u is None:
             return None
-        c = self.config
+        c, weight = self.config, self.guard.weight
         image = batch.strong_u[0] if batch.strong_u else batch.weak_u
         valid = image.new_ones(image[:, :1].shape) if batch.valid_u is None else batch.valid_u[:, None].to(image)
         patches, seen = magnifications(torch.cat([image, valid], 1))
+        shown = seen.flatten(1).amax(1) > 0  # a patch of which nothing is seen tells no magnification
         scores = self.net.scores(patches)
-        level = level_of(scores, c.sparsity).detach()
-        self.net.remember(level)
+        level = self.level.clone()
+        if bool(shown.any()):
+            level = level_of(scores[shown], c.sparsity).detach()
+            self.level.lerp_(level, 1 - MEMORY)
         attention = self.net.attention(scores, level)
         told = self.tell(self.encoder(self.color(patches * attention * seen))[-1].mean((2, 3)))
         truth = torch.arange(MAGNIFICATIONS, device=image.device).repeat_interleave(len(image))
         self._counters = {
             "attention": float(attention.detach().mean()),
-            "magnification told": float((told.detach().argmax(1) == truth).float().mean()),
+            "magnification told": share_of(told.detach().argmax(1) == truth, shown),
         }
-        return {
-            "scale": F.cross_entropy(told, truth),
-            "smooth": c.weight_smooth * roughness(attention, seen),
-            "turned": c.weight_turned * mean_square(attention, self._turned(patches), seen),
-            "scales": c.weight_scales * self._across(patches, attention, seen, level, len(image)),
+        losses = {
+            "scale": mean_where(F.cross_entropy(told, truth, reduction="none"), shown),
+            "smooth": weight * c.weight_smooth * roughness(attention, seen),
+            "turned": weight * c.weight_turned * mean_square(attention, self._turned(patches), seen),
+            "scales": weight * c.weight_scales * self._across(patches, attention, seen, level, len(image)),
         }
+        self._found = None
+        if step % LOOK == LOOK - 1:
+            which = step // LOOK % len(image)
+            self._look(batch.weak_u[which, None], valid[which, None] > 0)
+        self.net.level.copy_(self.level_of_predictions if self.follows_predictions else self.level)
+        return losses
+
+    @torch.no_grad()
+    def _look(self, image: Tensor, valid: Tensor) -> None:
+        """Count what is found in a crop, and remember the level above which the share `sparsity` of it lies."""
+        if not bool(valid.any()):
+            return
+        was_training = self.net.training
+        self.net.eval()
+        scores = self.net.predicted_scores(image)
+        self.net.train(was_training)
+        own = level_of(scores[valid][None], self.config.sparsity)
+        self.level_of_predictions.lerp_(own, HALF if self.looks else 1.0)
+        self.looks += 1
+        self._found = share_of(scores > self.net.level, valid)
+        self._counters["found nuclei"] = self._found
+
+    def after_step(self, step: int) -> None:
+        """Give what predicts a level of its own, once it has found one class for long."""
+        self.guard.watch(self._found)
+        if self.guard.weight < 1:
+            self.follows_predictions.fill_(True)
 
     def predictor(self) -> nn.Module:
         """Return the attention network."""
@@ -117,15 +184,19 @@ class ScalePretext(Method):
         """Whether the running level has come near that of the batches."""
         return step >= min(20, self.task.steps - 1)
 
+    def warnings(self) -> list[str]:
+        """Say that one class is predicted everywhere."""
+        return self.guard.warnings(self._found)
+
     def counters(self) -> dict[str, float]:
-        """Return the mean attention and how often the magnification was told."""
+        """Return the mean attention, how often the magnification was told, and the share of nuclei in a prediction."""
         return self._counters
 
     @torch.no_grad()
     def _turned(self, patches: Tensor) -> Tensor:
         """Return the attention of turned patches, turned back, above the running level: a target without gradient."""
         warp, back = WARPS[int(torch.randint(len(WARPS), ()))]
-        return back(self.net.attention(self.net.scores(warp(patches))))
+        return back(self.net.attention(self.net.scores(warp(patches)), self.level))
 
     def _across(self, patches: Tensor, attention: Tensor, seen: Tensor, level: Tensor, size: int) -> Tensor:
         """Return half the sum over the two higher magnifications of what half the resolution changes."""

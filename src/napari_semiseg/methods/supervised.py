@@ -23,14 +23,9 @@ from napari_semiseg.data.batch import Batch, Views
 from napari_semiseg.losses.cross_entropy import cross_entropy
 from napari_semiseg.losses.dice import soft_dice
 from napari_semiseg.methods._base import Method, MethodConfig, Task, found_where_both
-from napari_semiseg.nn.collapse import CollapseGuard
+from napari_semiseg.nn.collapse import LOOK_AT_LABELS, CollapseGuard
 from napari_semiseg.nn.ema import ema_decay, ema_update
 from napari_semiseg.nn.network import Network
-
-COLLAPSED = (
-    "was found in labeled crops that hold nuclei and background: look whether the labels lie where the nuclei are, or "
-    "train again with a lower learning rate (--set lr=0.0003)."
-)
 
 
 class SupervisedConfig(MethodConfig):
@@ -63,7 +58,7 @@ class Supervised(Method):
         self.config = config
         self.net = new_network()
         self.average = deepcopy(self.net).requires_grad_(False) if config.ema_decay else None
-        self.guard = CollapseGuard(config.collapse_patience, COLLAPSED)
+        self.guard = CollapseGuard(config.collapse_patience, LOOK_AT_LABELS)
         self._found: float | None = None
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor] | None:

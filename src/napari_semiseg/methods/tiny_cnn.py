@@ -11,6 +11,8 @@ f_θ      `ConfidenceNetwork`, 7,345 parameters at K = 1; its logit and 0 are th
 L        unpublished, as are rate and epochs: binary cross-entropy and soft Dice are ours
 
 Which step a run keeps is judged on the validation cells, which stands for the paper's early stop.
+Where one class is found everywhere in crops that hold two, for `collapse_patience` steps in a row, the user is told
+what to do (ours): all that is learned comes from labels, so nothing could count less.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from torch import Tensor, nn
 from napari_semiseg.data.batch import Batch, Views
 from napari_semiseg.losses.cross_entropy import cross_entropy
 from napari_semiseg.losses.dice import soft_dice
-from napari_semiseg.methods._base import Method, MethodConfig, Task
+from napari_semiseg.methods._base import Method, MethodConfig, Task, found_where_both
+from napari_semiseg.nn.collapse import LOOK_AT_LABELS, CollapseGuard
 from napari_semiseg.nn.confidence import ConfidenceNetwork
 from napari_semiseg.nn.network import Network
 from napari_semiseg.works import BOSERUP
@@ -34,6 +37,12 @@ class TinyCNNConfig(MethodConfig):
     """Options of `TinyCNN`."""
 
     weight_dice: float = Field(1.0, ge=0, le=10, description="Weight of the soft Dice term; the paper names no loss.")
+    collapse_patience: int = Field(
+        50,
+        ge=0,
+        le=100_000,
+        description="Steps with one class only found where labels have two, until a warning; 0: never.",
+    )
 
 
 class TinyCNN(Method):
@@ -53,17 +62,33 @@ class TinyCNN(Method):
         super().__init__(new_network, task, config)
         self.config = config
         self.net = ConfidenceNetwork(channels=1)
+        self.guard = CollapseGuard(config.collapse_patience, LOOK_AT_LABELS)
+        self._found: float | None = None
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor] | None:
         """Return both terms; None for a batch without labels."""
+        self._found = None
         if batch.image_l is None or batch.label_l is None:
             return None
         logits = self.net(batch.image_l)
+        self._found = found_where_both(logits, batch.label_l)
         losses = {"sup": cross_entropy(logits, batch.label_l)}
         if self.config.weight_dice:
             losses["dice"] = self.config.weight_dice * soft_dice(logits, batch.label_l)
         return losses
 
+    def after_step(self, step: int) -> None:
+        """Count the step if one class was found everywhere."""
+        self.guard.watch(self._found)
+
     def predictor(self) -> nn.Module:
         """Return the network."""
         return self.net
+
+    def warnings(self) -> list[str]:
+        """Say that one class is found everywhere."""
+        return self.guard.warnings(self._found)
+
+    def counters(self) -> dict[str, float]:
+        """Return the share of nuclei that is found in labeled crops that hold both classes."""
+        return {} if self._found is None else {"found nuclei": self._found}

@@ -12,8 +12,6 @@ from napari_semiseg.nn.network import Network
 
 DILATIONS = (1, 2, 3, 5, 10, 20)
 SHARPNESS = 20.0
-MEMORY = 0.9
-"""Memory of the running level, per step."""
 
 Warp = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
 
@@ -80,10 +78,6 @@ class AttentionNetwork(Network):
         """Return the attention, in [0, 1], of scores: above `level`, or above the running one."""
         return (SHARPNESS * (scores - (self.level if level is None else level))).sigmoid()
 
-    def remember(self, level: Tensor) -> None:
-        """Move the running level towards that of a batch."""
-        self.level.mul_(MEMORY).add_(level.detach(), alpha=1 - MEMORY)
-
     def logits_on_grid(self, features: Tensor) -> Tensor:
         """Return 0 and the logit of the attention, (B, 2, H, W): their softmax is the attention."""
         nucleus = SHARPNESS * (self.last(features) - self.level)
@@ -93,12 +87,25 @@ class AttentionNetwork(Network):
         """Return logits, (B, 2, H, W); averaged as `average` says."""
         if not self.average:
             return super().forward(image)
-        found = [self.attention(self.scores(image))]
-        found += [back(self.attention(self.scores(warp(image)))) for warp, back in WARPS]
-        half = self.attention(self.scores(F.avg_pool2d(image, 2)))
-        found.append(F.interpolate(half, scale_factor=2.0, mode="bilinear", align_corners=False))
-        nucleus = torch.stack(found).mean(0).clamp(1e-6, 1 - 1e-6).logit()
+        found = self._of_each_view(image, lambda view: self.attention(self.scores(view)))
+        nucleus = found.mean(0).clamp(1e-6, 1 - 1e-6).logit()
         return torch.cat([torch.zeros_like(nucleus), nucleus], dim=1)
+
+    def predicted_scores(self, image: Tensor) -> Tensor:
+        """Return scores, (B, 1, H, W), of which those above the level are predicted to be nuclei.
+
+        So steep an attention is nearly 0 or 1, and the mean of several is above one half where the lower of their two
+        middle scores is above the level.
+        """
+        return self._of_each_view(image, self.scores).median(0).values if self.average else self.scores(image)
+
+    def _of_each_view(self, image: Tensor, read: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return what is read off an image, off all that flips and turns make of it, and off half of its resolution."""
+        found = [read(image)]
+        found += [back(read(warp(image))) for warp, back in WARPS]
+        half = read(F.avg_pool2d(image, 2))
+        found.append(F.interpolate(half, scale_factor=2.0, mode="bilinear", align_corners=False))
+        return torch.stack(found)
 
 
 def level_of(scores: Tensor, sparsity: float) -> Tensor:

@@ -16,6 +16,11 @@ FEWER = (
     "of what is learned from unlabeled crops."
 )
 """What is said of pseudo-labels."""
+LOOK_AT_LABELS = (
+    "was found in labeled crops that hold nuclei and background: look whether the labels lie where the nuclei are, or "
+    "train again with a lower learning rate (--set lr=0.0003)."
+)
+"""What is said of a network that learns from labels alone: nothing there could count less."""
 
 
 class CollapseGuard(nn.Module):
@@ -30,13 +35,15 @@ class CollapseGuard(nn.Module):
         Steps in a row from which on it is a collapse; with 0 nothing ever is.
     consequence : str
         How the sentence for the user goes on after "For 50 steps no nucleus".
+    stride : int
+        Steps between two that are watched.
     """
 
     steps: Tensor
 
-    def __init__(self, patience: int, consequence: str = FEWER) -> None:
+    def __init__(self, patience: int, consequence: str = FEWER, stride: int = 1) -> None:
         super().__init__()
-        self.patience, self.consequence = patience, consequence
+        self.patience, self.consequence, self.stride = patience, consequence, stride
         self.register_buffer("steps", torch.tensor(0))
 
     @property
@@ -51,11 +58,11 @@ class CollapseGuard(nn.Module):
         if is_mixed(nuclei):
             self.steps.zero_()
         else:
-            self.steps += 1
+            self.steps += self.stride
 
     def warnings(self, nuclei: float | None) -> list[str]:
         """Return what to tell the user after `watch`, at the step in which it becomes a collapse and at no other."""
-        if nuclei is None or not self.patience or int(self.steps) != self.patience:
+        if nuclei is None or not self.patience or not 0 <= int(self.steps) - self.patience < self.stride:
             return []
         found = "nothing but nuclei" if nuclei > 0.5 else "no nucleus"
         return [f"For {self.patience} steps {found} {self.consequence}"]
