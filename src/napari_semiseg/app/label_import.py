@@ -2,39 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_semiseg.app import words
-from napari_semiseg.app.importing import import_labels, plan_tiles
+from napari_semiseg.app.import_plan import plan_tiles
+from napari_semiseg.app.importing import import_labels, read_annotations
+from napari_semiseg.app.last_import import Brought, LastImport, PaintedTiles
 from napari_semiseg.errors import InputError
 from napari_semiseg.io.foreign_labels import ForeignLabels, open_labels
+from napari_semiseg.project.schema import ClassSpec, Status
 from napari_semiseg.project.tile_annotation import TileAnnotation
 
 if TYPE_CHECKING:
     from napari_semiseg.app.session import Session
-    from napari_semiseg.project.folder import ProjectFolder
 
-_Found = tuple[list[tuple[str, TileAnnotation]], list[str]]
+
+@dataclass(frozen=True)
+class _Read:
+    """What was brought into new tiles, and what is to be brought into empty ones."""
+
+    made: Sequence[tuple[str, TileAnnotation]]
+    fill: Sequence[tuple[str, TileAnnotation, Status]]
+    classes: Sequence[ClassSpec]
+    removed: frozenset[str]
+    notes: Sequence[str]
 
 
 class LabelImport:
-    """Brings labels into new tiles of the image in view. Used from one thread.
+    """Brings labels into empty and new tiles of the image in view. Used from one thread.
 
     Parameters
     ----------
     session : Session
+    tiles : PaintedTiles
 
     Attributes
     ----------
     busy : bool
         Whether labels are being brought in.
+    last : LastImport
+        What was brought in last, and the way to take it back.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, tiles: PaintedTiles) -> None:
         self.session = session
         self.busy = False
+        self.last = LastImport(session, tiles)
+        self._tiles = tiles
+        session.project.closed.connect(self._forget)
 
     @property
     def why_not(self) -> str:
@@ -43,7 +62,7 @@ class LabelImport:
             return "Begin with step 1: there is no project of this image yet."
         if self.session.project.read_only:
             return "The project is open read-only."
-        return "Labels are being brought in: a moment." if self.busy else ""
+        return "Labels are being brought in: a moment." if self.busy or self.last.busy else ""
 
     def from_file(self, path: str | Path) -> None:
         """Bring in labels from a file; see `napari_semiseg.io.foreign_labels.open_labels`."""
@@ -59,43 +78,79 @@ class LabelImport:
         assert folder is not None
         assert index is not None
 
-        def work() -> _Found:
+        self._tiles.hand_over()
+        removed = frozenset(project.removed)
+
+        def work() -> _Read:
             labels = make()
             plan = plan_tiles(folder, index, labels)
-            if not plan.boxes:
-                raise InputError(f"“{name}” has no nuclei outside of the tiles that are there: no tile was made.")
+            if plan.empty:
+                raise InputError(f"Nothing of “{name}” was brought in, and no tile was made. {plan.words}".rstrip())
+            before = len(folder.classes)
             done = [item.tile.id for item in import_labels(folder, index, labels, plan.boxes)]
-            return [(tile, folder.annotation(tile)) for tile in done], [plan.words, labels.note]
+            made = [(tile_id, folder.annotation(tile_id)) for tile_id in done]
+            read = read_annotations(folder, labels, plan.fill)
+            fill = [(tile_id, *found) for tile_id, found in zip(plan.fill, read, strict=True)]
+            return _Read(made, fill, folder.classes[before:], removed, [plan.words, labels.note])
 
-        def done(found: _Found) -> None:
-            self.busy = False
+        def take(found: _Read) -> None:
             if project.folder is folder:
-                self._show(*found, name)
+                self._take(found, name)
 
         self.busy = True
         self.session.tell(f"Bringing in “{name}”…")
-        self.session.background.submit(work, done, self._failed)
+        self.session.background.submit(work, take, self._failed)
 
-    def _show(self, found: list[tuple[str, TileAnnotation]], notes: list[str], name: str) -> None:
-        project, folder = self.session.project, self.session.project.folder
-        assert folder is not None
+    def _take(self, found: _Read, name: str) -> None:
+        """Show the new tiles, and fill the empty ones, one after the other: the window is drawn in between."""
+        project = self.session.project
         project.classes_changed.emit()
-        for tile, annotation in found:
-            project.note_annotation(tile, annotation)
+        for tile_id, annotation in found.made:
+            project.note_annotation(tile_id, annotation)
         project.tiles_changed.emit()
-        project.select(found[0][0])
-        nuclei = sum(annotation.nuclei for _, annotation in found)
-        imported = {tile for tile, _ in found}
-        statuses = [tile.status for tile in project.tiles if tile.id in imported]
+        made, fill = ([tile_id for tile_id, *_ in some] for some in (found.made, found.fill))
+        self.last.note(Brought(name, made, fill, found.classes, found.removed))
+        nuclei = {tile_id: annotation.nuclei for tile_id, annotation in found.made}
+        problems: list[str] = []
+        waiting = deque(found.fill)
+
+        def fill_next() -> None:
+            if not waiting:
+                self.busy = False
+                self._show(nuclei, [*problems, *found.notes], name)
+                return
+            tile_id, annotation, status = waiting.popleft()
+
+            def done() -> None:
+                nuclei[tile_id] = annotation.nuclei
+                tile = project.tile(tile_id)
+                if tile is not None and tile.status != "excluded":
+                    project.set_status(tile_id, status)
+                fill_next()
+
+            def failed(why: str) -> None:
+                problems.append(why)
+                self.last.leave_out(tile_id)
+                fill_next()
+
+            self._tiles.fill(tile_id, annotation, done, failed)
+
+        fill_next()
+
+    def _show(self, nuclei: dict[str, int], notes: list[str], name: str) -> None:
+        project = self.session.project
+        project.tiles_changed.emit()
+        if not nuclei:
+            self.session.tell(" ".join(filter(None, notes)), "warning")
+            return
+        project.select(next(iter(nuclei)))
+        statuses = [tile.status for tile in project.tiles if tile.id in nuclei]
         counted = " and ".join(f"{statuses.count(status)} {status}" for status in sorted(set(statuses)))
-        tiles = f"{counted} tile{'s' if len(found) > 1 else ''}"
-        said = [f"“{name}”: {words.count(nuclei, 'nucleus', 'nuclei')} in {tiles}."]
+        tiles = f"{counted} tile{'s' if len(statuses) > 1 else ''}"
+        said = [f"“{name}”: {words.count(sum(nuclei.values()), 'nucleus', 'nuclei')} in {tiles}."]
         said += ["A complete tile has to be sparse where nuclei are missing."] if "complete" in statuses else []
-        made = [tile for tile, _ in found]
-        sparse = (("Mark them sparse", lambda: self._mark_sparse(made)),) if "complete" in statuses else ()
-        self.session.tell(
-            " ".join(filter(None, said + notes)), actions=(*sparse, ("Undo", lambda: self._take_back(made, folder)))
-        )
+        sparse = (("Mark them sparse", lambda: self._mark_sparse([*nuclei])),) if "complete" in statuses else ()
+        self.session.tell(" ".join(filter(None, said + notes)), actions=(*sparse, ("Undo", self.last.take_back)))
 
     def _mark_sparse(self, tiles: list[str]) -> None:
         """Let nothing be background that is not labeled as such."""
@@ -104,18 +159,8 @@ class LabelImport:
             if tile is not None and tile.status == "complete":
                 self.session.project.set_status(tile_id, "sparse")
 
-    def _take_back(self, tiles: list[str], folder: ProjectFolder) -> None:
-        """Remove the tiles that were made, one at a time: each can be brought back as any that was removed."""
-        project = self.session.project
-        left = [tile_id for tile_id in tiles if project.tile(tile_id)]
-        if not left or project.folder is not folder:
-            return
-        try:
-            project.remove_tile(left.pop())
-        except InputError as error:
-            self._failed(error)
-        else:  # the window is drawn in between
-            self.session.background.submit(lambda: None, lambda _: self._take_back(left, folder))
+    def _forget(self) -> None:
+        self.busy = False
 
     def _failed(self, error: Exception) -> None:
         self.busy = False

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from napari_semiseg import atomic
-from napari_semiseg.app.importing import MOST, SIDE, import_labels, plan_tiles
+from napari_semiseg.app.import_plan import MOST, SIDE, plan_tiles
+from napari_semiseg.app.importing import import_labels
 from napari_semiseg.app.words import count
 from napari_semiseg.errors import InputError
 from napari_semiseg.io.foreign_labels import open_labels
@@ -43,27 +44,26 @@ def import_(
 
         napari-semiseg import corrected.geojson --project breast-07.semiseg --image HE_0412.svs
 
-    Nothing that was painted before is changed: tiles are made where there are none yet.
+    Nothing that was painted before is changed: empty tiles are filled, and new ones are made where there are none yet.
     """
     found = open_labels(labels)
     with _opened(project) as folder:
         opened = open_image(image)
         index = folder.add_image(opened)
         plan = plan_tiles(folder, index, found, side=side, most=most)
-        if not plan.boxes:
-            raise InputError(
-                f"'{labels}' has no nuclei on '{image}' outside of the tiles that are there: no tile was made."
-            )
+        if plan.empty:
+            raise InputError(f"Nothing of '{labels}' was brought in, and no tile was made. {plan.words}".rstrip())
         for note in filter(None, (found.note, plan.words)):
             typer.echo(note)
         nuclei = 0
-        for done in import_labels(folder, index, found, plan.boxes, complete=not sparse):
+        for done in import_labels(folder, index, found, plan.boxes, fill=plan.fill, complete=not sparse):
             nuclei += done.nuclei
             typer.echo(
                 f"{done.tile.id}, {done.tile.status}: {count(done.nuclei, 'nucleus', 'nuclei')} at "
                 f"{tuple(done.tile.box)}"
             )
-        typer.echo(f"{count(nuclei, 'nucleus', 'nuclei')} in {count(len(plan.boxes), 'tile')} of {folder.path}")
+        tiles = count(len(plan.boxes) + len(plan.fill), "tile")
+        typer.echo(f"{count(nuclei, 'nucleus', 'nuclei')} in {tiles} of {folder.path}")
 
 
 def _opened(project: Path) -> ProjectFolder:

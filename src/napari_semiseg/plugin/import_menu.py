@@ -9,6 +9,7 @@ from napari.layers import Labels
 from qtpy.QtWidgets import QFileDialog, QMenu, QWidget
 
 from napari_semiseg.app.label_import import LabelImport
+from napari_semiseg.app.last_import import PaintedTiles
 from napari_semiseg.app.session import Session
 from napari_semiseg.errors import InputError
 from napari_semiseg.io.foreign_labels import ForeignLabels, of_array
@@ -26,17 +27,22 @@ class ImportMenu(QMenu):
     session : Session
     viewer : napari viewer
     view : SlideView
+    tiles : PaintedTiles
     """
 
-    def __init__(self, session: Session, viewer: Any, view: SlideView, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, session: Session, viewer: Any, view: SlideView, tiles: PaintedTiles, parent: QWidget | None = None
+    ) -> None:
         super().__init__("Import labels", parent)
-        self.model = LabelImport(session)
+        self.model = LabelImport(session, tiles)
         self._viewer, self._view = viewer, view
         self.setToolTipsVisible(True)
         self.file = self.addAction("From a file…", self._ask_file)
         self.file.setToolTip("GeoJSON of QuPath, regions of ImageJ, or a label image")
         self.folder = self.addAction("From an OME-Zarr…", self._ask_folder)
         self.layer = self.addAction("From the selected labels layer", self.import_layer)
+        self.addSeparator()
+        self.undo = self.addAction("Undo the last import", self.model.last.take_back)
 
     def prepare(self) -> None:
         """Say what can be done now."""
@@ -45,6 +51,10 @@ class ImportMenu(QMenu):
         layer = self._selected()
         self.layer.setEnabled(layer is not None)
         self.layer.setText("From the selected labels layer" if layer is None else f"From the layer “{layer.name:.40}”")
+        last = self.model.last
+        self.undo.setEnabled(not last.why_not)
+        self.undo.setText(f"Undo the import of “{last.name:.40}”" if last.name else "Undo the last import")
+        self.undo.setToolTip(last.why_not or "Remove the tiles that it made, and empty those that it filled")
 
     def import_layer(self) -> None:
         """Bring in the labels layer that is selected."""

@@ -1,4 +1,4 @@
-"""Putting another annotation in a tile's place: one from before a recovery, or one that was set aside."""
+"""Putting another annotation in a tile's place: one from before a recovery, set aside, or of an import."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from napari_semiseg.project.tile_annotation import TileAnnotation
 
 
 class TileExchange:
-    """Puts other annotations in the place of tiles' own, which are set aside before.
+    """Puts other annotations in the place of tiles' own.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class TileExchange:
         for tile_id in tile_ids:
             self._exchange(
                 tile_id,
-                lambda tile_id=tile_id: earlier[tile_id],
+                lambda tile_id=tile_id: self._instead(tile_id, earlier[tile_id]),
                 done=lambda tile_id=tile_id: (back.append(tile_id), tell()),
                 failed=lambda why, tile_id=tile_id: (problems.update({tile_id: why}), tell()),
             )
@@ -58,32 +58,63 @@ class TileExchange:
         project, tile_id = self.session.project, self.session.project.selected
         self._exchange(
             tile_id,
-            lambda: project.folder.kept_aside(tile_id),
+            lambda: self._instead(tile_id, project.folder.kept_aside(tile_id)),
             done=lambda: None,
             failed=lambda why: self.session.tell(why, "error"),
         )
 
+    # ---- for an import: see `app.last_import.PaintedTiles` ----
+
+    def hand_over(self) -> None:
+        """Submit what is painted and was not submitted yet."""
+        self.layers.tick()
+
+    def fill(
+        self, tile_id: str, found: TileAnnotation, done: Callable[[], object], failed: Callable[[str], object]
+    ) -> None:
+        """Put an annotation into a tile in which nothing is painted; where something is, say that it failed."""
+        project = self.session.project
+        words = f"Something was painted in tile {tile_id} meanwhile: nothing was brought into it."
+
+        def read() -> TileAnnotation:
+            now = project.newest_annotation(tile_id)
+            if now.instance.any() or now.classes.any():
+                raise InputError(words)
+            return found
+
+        self._exchange(tile_id, read, done, failed, lambda: words if project.painted.get(tile_id) else "")
+
+    def empty(self, tile_id: str, done: Callable[[], object], failed: Callable[[str], object]) -> None:
+        """Take away what is painted in a tile."""
+        tile = self.session.project.tile(tile_id)
+        self._exchange(tile_id, lambda: TileAnnotation.empty(tile.box.shape), done, failed)
+
+    def _instead(self, tile_id: str, other: TileAnnotation) -> TileAnnotation:
+        """Return another annotation, after setting aside the one whose place it takes."""
+        self.session.project.set_aside(tile_id)
+        return other
+
     def _exchange(
         self,
         tile_id: str,
-        other: Callable[[], TileAnnotation],
+        read: Callable[[], TileAnnotation],
         done: Callable[[], object],
         failed: Callable[[str], object],
+        why_not: Callable[[], str] = lambda: "",
     ) -> None:
-        """Put another annotation in the place of a tile's own, which is set aside before; in the background.
+        """Put another annotation in the place of a tile's own, as soon as it has been read in the background.
 
         Where the tile has a layer, as those of the image in view have, undo takes it back there; any other is written.
         """
         self.layers.tick()
         project, folder = self.session.project, self.session.project.folder
 
-        def read() -> TileAnnotation:
-            found = other()
-            self.session.project.set_aside(tile_id)
-            return found
-
         def put(found: TileAnnotation) -> None:
             if project.folder is not folder:
+                return
+            self.layers.tick()
+            if why := why_not():
+                failed(why)
                 return
             painted = self.layers.painted(tile_id)
             if painted is None:
@@ -98,6 +129,7 @@ class TileExchange:
             except InputError as error:
                 unable(error)
             else:
+                self.layers.tick()  # so that it is no part of what is painted from now on
                 done()
 
         def written(found: TileAnnotation) -> None:

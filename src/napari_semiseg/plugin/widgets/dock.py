@@ -144,7 +144,7 @@ class NucleiDock(QWidget):
         menu.addAction("Open a project…", self.slide_panel.ask_project)
         self._show_folder = menu.addAction("Show the project folder", self._open_folder)
         self._images = menu.addMenu("Images of the project")
-        self.import_menu = ImportMenu(self.session, self.viewer, self.view, self)
+        self.import_menu = ImportMenu(self.session, self.viewer, self.view, self.tiles_panel.exchange, self)
         menu.addMenu(self.import_menu)
         menu.addSeparator()
         self._close_project = menu.addAction("Close the project", self._close)
