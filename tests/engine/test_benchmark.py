@@ -308,13 +308,9 @@ def test_two_variants_of_a_method_are_two_lines_beside_it(ask):
     assert [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("| `")] == [
         "`mean_teacher`", "`mean_teacher`: PixelSSL", "`mean_teacher`: SSL4MIS",
     ]  # fmt: skip
-    for row in found:
-        config = json.loads((Path(request.out) / "runs" / run_of(row) / "run.json").read_text(encoding="utf-8"))
+    for row, run in zip(found, Benchmark(request).rows, strict=True):
+        config = json.loads((Path(request.out) / "runs" / run.run / "run.json").read_text(encoding="utf-8"))
         assert config["request"]["variant"] == row["variant"]
-
-
-def run_of(row):
-    return f"{row['method']}-{row['labeled'].replace('/', '_')}-{row['seed']}-{row['key']}"
 
 
 def test_every_row_of_a_table_is_planned_for_every_seed_and_none_shares_a_folder(ask):
@@ -327,6 +323,7 @@ def test_every_row_of_a_table_is_planned_for_every_seed_and_none_shares_a_folder
     assert sum(row.method == "csl" for row in rows) == 20
     assert len({row.run for row in rows}) == len(rows) == 29
     assert {row.labeled for row in rows if row.method == "csl"} == {"0"}
+    assert rows[1].run.startswith("crcfp.table-4-SupOnly-1_2-0-"), "a folder, and a row that is missing, say what it is"
 
 
 def test_a_variant_has_the_same_rows_whatever_the_preset_and_whatever_stands_beside_it(ask):

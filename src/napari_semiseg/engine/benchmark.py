@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import re
 import subprocess
 import sys
 import time
@@ -202,7 +203,8 @@ class Row:
     def run(self) -> str:
         """Name of its run folder: another part can be scored without another training."""
         amount = Path(self.labeled).stem if _is_list(self.labeled) else self.labeled.replace("/", "_")
-        return f"{self.method}-{amount}-{self.seed}-{self.key}"
+        variant = re.sub(r"[^\w.]+", "-", f".{self.variant}") if self.variant else ""
+        return f"{self.method}{variant}-{amount}-{self.seed}-{self.key}"
 
     @property
     def name(self) -> str:
