@@ -34,6 +34,7 @@ from napari_semiseg.events import (
     Warned,
     encode,
 )
+from napari_semiseg.project.schema import with_class
 
 FACTS = {"method": "cdcl", "network": "small_unet", "device": "cpu", "labeled": ["t0001"], "nuclei": 2}
 
@@ -402,6 +403,61 @@ def test_labels_are_told_while_somebody_paints_without_a_pause_and_the_last_stro
     assert told() == 3
     bench.say(LabelsRead(1, 12, "def"))
     assert not training.unseen
+
+
+def test_a_stroke_made_while_the_run_reads_is_not_taken_for_seen(bench):
+    tile, other = bench.complete_tile(0, 0), bench.complete_tile(0, 100)
+    training = begin(bench)
+    labels = np.zeros((40, 40), np.int64)
+
+    def stroke(number: int, tile: str = tile) -> None:
+        labels[number, :20] = number
+        bench.session.project.submit(tile, labels.copy(), {number: 2})
+        bench.settle()
+
+    stroke(1)
+    stroke(2, other)
+    bench.clock.now += 2
+    training.tick()  # tells the run
+    stroke(3)
+    bench.say(LabelsRead(2, 4, "abc"))
+    assert training.unseen == {tile}
+
+    bench.clock.now += 2
+    training.tick()
+    bench.say(LabelsRead(2, 5, "def"))
+    assert not training.unseen
+    stroke(4)
+    bench.clock.now += 2
+    training.tick()
+    bench.session.project.set_status(tile, "sparse")
+    bench.say(LabelsRead(2, 6, "ghi"), Finished("train", str(training.record.path)))
+    assert training.unseen == {tile}
+
+
+def test_a_run_is_told_of_a_class_that_was_renamed(bench):
+    training = begin(bench)
+    nucleus, *_ = bench.session.project.classes
+    bench.session.project.set_classes([nucleus.model_copy(update={"name": "tumor"})])
+    bench.clock.now += 2
+    training.tick()
+
+    assert len([command for command in bench.sent if isinstance(command, LabelsChanged)]) == 1
+    assert not training.unseen
+
+
+def test_a_run_goes_on_though_its_method_could_not_begin_with_the_classes_there_are_now(bench):
+    bench.complete_tile(0, 0)
+    bench.session.training.setup.choose(method="cdcl")
+    training = begin(bench)
+    bench.session.project.set_classes(with_class(bench.session.project.classes, "lymphocyte"))
+    bench.session.engine.apply([ChildEnded("crash", -9, again=True), (Ready(2, {}), "")])
+    assert training.state == "lost"
+    assert "one class" in training.why_not
+    training.resume_run()
+
+    assert runs_asked(bench)[-1].args["out"] == str(training.record.path)
+    assert len(runs_asked(bench)) == 2
 
 
 def test_a_run_without_labels_is_not_told_of_any(bench):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import tifffile
@@ -29,9 +31,9 @@ def squares(*corners: tuple[int, int]) -> np.ndarray:
 def write(tmp_path):
     """Write nuclei as a result."""
 
-    def write(name: str, labels: np.ndarray) -> str:
+    def write(name: str, labels: np.ndarray, **facts: str) -> str:
         path = tmp_path / f"{name}.ome.zarr"
-        with ResultWriter.create(path, labels.shape, ["nucleus"], mpp=0.5) as writer:
+        with ResultWriter.create(path, labels.shape, ["nucleus"], mpp=0.5, facts=facts) as writer:
             whole = Box.whole(labels.shape)
             writer.write_confidence(whole, (labels > 0).astype(np.uint8)[None] * 255)
             writer.write_nuclei(whole, labels)
@@ -62,6 +64,30 @@ def test_results_of_other_sizes_are_not_compared(write, tmp_path):
     one, other = write("one", squares((20, 20))), write("other", np.zeros((20, 30), np.uint32))
     with pytest.raises(InputError, match="compare two of the same image"):
         list(compare(CompareRequest(a=one, b=other, out=str(tmp_path / "difference.npy"))))
+
+
+def test_a_tile_set_aside_that_one_of_the_runs_has_learned_from_is_no_fair_judge(write, tmp_path):
+    truth = squares((20, 20), (20, 120))
+    tifffile.imwrite(tmp_path / "field.tif", np.zeros((*SHAPE, 3), np.uint8), photometric="rgb")
+    with ProjectFolder.create(tmp_path / "case") as project:
+        project.add_image(open_image(tmp_path / "field.tif"))
+        for x in (0, 100):
+            tile = project.add_tile(0, (0, x, 100, x + 100))
+            project.write_annotation(tile.id, truth[0:100, x : x + 100])
+            project.set_status(tile.id, "complete")
+            project.set_role(tile.id, "validation")
+        runs = [project.new_run_dir() for _ in range(2)]
+        path = str(project.path)
+    for run, learned in zip(runs, ([], [{"image": 0, "box": [0, 50, 80, 100]}]), strict=True):
+        (run / "run.json").write_text(json.dumps({"learned": learned}))
+    fair, taught = (write(name, truth, run=str(run)) for name, run in zip("ab", runs, strict=True))
+
+    def groups(a: str, b: str) -> list[tuple[bool, int]]:
+        facts = facts_of(CompareRequest(a=a, b=b, out=str(tmp_path / "d.npy"), project=path))
+        return [(group["judges"], group["tiles"]) for group in facts["scores"]]
+
+    assert groups(fair, taught) == groups(taught, fair) == [(True, 1), (False, 1)]
+    assert groups(fair, fair) == groups(fair, write("unknown", truth, run="gone")) == [(True, 2)]
 
 
 def test_both_are_scored_on_complete_tiles_those_set_aside_apart_from_the_others(write, tmp_path):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 
 from napari_semiseg.blocks import Box
 from napari_semiseg.data.batch import IGNORE
+from napari_semiseg.data.sources import LabeledRegion
 from napari_semiseg.engine.control import Control
 from napari_semiseg.engine.learning_data import read_project, read_training_data
 from napari_semiseg.engine.predictor import load_predictor
@@ -233,15 +235,107 @@ def test_a_run_without_labels_stays_without_them_when_tiles_are_painted_meanwhil
     assert isinstance(events[-1], Finished)
 
 
-def test_a_class_added_while_a_run_goes_on_is_said_not_to_be_learned(project: ProjectFolder, tmp_path: Path) -> None:
-    def add_class() -> None:
-        project.set_classes([*project.classes, ClassSpec(name="lymphocyte", color="#00ffff")])
+def add_class(project: ProjectFolder) -> None:
+    project.set_classes([*project.classes, ClassSpec(name="lymphocyte", color="#00ffff")])
 
-    events = told(quick_run(project, tmp_path / "run"), add_class)
 
-    assert any(isinstance(event, Warned) and "start another training" in event.message for event in events)
-    assert not [event for event in events if isinstance(event, LabelsRead)]
-    assert isinstance(events[-1], Finished)
+def test_a_run_that_knows_fewer_classes_than_its_project_ignores_the_nuclei_of_the_others(
+    project: ProjectFolder,
+) -> None:
+    first = project.tiles[0]
+    before = read_project(project.path)
+    add_class(project)
+    annotation = project.annotation(first.id)
+    other = annotation.instance == np.unique(annotation.instance)[1]
+    project.write_annotation(first.id, instance=annotation.instance, classes=np.where(other, 3, 0).astype(np.uint8))
+    everything, known = read_project(project.path), read_project(project.path, known=1)
+
+    assert (everything.labeled[0].label[other] == 2).all()
+    assert (known.labeled[0].label[other] == IGNORE).all()
+    np.testing.assert_array_equal(known.labeled[0].label[~other], before.labeled[0].label[~other])
+    assert known.labeled[0].nuclei == before.labeled[0].nuclei - 1
+    assert known.seen == everything.seen
+    assert [note for note in known.notes if "lymphocyte" in note] == [
+        "This training does not know the class 'lymphocyte' and ignores its nuclei: start another training to learn it."
+    ]
+    assert not [note for note in everything.notes if "lymphocyte" in note]
+
+
+def test_a_class_added_while_a_run_goes_on_is_said_once_not_to_be_learned_and_other_labels_still_come_in(
+    project: ProjectFolder, tmp_path: Path
+) -> None:
+    control, request, events = Control(), quick_run(project, tmp_path / "run"), []
+    for event in train(request, control):
+        events.append(event)
+        if isinstance(event, StepDone) and event.step == 0:
+            add_class(project)
+            control.send(LabelsChanged())
+        if isinstance(event, LabelsRead) and event.tiles < 4:
+            painted(project, Box(64, 64, 128, 128), np.ones((64, 64), np.uint32))
+            control.send(LabelsChanged())
+    again = list(train(request.model_copy(update={"resume": True})))
+
+    assert [event.tiles for event in events if isinstance(event, LabelsRead)] == [2, 3, 4]
+    for run in (events, again):
+        said = [event.message for event in run if isinstance(event, Warned) and "lymphocyte" in event.message]
+        assert len(said) == 1
+        assert "start another training" in said[0]
+        assert isinstance(run[-1], Finished)
+    assert load_predictor(tmp_path / "run", torch.device("cpu")).classes == ("background", "nucleus")
+
+
+def test_a_class_that_is_renamed_while_a_run_goes_on_is_the_same_class_and_results_call_it_so(
+    project: ProjectFolder, tmp_path: Path
+) -> None:
+    request = quick_run(project, tmp_path / "run")
+    nucleus, *_ = project.classes
+
+    def rename(name: str) -> None:
+        project.set_classes([nucleus.model_copy(update={"name": name})])
+
+    events = told(request, lambda: rename("tumor"))
+    named = load_predictor(tmp_path / "run", torch.device("cpu")).classes
+    rename("carcinoma")
+    again = list(train(request.model_copy(update={"resume": True, "steps": 6})))
+
+    assert [event.tiles for event in events if isinstance(event, LabelsRead)] == [2]
+    for run in (events, again):
+        assert not [event for event in run if isinstance(event, Warned) and "class" in event.message]
+        assert isinstance(run[-1], Finished)
+    assert named == ("background", "tumor")
+    assert load_predictor(tmp_path / "run", torch.device("cpu")).classes == ("background", "carcinoma")
+
+
+def test_a_class_that_was_removed_while_a_run_went_on_stops_neither_it_nor_its_going_on(
+    project: ProjectFolder, tmp_path: Path
+) -> None:
+    one = list(project.classes)
+    add_class(project)
+    request = quick_run(project, tmp_path / "run")
+    events = told(request, lambda: project.set_classes(one))
+    again = list(train(request.model_copy(update={"resume": True})))
+
+    assert [event.tiles for event in events if isinstance(event, LabelsRead)] == [2]
+    assert isinstance(again[-1], Finished)
+    assert load_predictor(tmp_path / "run", torch.device("cpu")).classes == ("background", "nucleus", "lymphocyte")
+
+
+def test_other_classes_in_a_data_set_than_the_run_began_with_are_refused(small_dataset: Path, quick_request) -> None:  # type: ignore[no-untyped-def]
+    (small_dataset / "classes").mkdir()
+    for number in range(3):
+        labels = tifffile.imread(small_dataset / "labels" / f"field-{number}.tif")
+        tifffile.imwrite(small_dataset / "classes" / f"field-{number}.tif", (labels > 0).astype(np.uint8))
+    listed = small_dataset / "classes.json"
+    listed.write_text('["background", "round"]')
+    request = quick_request(classes=str(small_dataset / "classes"), labeled="12", steps=1)
+    list(train(request))
+    listed.write_text('["background", "circular"]')
+    again = list(train(request.model_copy(update={"resume": True})))
+    listed.write_text('["background", "round", "long"]')
+
+    assert isinstance(again[-1], Finished)
+    with pytest.raises(InputError, match="start another training"):
+        list(train(request.model_copy(update={"resume": True})))
 
 
 def test_tiles_of_an_image_that_was_added_meanwhile_are_learned_from(project: ProjectFolder, tmp_path: Path) -> None:
@@ -391,3 +485,140 @@ def test_images_whose_names_have_dots_are_found_by_their_stems(small_dataset: Pa
 
     assert [image.name for image in data.images] == ["field.v2"]
     assert len(data.labeled) == 3
+
+
+# ---- what judges a run was never learned from by it ----
+
+
+def five_tiles(project: ProjectFolder) -> list[str]:
+    """Place tiles side by side below each other; all are empty but the first three, which are complete."""
+    labels = np.zeros((24, 24), np.uint32)
+    labels[4:20, 4:20] = 1
+    for tile in project.tiles:
+        project.remove_tile(tile.id)
+    ids = [project.add_tile(0, Box(y, 0, y + 24, 24)).id for y in range(0, 120, 24)]
+    for tile in ids:
+        project.write_annotation(tile, instance=labels)
+    for tile in ids[:3]:
+        project.set_status(tile, "complete")
+    return ids
+
+
+def names(regions: Iterable[LabeledRegion]) -> list[str]:
+    return [region.name for region in regions]
+
+
+def test_a_tile_that_a_run_has_learned_from_never_judges_it_and_teaches_on(project: ProjectFolder) -> None:
+    ids = five_tiles(project)
+    project.set_status(ids[3], "sparse")
+    before = read_project(project.path)
+    project.set_status(ids[3], "complete")
+    after = read_project(project.path, learned=before.learned)
+    anew = read_project(project.path)
+
+    assert (names(before.labeled), before.validation) == (ids[:4], [])
+    assert (names(after.labeled), after.validation) == (ids[:4], [])
+    (note,) = after.notes
+    assert note == (
+        f"Tile {ids[3]} is kept for validation, but this training has learned from it before: "
+        "it goes on teaching here, and the tile judges the next training."
+    )
+    assert (names(anew.labeled), names(anew.validation), anew.notes) == (ids[:3], [ids[3]], [])
+    assert after.seen == anew.seen
+
+
+def test_what_a_run_has_learned_from_does_not_judge_it_because_an_earlier_tile_is_completed(
+    project: ProjectFolder,
+) -> None:
+    ids = five_tiles(project)
+    project.set_status(ids[2], "sparse")
+    project.set_status(ids[3], "complete")
+    before = read_project(project.path)
+    project.set_status(ids[2], "complete")
+
+    assert read_project(project.path, learned=before.learned).validation == []
+
+
+def test_a_tile_that_a_run_has_not_learned_from_judges_it_also_when_it_comes_later(project: ProjectFolder) -> None:
+    ids = five_tiles(project)
+    before = read_project(project.path)
+    project.set_status(ids[3], "complete")
+    after = read_project(project.path, learned=before.learned)
+    project.set_status(ids[4], "sparse")
+    later = read_project(project.path, learned=after.learned)
+
+    assert (names(after.labeled), names(after.validation), after.notes) == (ids[:3], [ids[3]], [])
+    assert (names(later.labeled), names(later.validation)) == ([*ids[:3], ids[4]], [ids[3]])
+
+
+def test_a_tile_that_the_user_keeps_for_validation_is_learned_from_no_more(project: ProjectFolder) -> None:
+    ids = five_tiles(project)
+    before = read_project(project.path)
+    project.set_role(ids[0], "validation")
+    after = read_project(project.path, learned=before.learned)
+
+    assert (names(after.labeled), after.validation) == (ids[1:3], [])
+    (note,) = after.notes
+    assert note == (
+        f"Tile {ids[0]} is kept for validation, but this training has learned from it before: "
+        "from now on it does not, and the tile judges the next training."
+    )
+
+
+def test_a_new_tile_where_a_run_has_learned_from_a_removed_one_does_not_judge_it(project: ProjectFolder) -> None:
+    ids = five_tiles(project)
+    before = read_project(project.path)
+    project.remove_tile(ids[0])
+    over = painted(project, Box(0, 0, 20, 30), np.ones((20, 30), np.uint32))
+    project.set_role(over, "validation")
+
+    assert names(read_project(project.path).validation) == [over]
+    assert read_project(project.path, learned=before.learned).validation == []
+
+
+def test_what_is_spared_by_a_tile_that_overlaps_one_that_judges_does_not_count_as_learned(
+    project: ProjectFolder,
+) -> None:
+    judge = painted(project, Box(0, 32, 64, 96), np.ones((64, 64), np.uint32))  # lies on two that teach
+    project.set_role(judge, "validation")
+    first = read_project(project.path)
+    second = read_project(project.path, learned=first.learned)
+    project.set_status(judge, "empty")
+    without = read_project(project.path, learned=second.learned)
+    project.set_status(judge, "complete")
+
+    assert names(second.validation) == [judge]
+    assert read_project(project.path, learned=without.learned).validation == []
+
+
+def test_a_run_is_not_judged_by_what_it_has_learned_from_also_when_it_goes_on_later(
+    project: ProjectFolder, tmp_path: Path
+) -> None:
+    ids = five_tiles(project)
+    project.set_status(ids[3], "sparse")
+    request = quick_run(project, tmp_path / "run")
+    events = told(request, lambda: project.set_status(ids[3], "complete"))
+    again = list(train(request.model_copy(update={"resume": True})))
+    anew = list(train(quick_run(project, tmp_path / "new")))
+
+    assert [event.tiles for event in events if isinstance(event, LabelsRead)] == [4]
+    for run in (events, again):
+        assert not [event for event in run if isinstance(event, Validated)]
+        said = [event.message for event in run if isinstance(event, Warned) and ids[3] in event.message]
+        assert len(said) == 1
+        assert "judges the next training" in said[0]
+    assert {name for event in anew if isinstance(event, Validated) for name in event.scores if ids[3] in name}
+
+
+def test_a_run_that_broke_off_before_it_was_written_down_what_it_learned_from_goes_on(
+    project: ProjectFolder, tmp_path: Path
+) -> None:
+    request = quick_run(project, tmp_path / "run")
+    list(train(request))
+    path = tmp_path / "run" / "run.json"
+    config = json.loads(path.read_text())
+    del config["learned"]
+    path.write_text(json.dumps(config))
+
+    assert isinstance(list(train(request.model_copy(update={"resume": True})))[-1], Finished)
+    assert [place["box"] for place in json.loads(path.read_text())["learned"]] == [[0, 0, 64, 64], [0, 64, 64, 128]]

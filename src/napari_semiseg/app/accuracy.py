@@ -39,7 +39,10 @@ def accuracy_words(scores: Mapping[str, float], threshold: float) -> str:
         Mean Dice there of the threshold that needs no training; NaN where it is not known.
     """
     if not scores:
-        return "Nobody can say how good this is: no tile was set aside. Four complete tiles are needed for that."
+        return (
+            "Nobody can say how good this is: no tile was set aside before it was learned from. "
+            "Train again with four complete tiles or more."
+        )
     mean, low, high = interval(scores)
     beside = f"; the threshold has {threshold:.2f}" if math.isfinite(threshold) else ""
     if math.isnan(low):

@@ -105,7 +105,8 @@ class TrainingModel:
         self._begun = False  # whether the engine has begun with the job
         self._failed = ""  # id of the last job, if it ended with an error
         self._driver_losses = 0
-        self._told: set[str] = set()
+        self._edits: dict[str, int] = {}  # how often each tile was changed
+        self._told: dict[str, int] = {}  # the tiles that the run was told of last, as often as they were changed then
         self._changed_at = 0.0
         self._untold_since: float | None = None
         self._focus_at: float | None = None
@@ -113,7 +114,7 @@ class TrainingModel:
         project, engine = session.project, session.engine
         project.annotated.connect(self._note_painted)
         project.tiles_changed.connect(self._note_tiles)
-        project.classes_changed.connect(self.changed)
+        project.classes_changed.connect(self._note_classes)
         project.images_changed.connect(self.changed)
         project.opened.connect(self.load_newest)
         project.closed.connect(self._forget)
@@ -173,7 +174,7 @@ class TrainingModel:
 
     def resume_run(self) -> None:
         """Go on with a run that was broken off, from its last checkpoint that verifies."""
-        if self.state != "lost" or self.record.path is None or self.setup.why_not:
+        if self.state != "lost" or self.record.path is None or self.setup.why_none:
             return
         begun = (self.record.path / "run.json").is_file()
         asked = self._args or {"project": str(self.session.project.path)}
@@ -267,7 +268,7 @@ class TrainingModel:
             case PreviewWritten():
                 self.previews_changed.emit()
             case LabelsRead():
-                self.unseen -= self._told
+                self.unseen -= {tile for tile, edits in self._told.items() if self._edits.get(tile, 0) == edits}
                 self.changed.emit()
             case ImagesChanged():
                 self.images_changed = True
@@ -391,7 +392,8 @@ class TrainingModel:
             return
         self.job, self._args, self.record, self._begun = job, args, record, False
         self.images_changed = False
-        self.doing, self.unseen, self._told, self._untold_since = "", set(), set(), None
+        self.doing, self.unseen, self._untold_since = "", set(), None
+        self._edits, self._told = {}, {}
         self._tiles = self._signature()
         if self.session.project.saved_words == "saving…":
             self._note_change()  # a stroke of a moment ago comes in as soon as it is saved
@@ -486,18 +488,26 @@ class TrainingModel:
 
     def _note_painted(self, tile_id: str) -> None:
         if self._has_seen_labels:
-            self.unseen.add(tile_id)
-            self._note_change()
+            self._note_edited({tile_id})
             self.changed.emit()
 
     def _note_tiles(self) -> None:
         tiles = self._signature()
         if tiles != self._tiles:
             if self._has_seen_labels:
-                self.unseen |= {tile_id for tile_id, *_ in tiles ^ self._tiles}
-                self._note_change()
+                self._note_edited({tile_id for tile_id, *_ in tiles ^ self._tiles})
             self._tiles = tiles
         self.changed.emit()
+
+    def _note_classes(self) -> None:
+        if self.active:  # it calls them what they are called, and says which of them it does not know
+            self._note_change()
+        self.changed.emit()
+
+    def _note_edited(self, tiles: set[str]) -> None:
+        self.unseen |= tiles
+        self._edits |= {tile: self._edits.get(tile, 0) + 1 for tile in tiles}
+        self._note_change()
 
     @property
     def _has_seen_labels(self) -> bool:
@@ -517,9 +527,9 @@ class TrainingModel:
         if now - self._untold_since < LABELS_EVERY_S and (saving or now - self._changed_at < QUIET_S):
             return
         if saving:  # what is on the disk comes in now, and the last stroke with the next time
-            self._untold_since, self._told = now, set()
+            self._untold_since, self._told = now, {}
         else:
-            self._untold_since, self._told = None, set(self.unseen)
+            self._untold_since, self._told = None, {tile: self._edits.get(tile, 0) for tile in self.unseen}
         if self.setup.uses_labels(str(self.record.facts.get("method", ""))):
             self.session.engine.labels_changed()
 

@@ -165,7 +165,12 @@ class TrainingSetup:
 
     @property
     def why_not(self) -> str:
-        """Why no training can be begun, in words; "" if one can."""
+        """Why no training can be begun as it is set up, in words; "" if one can."""
+        return self.why_none or self._method_problem()
+
+    @property
+    def why_none(self) -> str:
+        """Why nothing can be trained now, whatever is set up: a run that goes on has its own method; "" if it can."""
         session = self._session
         project, engine = session.project, session.engine
         if project.folder is None:
@@ -179,7 +184,7 @@ class TrainingSetup:
             return f"{_LONG.get(long.verb, 'Another job')} is still running: wait for its end or stop it."
         if engine.status == "failed":
             return "The engine is not running: press “Restart the engine”."
-        return self._method_problem()
+        return ""
 
     def _method_problem(self) -> str:
         method = self._described(self.method_name)

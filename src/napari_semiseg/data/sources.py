@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from napari_semiseg.blocks import Box
 from napari_semiseg.data.batch import IGNORE
+from napari_semiseg.data.learned import Learned
 from napari_semiseg.io.images import Image
 
 SCRIBBLE_TELLS = 10
@@ -70,6 +71,8 @@ class TrainingData:
         What the user should know, one plain sentence each.
     seen : dict of str to str, or None
         Each tile of a project that was read, and the hash of what it held (`project.annotations.tile_digest`).
+    learned : Learned
+        Of a project: what a run has learned from once it goes on with this, before and now.
     """
 
     images: Sequence[Image]
@@ -81,6 +84,7 @@ class TrainingData:
     scales: Sequence[float] = ()
     notes: list[str] = field(default_factory=list)
     seen: dict[str, str] | None = None
+    learned: Learned = field(default_factory=Learned)
 
     def __post_init__(self) -> None:
         if not self.scales:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from napari_semiseg import metrics
+from napari_semiseg import atomic, metrics
 from napari_semiseg.blocks import Box
 from napari_semiseg.config import Config
+from napari_semiseg.data.learned import Learned
 from napari_semiseg.engine.control import Control
 from napari_semiseg.engine.npy import write_npy
 from napari_semiseg.errors import InputError
@@ -97,11 +99,17 @@ def scores_on_tiles(project: ProjectFolder, image: int, results: Sequence[Result
     Returns
     -------
     list of dict
-        One for the tiles set aside to judge by, and one for the others, as far as there are any: `judges` (bool),
+        One for the tiles set aside to judge by that neither run has learned from, and one for the others, as far as
+        there are any: `judges` (bool),
         `tiles`, `nuclei` (how many were painted), and `results`: for each its `dice` (pixels pooled), `aji`, `pq`,
         `nuclei`, and `best_on`, the number of tiles on which no other one has a higher Dice.
     """
-    judges = {tile.id for tile in validation_tiles(project.tiles)}
+    learned = [_learned_by(project, result) for result in results]
+    judges = {
+        tile.id
+        for tile in validation_tiles(project.tiles)
+        if not any(before.reaches(tile.image, tile.box) for before in learned)
+    }
     complete = [tile for tile in project.tiles if tile.image == image and tile.status == "complete"]
     groups = [(True, [tile for tile in complete if tile.id in judges])]
     groups += [(False, [tile for tile in complete if tile.id not in judges])]
@@ -113,6 +121,16 @@ def scores_on_tiles(project: ProjectFolder, image: int, results: Sequence[Result
             nuclei = sum(len(np.unique(truth[truth > 0])) for _, truth in truths)
             rows.append({"judges": judging, "tiles": len(tiles), "nuclei": nuclei, "results": scored})
     return rows
+
+
+def _learned_by(project: ProjectFolder, result: Result) -> Learned:
+    """Return what the run of a result has learned from; nothing where that is not known."""
+    path = project.runs_dir / Path(str(result.card.facts.get("run", ""))).name / "run.json"
+    try:
+        config = atomic.read_json(path)
+        return Learned.of(config if isinstance(config, dict) else {}, str(path))
+    except InputError:  # the run is gone, or was none of this project
+        return Learned()
 
 
 def _scored(results: Sequence[Result], truths: Sequence[tuple[Box, NDArray[np.uint32]]]) -> list[dict[str, Any]]:

@@ -153,7 +153,7 @@ def _places(request: InspectRequest, run: RunFolder, choices: Choices) -> list[_
     config = run.read_config()
     project = (config.get("request") or {}).get("project")
     if not request.images and project and not request.labels:
-        data = read_project(project, choices.mpp)
+        data = read_project(project, choices.mpp, known=len(choices.classes) - 1)
         index = request.image or 0
         if index >= len(data.images):
             raise InputError(f"The project {project} holds {len(data.images)} images, and none of index {index}.")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 
 from napari_semiseg import atomic
 from napari_semiseg.data.batch import IGNORE
+from napari_semiseg.data.learned import Learned
 from napari_semiseg.data.sources import LabeledRegion, TrainingData, class_labels
 from napari_semiseg.data.splits import Cell, choose_cells, cut_cells, set_aside
 from napari_semiseg.engine.requests import TrainRequest
@@ -24,6 +27,7 @@ from napari_semiseg.io.source import DecodedCache
 from napari_semiseg.project.annotations import conflicts, leave_out, tile_digest, training_labels
 from napari_semiseg.project.folder import ProjectFolder
 from napari_semiseg.project.schema import Tile
+from napari_semiseg.project.tile_annotation import TileAnnotation
 from napari_semiseg.project.tiles import validation_tiles
 
 LABEL_SUFFIXES = (".tif", ".tiff", ".png", ".ome.zarr", ".zarr")
@@ -55,7 +59,9 @@ def read_training_data(request: TrainRequest) -> TrainingData:
     return _with_cells(images, labels, classes, _class_names(classes), request)
 
 
-def read_project(path: str | Path, mpp: float | None = None) -> TrainingData:
+def read_project(
+    path: str | Path, mpp: float | None = None, *, learned: Learned | None = None, known: int | None = None
+) -> TrainingData:
     """Read images and tiles of a project folder, as they are on disk now.
 
     Parameters
@@ -64,6 +70,10 @@ def read_project(path: str | Path, mpp: float | None = None) -> TrainingData:
         The ``.semiseg`` folder. It is only read: somebody may be painting in it.
     mpp : float, optional
         Pixel size to work at, in µm; without it the most usual one of the images.
+    learned : Learned, optional
+        What the run that reads has learned from before: what lies there does not judge it.
+    known : int, optional
+        How many classes of nuclei that run tells apart: nuclei of others are ignored.
     """
     project = ProjectFolder.open(path, read_only=True)
     cache = DecodedCache(DECODED_BYTES)
@@ -73,26 +83,80 @@ def read_project(path: str | Path, mpp: float | None = None) -> TrainingData:
     ]
     if not images:
         raise InputError(f"{path} holds no image yet: add one to the project.")
-    judges = validation_tiles(project.tiles)
+    roles = _Roles.of(project.tiles, learned or Learned())
     excluded = [tile for tile in project.tiles if tile.status == "excluded"]
-    data = _at_one_size(images, ("background", *(spec.name for spec in project.classes)), mpp)
+    names = tuple(spec.name for spec in project.classes)
+    data = _at_one_size(images, ("background", *names), mpp)
     data.notes += [str(conflict) for conflict in conflicts(project)]
+    data.notes += roles.notes
+    data.notes += [_not_learned(name) for name in names[known:] if known is not None]
     data.seen = {tile.id: tile_digest(tile) for tile in excluded}
     data.excluded += [(tile.image, tile.box) for tile in excluded]
     for tile in project.tiles:
         if tile.used:
             annotation = project.annotation(tile.id)
-            label = training_labels(tile, annotation, classes=len(project.classes))
+            label = training_labels(tile, annotation, classes=len(names))
+            unknown = _ignore_unknown(label, annotation, known)
             leave_out(label, tile, excluded)
-            judging = tile in judges
-            data.seen[tile.id] = tile_digest(tile, annotation, judges=judging)
-            if not judging:
-                data.notes += _spare(label, tile, judges)
-            if bool((label == IGNORE).all()):
+            data.seen[tile.id] = tile_digest(tile, annotation, judges=tile in roles.chosen)
+            if tile not in roles.apart:
+                data.notes += _spare(label, tile, roles.apart)
+            if bool((label == IGNORE).all()) or tile in roles.idle:
                 continue
-            region = LabeledRegion(tile.id, tile.image, tile.box, label, annotation.nuclei)
-            (data.validation if judging else data.labeled).append(region)
+            region = LabeledRegion(tile.id, tile.image, tile.box, label, annotation.nuclei - unknown)
+            (data.validation if tile in roles.apart else data.labeled).append(region)
+    taught = [(region.image, region.box) for region in data.labeled]
+    data.learned = roles.learned.and_from(taught, [(tile.image, tile.box) for tile in roles.apart])
     return data
+
+
+@dataclass(frozen=True)
+class _Roles:
+    """Which tiles are set aside in a project, and what becomes of them in a run that has learned from some before."""
+
+    chosen: Sequence[Tile]
+    learned: Learned
+
+    @classmethod
+    def of(cls, tiles: Sequence[Tile], learned: Learned) -> _Roles:
+        return cls(validation_tiles(tiles), learned)
+
+    @cached_property
+    def known(self) -> list[Tile]:
+        """Those that cannot judge the run."""
+        return [tile for tile in self.chosen if self.learned.reaches(tile.image, tile.box)]
+
+    @cached_property
+    def idle(self) -> list[Tile]:
+        """Those of them that do not teach it either: so the user said after it had learned from them."""
+        return [tile for tile in self.known if tile.role == "validation"]
+
+    @cached_property
+    def apart(self) -> list[Tile]:
+        """Those that nothing is learned from. What the rule has chosen goes on teaching where it has begun to."""
+        return [tile for tile in self.chosen if tile not in self.known or tile in self.idle]
+
+    @property
+    def notes(self) -> list[str]:
+        return [
+            f"Tile {tile.id} is kept for validation, but this training has learned from it before: "
+            f"{'from now on it does not, and' if tile in self.idle else 'it goes on teaching here, and'} "
+            "the tile judges the next training."
+            for tile in self.known
+        ]
+
+
+def _ignore_unknown(label: NDArray[np.uint8], annotation: TileAnnotation, known: int | None) -> int:
+    """Ignore nuclei of classes that a run does not know, in place; return how many there are."""
+    if known is None:
+        return 0
+    unknown = (label > known) & (label != IGNORE)
+    label[unknown] = IGNORE
+    return int(np.count_nonzero(np.unique(annotation.instance[unknown])))
+
+
+def _not_learned(name: str) -> str:
+    return f"This training does not know the class '{name}' and ignores its nuclei: start another training to learn it."
 
 
 def _spare(label: NDArray[np.uint8], tile: Tile, judges: Sequence[Tile]) -> list[str]:

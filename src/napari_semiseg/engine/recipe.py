@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from napari_semiseg.config import Config
 from napari_semiseg.data.ahead import Ahead
 from napari_semiseg.data.batch import Batch, Views
+from napari_semiseg.data.learned import Learned
 from napari_semiseg.data.sampler import Sampler, SamplerConfig
 from napari_semiseg.data.sources import TrainingData
 from napari_semiseg.engine.compile_trial import Trial
@@ -23,7 +24,7 @@ from napari_semiseg.engine.compiling import Compiling, worth_trying
 from napari_semiseg.engine.devices import bfloat16_is_faster, choose_device
 from napari_semiseg.engine.guides import StainGuides
 from napari_semiseg.engine.judge import VALIDATIONS, pace, seconds_per_region
-from napari_semiseg.engine.learning_data import read_training_data
+from napari_semiseg.engine.learning_data import read_project, read_training_data
 from napari_semiseg.engine.memory import out_of_memory
 from napari_semiseg.engine.optim import OptimConfig, descend, forget
 from napari_semiseg.engine.pacing import Pacing
@@ -145,16 +146,17 @@ class Recipe:
     def learn_from(self, fresh: TrainingData) -> None:
         """Go on with other data: labels have changed, images may have come.
 
-        Images that are open stay open, with what of them was decoded.
+        Images that are open stay open, with what of them was decoded. Classes go by their order: one that has another
+        name now is the same class.
 
-        Raises
-        ------
-        InputError
-            If there are other classes than the network has.
+        Parameters
+        ----------
+        fresh : TrainingData
+            Its labels know no other classes than the network has.
         """
+        self.choices = _named_as_now(self.choices, fresh)
         if not fresh.labeled:
             _forget_labels(fresh)
-        _require_classes(self.choices, fresh)
         known = {(image.source, image.mpp): image for image in self.data.images}
         fresh.images = [known.get((image.source, image.mpp), image) for image in fresh.images]
         self.data = fresh
@@ -231,7 +233,7 @@ def prepare(request: TrainRequest) -> Recipe:
     if kind.labels == "unused" or not data.labeled:
         _forget_labels(data)
     if kind.labels == "unused":
-        data.seen = None
+        data.seen, data.learned = None, Learned()
     if kind.labels == "needed" and not data.labeled:
         raise InputError(
             f"The method '{kind.name}' learns from labels, and there are none: "
@@ -280,12 +282,26 @@ def prepare(request: TrainRequest) -> Recipe:
     return recipe
 
 
-def rebuild(choices: Choices, request: TrainRequest) -> Recipe:
-    """Build a run again from what ``run.json`` keeps."""
-    data = read_training_data(request.model_copy(update={"mpp": choices.mpp}))
-    if find_method(choices.method).labels == "unused" or not data.labeled:
+def rebuild(choices: Choices, request: TrainRequest, learned: Learned) -> Recipe:
+    """Build a run again from what ``run.json`` keeps.
+
+    Raises
+    ------
+    InputError
+        If something of it is missing, or the labels of a data set have other classes than the network.
+    """
+    if request.project:
+        data = read_project(request.project, choices.mpp, learned=learned, known=len(choices.classes) - 1)
+    else:
+        data = read_training_data(request.model_copy(update={"mpp": choices.mpp}))
+    if find_method(choices.method).labels == "unused":
         _forget_labels(data)
-    _require_classes(choices, data)
+        data.learned = Learned()
+    elif not data.labeled:
+        _forget_labels(data)
+    if not request.project:
+        _require_classes(choices, data)
+    choices = _named_as_now(choices, data)
     device = choose_device(request.device)
     if device.type != "cuda":  # the run began elsewhere
         choices = choices.model_copy(update={"precision": "float32"})
@@ -412,8 +428,19 @@ def _forget_labels(data: TrainingData) -> None:
     data.seen = None if data.seen is None else {}
 
 
+def _named_as_now(choices: Choices, data: TrainingData) -> Choices:
+    """Call the classes what they are called now: results are matched with the project's classes by name.
+
+    A network that knows one class keeps its name where there are several: it may have been told that all are alike.
+    """
+    known = len(choices.classes)
+    if not data.labeled or len(data.classes) < known or (known == 2 and len(data.classes) > 2):
+        return choices
+    return choices.model_copy(update={"classes": data.classes[:known]})
+
+
 def _require_classes(choices: Choices, data: TrainingData) -> None:
-    if data.classes != choices.classes:
+    if len(data.classes) != len(choices.classes):
         raise InputError(
             f"The classes were {', '.join(choices.classes)} when this run began, and are {', '.join(data.classes)} "
             "now: start another training to learn them."

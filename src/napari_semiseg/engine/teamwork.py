@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from napari_semiseg.data.learned import Learned
 from napari_semiseg.engine.memory import out_of_memory
 from napari_semiseg.engine.recipe import Choices, Recipe, rebuild, take_step
 from napari_semiseg.engine.requests import TrainRequest
@@ -27,7 +28,8 @@ def lead(team: Team, recipe: Recipe, request: TrainRequest) -> None:
     """
     if isinstance(recipe.method, FittedMethod):
         raise InputError(f"The method '{recipe.choices.method}' is done in one step: run it without torchrun.")
-    team.tell(("begin", (recipe.choices.model_dump(mode="json"), request.model_dump(mode="json"))))
+    learned = recipe.data.learned.facts()  # read with this, tiles teach and judge as they do here
+    team.tell(("begin", (recipe.choices.model_dump(mode="json"), request.model_dump(mode="json"), learned)))
     recipe.team = team
 
 
@@ -81,11 +83,13 @@ def _make(recipe: Recipe, step: int, rate: float) -> None:
         raise InputError(TOO_LITTLE_MEMORY) from None
 
 
-def _like(team: Team, choices: dict[str, Any], request: dict[str, Any]) -> Recipe:
+def _like(team: Team, choices: dict[str, Any], request: dict[str, Any], learned: list[Any]) -> Recipe:
     """Build what the first process has built, on a device of one's own; its weights will come from there."""
     chosen = Choices.checked(choices, "what the first process chose")
     asked = TrainRequest.checked(request, "what the first process was asked")
     device = team.device("cuda" if asked.device.startswith("cuda") else asked.device)
-    recipe = rebuild(chosen.model_copy(update={"weights": "none"}), asked.model_copy(update={"device": device}))
+    unfetched = chosen.model_copy(update={"weights": "none"})
+    known = Learned.of({"learned": learned}, "what the first process has learned from")
+    recipe = rebuild(unfetched, asked.model_copy(update={"device": device}), known)
     recipe.team = team
     return recipe

@@ -19,6 +19,7 @@ from torch import nn
 
 from napari_semiseg.blocks import Box
 from napari_semiseg.config import Config
+from napari_semiseg.data.learned import Learned
 from napari_semiseg.data.sources import regions_digest
 from napari_semiseg.engine.changed_images import agree_on_images, fingerprints
 from napari_semiseg.engine.checkpoint import RunFolder, Snapshot
@@ -134,9 +135,12 @@ def _train(request: TrainRequest, run: RunFolder, control: Control, team: Team |
         choices = Choices.checked(config.get("choices", {}), str(run.path / "run.json"))
         asked = TrainRequest.checked(config.get("request", ""), str(run.path / "run.json"))
         asked = asked.model_copy(update={"out": request.out, "device": request.device, "resume": True})
-        recipe = rebuild(choices, asked)
+        recipe = rebuild(choices, asked, Learned.of(config, str(run.path / "run.json")))
         recipe.turns = _Turns.checked({"turns": config.get("turns", ())}, str(run.path / "run.json")).turns
         recipe.notes += yield from agree_on_images(run, config, recipe.data.images, agreed=request.changed_images)
+        if config.get("learned", []) != (learned := recipe.data.learned.facts()):
+            config["learned"] = learned  # before a step is made by it
+            run.write_config(config)
     else:
         if (run.path / "run.json").exists():
             raise InputError(f"{run.path} already holds a run: add --resume to go on with it, or choose another --out.")
@@ -339,18 +343,27 @@ class _Loop:
     def _read_labels(self) -> Iterator[Event]:
         if not self.request.project or self.recipe.method.labels == "unused":
             return
-        before = self.recipe.data.notes
+        before, choices = self.recipe.data, self.recipe.choices
+        known = len(choices.classes) - 1
         try:
-            self.recipe.learn_from(read_project(self.request.project, self.recipe.choices.mpp))
+            data = read_project(self.request.project, choices.mpp, learned=before.learned, known=known)
+            self.recipe.learn_from(data)
         except InputError as error:
             yield Warned(f"{error} Until then the run goes on with the labels that it has.")
             return
-        data = self.recipe.data
-        for note in (note for note in data.notes if note not in before):
+        self._write_down(before.learned)
+        for note in (note for note in data.notes if note not in before.notes):
             yield Warned(note)
         yield from self._meet_labels()
         nuclei = sum(region.nuclei for region in data.labeled)
         yield LabelsRead(len(data.labeled), nuclei, data.digest(), data.seen or {})
+
+    def _write_down(self, before: Learned) -> None:
+        """Keep on the disk what the run learns from, before it makes a step by it: none of it may judge the run."""
+        learned = self.recipe.data.learned
+        if learned != before:
+            self.config["learned"] = learned.facts()
+            self.run.write_config(self.config)
 
     def _step(self, step: int) -> Iterator[Event]:
         terms, finite = yield from self._made(step)
@@ -505,6 +518,7 @@ def _config(request: TrainRequest, recipe: Recipe) -> dict[str, Any]:
         "images": [image.source for image in recipe.data.images],
         "fingerprints": fingerprints(recipe.data.images),
         "labels": recipe.data.digest(),
+        "learned": recipe.data.learned.facts(),
         "facts": recipe.facts(),
         "versions": {
             name: _version(name) for name in ("napari-semiseg", "torch", "torchvision", "numpy", "scikit-image")
