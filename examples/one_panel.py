@@ -15,6 +15,7 @@ from napari_semiseg.app.tile_proposals import TileProposals
 from napari_semiseg.events import Started, StepDone, Validated
 from napari_semiseg.plugin.keys import Keys
 from napari_semiseg.plugin.slide_view import SlideView
+from napari_semiseg.plugin.strokes import Strokes
 from napari_semiseg.plugin.tile_layers import TileLayers
 from napari_semiseg.plugin.widgets import export_panel, review_panel, slide_panel, tiles_panel, train_panel
 from napari_semiseg.samples import immunohistochemistry
@@ -22,9 +23,9 @@ from napari_semiseg.samples import immunohistochemistry
 PANELS = {
     "slide": slide_panel.SlidePanel,
     "tiles": lambda *parts: tiles_panel.TilesPanel(
-        *parts, TileLayers(*parts[:2]), Suggestions(parts[0]), TileProposals(parts[0]), Keys()
+        *parts, TileLayers(*parts[:2]), Suggestions(parts[0]), TileProposals(parts[0]), Keys(), Strokes(parts[1])
     ),
-    "train": train_panel.TrainPanel,
+    "train": lambda *parts: train_panel.TrainPanel(*parts, Strokes(parts[1])),
     "review": lambda *parts: review_panel.ReviewPanel(*parts, TileLayers(*parts[:2]), Keys()),
     "export": export_panel.ExportPanel,
 }

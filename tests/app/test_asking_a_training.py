@@ -53,30 +53,29 @@ def begin(bench, training):
     bench.say(Started("train", str(training.record.path), 100, FACTS))
 
 
-def answer(bench, tmp_path):
-    np.save(tmp_path / "nuclei.npy", np.ones((40, 40), np.uint32))
-    bench.say(PLACES, Written("nuclei", str(tmp_path / "nuclei.npy"), {"box": [80, 80, 120, 120]}))
+def answer(bench, labels=None, **facts):
+    """Let the training answer what it was asked last."""
+    path = asked(bench, ProposeNuclei)[-1].path
+    np.save(path, np.ones((40, 40), np.uint32) if labels is None else labels)
+    bench.say(PLACES, Written("nuclei", path, {"box": [80, 80, 120, 120], **facts}))
     bench.settle()
 
 
-def test_the_classes_that_a_training_tells_are_handed_over_by_the_numbers_of_the_nuclei(bench, asking, tmp_path):
+def test_the_classes_that_a_training_tells_are_handed_over_by_the_numbers_of_the_nuclei(bench, asking):
     asking.training.request_train()
     begin(bench, asking.training)
     bench.say(StepDone(0, {"sup": 1.0}))
     asking.ask()
     labels = np.zeros((40, 40), np.uint32)
     labels[:9, :9], labels[20:29, 20:29] = 30, 7
-    np.save(tmp_path / "nuclei.npy", labels)
-    facts = {"box": [80, 80, 120, 120], "classes": ["tumor", "stroma"], "kinds": [2, 1]}
-    bench.say(PLACES, Written("nuclei", str(tmp_path / "nuclei.npy"), facts))
-    bench.settle()
+    answer(bench, labels, classes=["tumor", "stroma"], kinds=[2, 1])
 
     ((_, classes),) = asking.taken
     assert classes == {7: "stroma", 30: "tumor"}
 
 
 @pytest.mark.parametrize("when", ["before it has begun", "before its first step", "later"])
-def test_a_training_is_asked_itself_however_early_so_that_nobody_waits_for_its_end(bench, asking, tmp_path, when):
+def test_a_training_is_asked_itself_however_early_so_that_nobody_waits_for_its_end(bench, asking, when):
     asking.training.request_train()
     if when == "before it has begun":
         asking.ask()
@@ -88,14 +87,14 @@ def test_a_training_is_asked_itself_however_early_so_that_nobody_waits_for_its_e
         asking.ask()
 
     assert (len(asked(bench, SuggestTiles)), len(asked(bench, ProposeNuclei))) == (1, 1)
-    answer(bench, tmp_path)
+    answer(bench)
     assert not asking.suggestions.waiting
     assert asking.suggestions.current is not None
     assert not asking.proposals.waiting
     assert len(asking.taken) == 1
 
 
-def test_what_waits_for_another_job_is_asked_of_the_training_that_begins_after_it(bench, asking, tmp_path):
+def test_what_waits_for_another_job_is_asked_of_the_training_that_begins_after_it(bench, asking):
     bench.session.engine.run("split", {})
     asking.ask()
     asking.training.request_train()
@@ -103,7 +102,7 @@ def test_what_waits_for_another_job_is_asked_of_the_training_that_begins_after_i
     begin(bench, asking.training)
 
     assert (len(asked(bench, SuggestTiles)), len(asked(bench, ProposeNuclei))) == (1, 1)
-    answer(bench, tmp_path)
+    answer(bench)
     assert asking.suggestions.current is not None
     assert len(asking.taken) == 1
     bench.say(Finished("train"))
@@ -136,3 +135,21 @@ def test_a_place_that_cannot_be_found_or_an_engine_that_dies_ends_the_waiting(be
     asking.ask()
     bench.session.engine.apply([ChildEnded("crash", -9, again=True)])
     assert not asking.suggestions.waiting
+
+
+def test_a_training_answers_for_each_tile_that_it_was_asked_for(bench, asking):
+    asking.training.request_train()
+    begin(bench, asking.training)
+    asking.ask()
+    taken = []
+    other = bench.session.project.add_tile(0, center=(30, 30), side=40)
+    asking.proposals.ask(other.id, lambda labels, origin, classes: taken.append(origin))
+    first, second = (command.path for command in asked(bench, ProposeNuclei))
+    assert first != second
+    np.save(second, np.ones((40, 40), np.uint32))
+    bench.say(Written("nuclei", second, {"box": [10, 10, 50, 50]}))
+    bench.settle()
+    assert (taken, asking.taken) == ([(10, 10)], [])
+    assert len(asking.proposals.waiting) == 1
+    bench.session.project.close()
+    assert not asking.proposals.waiting

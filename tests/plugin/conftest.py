@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -84,16 +85,25 @@ class Hands:
 
     def stroke(self, points: list[tuple[float, float]], button: int = 1) -> None:
         """Draw through pixels of the image in view."""
-        kinds = [(mouse_press_callbacks, "mouse_press", points[0])]
-        kinds += [(mouse_move_callbacks, "mouse_move", point) for point in points[1:]]
-        kinds += [(mouse_release_callbacks, "mouse_release", points[-1])]
-        for call, kind, point in kinds:
-            event = self._event(kind, point, button)
-            call(getattr(self.viewer, "__wrapped__", self.viewer), event)
-            active = self.viewer.layers.selection.active
-            if active is not None:
-                call(getattr(active, "__wrapped__", active), event)
+        with self.drawing(points, button):
+            pass
         QApplication.processEvents()
+
+    @contextmanager
+    def drawing(self, points: list[tuple[float, float]], button: int = 1) -> Iterator[None]:
+        """Draw through pixels of the image in view, and go on to hold the button down."""
+        self._mouse(mouse_press_callbacks, "mouse_press", points[0], button)
+        for point in points[1:]:
+            self._mouse(mouse_move_callbacks, "mouse_move", point, button)
+        yield
+        self._mouse(mouse_release_callbacks, "mouse_release", points[-1], button)
+
+    def _mouse(self, call: Callable[[Any, Any], None], kind: str, point: tuple[float, float], button: int) -> None:
+        event = self._event(kind, point, button)
+        call(getattr(self.viewer, "__wrapped__", self.viewer), event)
+        active = self.viewer.layers.selection.active
+        if active is not None:
+            call(getattr(active, "__wrapped__", active), event)
 
     def _event(self, kind: str, point: tuple[float, float], button: int) -> Any:
         world = self.dock.view.placement.to_world(*point)

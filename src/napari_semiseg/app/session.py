@@ -186,7 +186,9 @@ class Session:
 
     @property
     def wait_words(self) -> str:
-        """What waits for a long job, in words: "waits for the training, about 3 min left"; "" without one."""
+        """What waits for a long job, or for an engine that has ended: "waits for the training, about 3 min left"."""
+        if self.engine.status == "failed":
+            return "waits for the engine, which has ended: restart it in step 3"
         job = next((job for job in self.engine.jobs if job.verb in _LONG), None)
         if job is None:
             return ""

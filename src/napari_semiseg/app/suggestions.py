@@ -77,7 +77,7 @@ class Suggestions:
         self.changed.emit()
 
     def take(self) -> None:
-        """Add the tile on offer.
+        """Add the tile on offer. One that cannot be added stays on offer.
 
         Raises
         ------
@@ -85,15 +85,21 @@ class Suggestions:
             If it cannot be added.
         """
         if self.current is not None:
-            taken, self.current = self.current, None
-            self._rest = []
-            self.changed.emit()
+            taken = self.current
             self.session.project.add_tile(taken.image, box=taken.box)
+            if self.current is taken:
+                self.current, self._rest = None, []
+                self.changed.emit()
 
     def skip(self) -> None:
         """Offer the next one."""
         self.current = self._rest.pop(0) if self._rest else None
         self.changed.emit()
+
+    def cancel(self) -> None:
+        """Wait for places no longer; what is on offer stays."""
+        self.session.drop_errands("suggest")
+        self._give_up()
 
     def drop(self) -> None:
         """Offer nothing."""
@@ -119,8 +125,9 @@ class Suggestions:
             self.ask(self._side)
 
     def _give_up(self) -> None:
-        self.waiting = False
-        self.changed.emit()
+        if self.waiting:
+            self.waiting = False
+            self.changed.emit()
 
     def _hear(self, event: Event) -> None:
         match event:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,33 +25,54 @@ LEAST_UM2, LEAST_PIXELS = 7.5, 125
 """Smallest nucleus that is proposed, in µm², or in pixels where their size is not known: what is smaller is seldom one,
 and deleting it costs as much as drawing."""
 
-_PURPOSE = "a tile"
-
 Take = Callable[[NDArray[Any], tuple[int, int], Mapping[int, str]], object]
 """Is handed labels (h, w), where they begin (y, x) in pixels of level 0, and the names of their nuclei's classes by
 number, as far as the network tells classes."""
 
 
-class TileProposals:
-    """Asks for the nuclei of a tile: the network that is being trained, the newest run, or else the threshold.
+@dataclass(frozen=True, eq=False)
+class _Wish:
+    """The nuclei of one tile, which were asked for.
 
-    Attributes
-    ----------
-    waiting : str
-        Id of the tile whose nuclei were asked for; "" for none.
+    `asked_of` is the job of the training that was asked; "" where the engine is, as soon as it is free. `path` is where
+    the answer will lie.
+    """
+
+    tile: str
+    take: Take
+    asked_of: str
+    path: Path
+
+    @property
+    def purpose(self) -> str:
+        return f"tile {self.tile}"
+
+
+class TileProposals:
+    """Asks for the nuclei of tiles: the network that is being trained, the newest run, or else the threshold.
+
+    Of each tile at most one wish waits. It stays while other tiles or images are looked at.
     """
 
     changed = Signal()
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.waiting = ""
-        self._take: Take | None = None
-        self._asked_of = ""  # the job of the training that was asked; "" where the engine is, as soon as it is free
+        self._wishes: dict[str, _Wish] = {}
         session.engine.received.connect(self._hear_training)
-        session.engine.events["lost_job"].connect(self._give_up)
-        session.project.closed.connect(self._give_up)
-        session.image_changed.connect(self._give_up)
+        session.engine.events["lost_job"].connect(self._note_lost)
+        session.project.closed.connect(self._forget)
+        session.project.tiles_changed.connect(self._forget)
+
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """Ids of the tiles whose nuclei were asked for, in that order."""
+        return tuple(self._wishes)
+
+    def words(self, tile_id: str) -> str:
+        """Say what the wish for a tile waits for: "waits for the segmentation, which is paused"; "" for nothing."""
+        wish = self._wishes.get(tile_id)
+        return self.session.waits("propose", purpose=wish.purpose) if wish else ""
 
     def ask(self, tile_id: str, take: Take) -> None:
         """Have the nuclei of a tile found, and handed to `take`.
@@ -65,69 +88,99 @@ class TileProposals:
         tile, folder = project.tile(tile_id), project.folder
         if tile is None or folder is None:
             raise InputError("No tile is selected: click on one, or add one.")
-        self.waiting, self._take = tile_id, take
-        out = folder.predictions_dir / ".proposal"
-        self._asked_of = training.job if training.answers else ""
-        if self._asked_of:
+        out = folder.predictions_dir / ".proposal" / tile_id
+        wish = _Wish(tile_id, take, training.job if training.answers else "", out / "nuclei.npy")
+        self._wishes[tile_id] = wish
+        if wish.asked_of:
             out.mkdir(parents=True, exist_ok=True)
             box = (tile.box.y0, tile.box.x0, tile.box.y1, tile.box.x1)
-            self.session.engine.propose(tile.image, box, str(out / "nuclei.npy"))
+            self.session.engine.propose(tile.image, box, str(wish.path))
         else:
             args: dict[str, Any] = {"image": folder.source_path(tile.image), "out": str(out), "box": list(tile.box)}
             args |= {"mpp": project.images[tile.image].mpp} if project.images[tile.image].mpp else {}
             if training.run is not None:
                 device = training.setup.device
                 args |= {"run": str(training.run)} | ({} if device == "auto" else {"device": device})
-            self.session.ask("propose", args, self._hear, purpose=_PURPOSE)
+            self.session.ask("propose", args, partial(self._hear, wish), purpose=wish.purpose)
         self.changed.emit()
+
+    def cancel(self, tile_id: str) -> None:
+        """Want the nuclei of a tile no longer; nobody hears what is found in spite of it."""
+        wish = self._wishes.pop(tile_id, None)
+        if wish is not None:
+            self.session.drop_errands("propose", wish.purpose)
+            self.changed.emit()
 
     def end(self) -> None:
         """Hear nothing more."""
-        self.waiting, self._take = "", None
+        self._wishes.clear()
         self.session.engine.received.disconnect(self._hear_training, missing_ok=True)
+        self.session.engine.events["lost_job"].disconnect(self._note_lost, missing_ok=True)
 
     def _hear_training(self, job: str, event: Event) -> None:
         """Take what the running training has found; where it ended before, or has just begun, ask again."""
-        if self._take is None or not job:
+        if not job:
             return
-        if job == self._asked_of and isinstance(event, Warned):
-            self._give_up()
-        elif job == self._asked_of and isinstance(event, Written) and event.what == "nuclei":
-            self._hear(event)
-        elif self.session.training.asked_anew(job, event, self._asked_of):
-            self.session.drop_errands("propose", _PURPOSE)
-            self.ask(self.waiting, self._take)
+        asked = [wish for wish in self._wishes.values() if wish.asked_of == job]
+        if isinstance(event, Warned) and asked:
+            self.cancel(asked[0].tile)  # it answers in the order in which it is asked
+        elif isinstance(event, Written) and event.what == "nuclei":
+            for wish in asked:
+                if str(wish.path) == event.path:
+                    self._hear(wish, event)
+        for wish in [*self._wishes.values()]:
+            if self.session.training.asked_anew(job, event, wish.asked_of):
+                self.session.drop_errands("propose", wish.purpose)
+                self.ask(wish.tile, wish.take)
 
-    def _hear(self, event: Event) -> None:
+    def _hear(self, wish: _Wish, event: Event) -> None:
+        if self._wishes.get(wish.tile) is not wish:
+            return
         match event:
-            case Written("nuclei", path, facts) if self._take is not None:
-                take, tile_id = self._take, self.waiting
-                self.waiting, self._take = "", None
-                box = Box(*facts["box"])
-                self.session.background.submit(
-                    lambda: np.load(Path(path), allow_pickle=False),
-                    lambda labels: self._hand_over(tile_id, take, labels, box, facts),
-                    self._fail,
-                )
-                self.changed.emit()
+            case Written("nuclei", path, facts):
+                self._fetch(wish, Path(path), facts)
+                self.cancel(wish.tile)
             case Failed(message, _, detail):
-                self._give_up()
+                self.cancel(wish.tile)
                 self.session.tell(message, "error", details=detail)
 
-    def _hand_over(self, tile_id: str, take: Take, labels: NDArray[Any], box: Box, facts: Mapping[str, Any]) -> None:
-        if self.session.project.selected != tile_id:
-            return
-        try:
-            take(labels, (box.y0, box.x0), class_names(labels, facts))
-        except InputError as error:
-            self.session.tell(str(error), "warning")
+    def _fetch(self, wish: _Wish, path: Path, facts: Mapping[str, Any]) -> None:
+        """Read an answer in the background, and hand it over."""
+        folder, box = self.session.project.folder, Box(*facts["box"])
 
-    def _give_up(self) -> None:
-        self.waiting, self._take = "", None
-        self.changed.emit()
+        def hand_over(labels: NDArray[Any]) -> None:
+            if self.session.project.folder is not folder:
+                return
+            try:
+                wish.take(labels, (box.y0, box.x0), class_names(labels, facts))
+            except InputError as error:
+                self.session.tell(str(error), "warning")
+
+        self.session.background.submit(lambda: _read(path, wish.path), hand_over, self._fail)
+
+    def _note_lost(self) -> None:
+        """Wait no longer for a training that was lost. What waits for the engine waits on."""
+        lost = self.session.engine.lost_job
+        for wish in [*self._wishes.values()]:
+            if lost is not None and wish.asked_of == lost.id:
+                self.cancel(wish.tile)
+
+    def _forget(self) -> None:
+        """Want nothing any longer for tiles that are gone: removed, or closed with their project."""
+        for tile_id in self.waiting:
+            if self.session.project.tile(tile_id) is None:
+                self.cancel(tile_id)
 
     def _fail(self, error: Exception) -> None:
         self.session.tell(f"The proposed nuclei cannot be read ({error}): ask for them again.", "error")
+
+
+def _read(path: Path, ours: Path) -> NDArray[Any]:
+    """Read the nuclei of an answer, and delete the files that were asked for: nobody needs them twice."""
+    labels: NDArray[Any] = np.load(path, allow_pickle=False)
+    for name in ("nuclei.npy", "confidence.npy"):
+        ours.with_name(name).unlink(missing_ok=True)
+    return labels
 
 
 def class_names(labels: NDArray[Any], facts: Mapping[str, Any]) -> dict[int, str]:

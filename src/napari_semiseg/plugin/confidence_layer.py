@@ -51,14 +51,16 @@ class ConfidenceLayer(QObject):
     session : Session
     viewer : napari viewer
     view : SlideView
+    strokes : Strokes
     """
 
-    def __init__(self, session: Session, viewer: Any, view: SlideView, parent: QObject | None = None) -> None:
+    def __init__(
+        self, session: Session, viewer: Any, view: SlideView, strokes: Strokes, parent: QObject | None = None
+    ) -> None:
         super().__init__(parent)
-        self.session, self.viewer, self.view = session, viewer, view
+        self.session, self.viewer, self.view, self.strokes = session, viewer, view, strokes
         self.layer: Image | None = None
         self.shown: Preview | None = None
-        self.strokes = Strokes(viewer)
         self._loader = Background("confidence maps")
         self._ready: tuple[Preview, NDArray[np.uint8]] | None = None
         self._asked: Preview | None = None
@@ -101,7 +103,6 @@ class ConfidenceLayer(QObject):
         if isalive(self._timer):
             self._timer.stop()
         self._loader.end()
-        self.strokes.end()
         self.viewer.layers.events.removed.disconnect(self._on_removed)
         self.session.training.run_changed.disconnect(self._on_run, missing_ok=True)
         self.session.training.history.changed.disconnect(self._on_history, missing_ok=True)

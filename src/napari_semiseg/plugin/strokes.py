@@ -1,42 +1,75 @@
-"""Whether a stroke is being drawn."""
+"""Whether something is being drawn."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from napari.layers import Labels
+from napari_semiseg.plugin.layers import unwrapped
 
 _IDLE_MODES = ("pan_zoom", "pick", "transform")
 
 
 class Strokes:
-    """Knows whether the mouse is pressed in a labels layer that is painted in.
+    """Knows whether the active layer is being drawn in: nothing of ours may come between a hand and its stroke.
 
     Attributes
     ----------
-    drawing : bool
+    drawn : int
+        How many strokes have begun so far; gestures that correct nuclei are none.
     """
 
     def __init__(self, viewer: Any) -> None:
         self._viewer = viewer
-        self.drawing = False
+        self._pressed = False
+        self.drawn = 0
         viewer.mouse_drag_callbacks.append(self._on_drag)
+
+    @property
+    def drawing(self) -> bool:
+        """Whether the mouse draws: a stroke, a gesture, or napari's circle, which needs no button to be held."""
+        layer = self._viewer.layers.selection.active
+        return layer is not None and ((self._pressed and _draws(layer)) or _encircles(layer))
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the mouse draws, or a circle or a polygon is open in any layer: another mode would throw it away."""
+        return self.drawing or any(_encircles(layer) or _lacks_corners(layer) for layer in self._viewer.layers)
 
     def _on_drag(self, viewer: Any, event: Any) -> Iterator[None]:
         layer = viewer.layers.selection.active
-        if not isinstance(layer, Labels) or str(layer.mode) in _IDLE_MODES:
-            return
-        self.drawing = True
+        self.drawn += layer is not None and str(layer.mode) not in _IDLE_MODES
+        self._pressed = True
         try:
             yield
             while event.type == "mouse_move":
                 yield
         finally:
-            self.drawing = False
+            self._pressed = False
 
     def end(self) -> None:
         """Let go of the viewer."""
         if self._on_drag in self._viewer.mouse_drag_callbacks:
             self._viewer.mouse_drag_callbacks.remove(self._on_drag)
-        self.drawing = False
+        self._pressed = False
+
+
+def _draws(layer: Any) -> bool:
+    """Whether a drag in a layer draws: in a calm mode it does where it does not move the view."""
+    mode = str(layer.mode)
+    return mode not in _IDLE_MODES or (mode == "pan_zoom" and not layer.mouse_pan)
+
+
+def _encircles(layer: Any) -> bool:
+    circle = _overlay(layer, "brush_stroke")
+    return circle is not None and bool(circle.active)
+
+
+def _lacks_corners(layer: Any) -> bool:
+    polygon = _overlay(layer, "polygon")
+    return polygon is not None and bool(polygon.enabled and polygon.points)
+
+
+def _overlay(layer: Any, name: str) -> Any:
+    """Return what napari draws over a layer; it tells what is half drawn nowhere else."""
+    return getattr(unwrapped(layer), "_overlays", {}).get(name)

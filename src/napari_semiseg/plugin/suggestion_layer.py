@@ -8,7 +8,7 @@ import numpy as np
 from napari.layers import Shapes
 
 from napari_semiseg.app.session import Session
-from napari_semiseg.app.suggestions import Suggestions
+from napari_semiseg.app.suggestions import Suggestion, Suggestions
 from napari_semiseg.plugin.layers import KEY, insert
 from napari_semiseg.plugin.slide_view import SlideView
 
@@ -19,11 +19,15 @@ class SuggestionLayer:
     def __init__(self, session: Session, viewer: Any, view: SlideView, suggestions: Suggestions) -> None:
         self.session, self.viewer, self.view, self.suggestions = session, viewer, view, suggestions
         self._layer: Shapes | None = None
+        self._shown: Suggestion | None = None
         suggestions.changed.connect(self._show)
 
     def _show(self) -> None:
-        self._drop()
         current = self.suggestions.current
+        if current is self._shown:
+            return
+        self._drop()
+        self._shown = current
         if current is None or self.view.placement is None:
             return
         y0, x0, y1, x1 = (side - 0.5 for side in current.box)

@@ -257,7 +257,9 @@ class TileLayers:
         tiles = {tile.id: tile for tile in self.session.project.tiles if tile.image == image}
         self.in_view.look_again()
         for tile_id in [tile_id for tile_id in self._tiles if tile_id not in tiles]:
-            painted = self._tiles.pop(tile_id)
+            painted = self._tiles.pop(tile_id, None)
+            if painted is None:  # to take out the layer before it made another one active, which had us arrange them
+                continue
             if self.session.project.tile(tile_id) and not self.session.project.read_only:  # it is of another image
                 self._submit(tile_id, painted)
             self._remove([painted.layer])

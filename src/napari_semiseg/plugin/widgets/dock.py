@@ -22,6 +22,7 @@ from napari_semiseg.plugin.keys import Keys
 from napari_semiseg.plugin.layers import visible_box
 from napari_semiseg.plugin.proposal import Proposal
 from napari_semiseg.plugin.slide_view import SlideView
+from napari_semiseg.plugin.strokes import Strokes
 from napari_semiseg.plugin.suggestion_layer import SuggestionLayer
 from napari_semiseg.plugin.supervisor import Supervisor
 from napari_semiseg.plugin.tile_layers import TileLayers
@@ -62,6 +63,7 @@ class NucleiDock(QWidget):
         self.session = Session()
         self.view = SlideView(self.session, napari_viewer)
         self.keys = Keys()
+        self.strokes = Strokes(napari_viewer)
         self.tiles = TileLayers(self.session, napari_viewer)
         self.corrector = Corrector(napari_viewer, self.tiles)
         self.suggestions = Suggestions(self.session)
@@ -97,9 +99,9 @@ class NucleiDock(QWidget):
         self.menu_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self.slide_panel = SlidePanel(self.session, self.viewer, self.view)
         self.tiles_panel = TilesPanel(
-            self.session, self.viewer, self.view, self.tiles, self.suggestions, self.proposals, self.keys
+            self.session, self.viewer, self.view, self.tiles, self.suggestions, self.proposals, self.keys, self.strokes
         )
-        self.train_panel = TrainPanel(self.session, self.viewer, self.view)
+        self.train_panel = TrainPanel(self.session, self.viewer, self.view, self.strokes)
         self.review_panel = ReviewPanel(self.session, self.viewer, self.view, self.tiles, self.keys)
         self.export_panel = ExportPanel(self.session, self.viewer, self.view)
         self.menu_button.setMenu(self._make_menu())
@@ -174,6 +176,7 @@ class NucleiDock(QWidget):
             self.tiles,
             self.corrector,
             self.keys,
+            self.strokes,
             self.view,
             self.proposal,
             self.suggestion_layer,
@@ -282,12 +285,14 @@ class NucleiDock(QWidget):
         self.session.deliver()
         self._tell_engine()
         self.tiles.bring_back()
+        self.tiles_panel.settle()
         if not self.review_panel.peek.peeking:
             self.tiles.settle()
 
     def _save(self) -> None:
         self.tiles.tick()
         self.session.tick()
+        self.tiles_panel.show_waiting()
 
     def _prepare_menu(self) -> None:
         project = self.session.project

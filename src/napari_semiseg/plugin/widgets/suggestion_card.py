@@ -9,11 +9,12 @@ from qtpy.QtGui import QImage, QPixmap
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_semiseg.app.session import Session
-from napari_semiseg.app.suggestions import Suggestions
+from napari_semiseg.app.suggestions import Suggestion, Suggestions
 from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
 from napari_semiseg.plugin.layers import look_at, pixels
 from napari_semiseg.plugin.slide_view import SlideView
+from napari_semiseg.plugin.strokes import Strokes
 from napari_semiseg.plugin.widgets.look import plain_button
 from napari_semiseg.plugin.widgets.tile_strip import thumbnail
 
@@ -24,12 +25,15 @@ PICTURE = 64
 class SuggestionCard(QFrame):
     """Shows the suggestion on offer with its reason, and takes it, or another, or none.
 
+    The view goes to each place once, and not while something is being drawn.
+
     Parameters
     ----------
     session : Session
     viewer : napari viewer
     view : SlideView
     suggestions : Suggestions
+    strokes : Strokes
     """
 
     def __init__(
@@ -38,10 +42,14 @@ class SuggestionCard(QFrame):
         viewer: Any,
         view: SlideView,
         suggestions: Suggestions,
+        strokes: Strokes,
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
         self.session, self.viewer, self.view, self.suggestions = session, viewer, view, suggestions
+        self.strokes = strokes
+        self._offer: Suggestion | None = None
+        self._to_see = False
         self.setObjectName("semisegCard")
         self.why = QLabel()
         self.why.setTextFormat(Qt.TextFormat.PlainText)
@@ -82,9 +90,20 @@ class SuggestionCard(QFrame):
         if found.current is not None:
             self.why.setText(found.words)
             self.skip.setVisible(found.left > 0)
-            if self.view.placement is not None:
-                look_at(self.viewer, self.view.placement, found.current.box)
-            self._draw(found.current.box)
+        if found.current is not self._offer:
+            self._offer = found.current
+            self._to_see = self._offer is not None
+            self.settle()
+            if self._offer is not None:
+                self._draw(self._offer.box)
+
+    def settle(self) -> None:
+        """Go to a new place, unless something is being drawn. The dock calls it often."""
+        if not self._to_see or self.strokes.unfinished:
+            return
+        self._to_see = False
+        if self._offer is not None and self.view.placement is not None:
+            look_at(self.viewer, self.view.placement, self._offer.box)
 
     def _draw(self, box: Box) -> None:
         """Draw the thumbnail of the place on offer, in the background: it may have to be read from a slide."""

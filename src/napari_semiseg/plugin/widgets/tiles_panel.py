@@ -24,11 +24,13 @@ from qtpy.QtWidgets import (
 from napari_semiseg.app.session import Session
 from napari_semiseg.app.suggestions import Suggestions
 from napari_semiseg.app.tile_proposals import TileProposals
+from napari_semiseg.app.words import capital
 from napari_semiseg.plugin.keys import Keys
 from napari_semiseg.plugin.layers import look_at
 from napari_semiseg.plugin.nucleus_at_cursor import NucleusAtCursor
 from napari_semiseg.plugin.proposed_nuclei import ProposedNuclei
 from napari_semiseg.plugin.slide_view import SlideView
+from napari_semiseg.plugin.strokes import Strokes
 from napari_semiseg.plugin.tile_exchange import TileExchange
 from napari_semiseg.plugin.tile_layers import TileLayers
 from napari_semiseg.plugin.tile_marks import STATUS_WORDS, TileMarks
@@ -59,6 +61,7 @@ class TilesPanel(QWidget):
     suggestions : Suggestions
     proposals : TileProposals
     keys : Keys
+    strokes : Strokes
     """
 
     changed = Signal()
@@ -72,6 +75,7 @@ class TilesPanel(QWidget):
         suggestions: Suggestions,
         proposals: TileProposals,
         keys: Keys,
+        strokes: Strokes,
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
@@ -82,7 +86,7 @@ class TilesPanel(QWidget):
         self.below = NucleusAtCursor(session, viewer, layers)
         self.marks = TileMarks(session, layers)
         self.removal = TileRemoval(session, layers, self.go_to)
-        self.proposed = ProposedNuclei(session, viewer, layers, proposals)
+        self.proposed = ProposedNuclei(session, viewer, layers, proposals, strokes)
         self.pictures = TilePictures(session, view, layers, self._show_picture, self)
         self.summary, self.done = "", False
         self._gone_to = ""
@@ -108,7 +112,8 @@ class TilesPanel(QWidget):
         self.suggest = QPushButton("Suggest next")
         self.suggest.setToolTip("Show the place that would teach the most, with the reason")
         self.suggest.clicked.connect(self._suggest)
-        self.suggestion = SuggestionCard(session, viewer, view, suggestions)
+        self.suggest_waits, self.proposal_waits = _hint(), _hint()
+        self.suggestion = SuggestionCard(session, viewer, view, suggestions, strokes)
         self.more = plain_button("⋯", "Size of new tiles, removed tiles, classes")
         self.more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self.more.setMenu(self._make_menu())
@@ -126,6 +131,7 @@ class TilesPanel(QWidget):
         for widget in (self.reason, self.strip, self.table):
             layout.addWidget(widget)
         layout.addLayout(row)
+        layout.addWidget(self.suggest_waits)
         layout.addWidget(self.suggestion)
         layout.addWidget(self._make_tile())
 
@@ -136,9 +142,10 @@ class TilesPanel(QWidget):
         session.image_changed.connect(self._show_image)
         self.tool.changed.connect(self._show_tool)
         layers.added.connect(self._give_keys)
-        proposals.changed.connect(self._show_proposing)
+        proposals.changed.connect(self.show_waiting)
+        self.proposed.changed.connect(self.show_waiting)
         keys.changed.connect(self._show_keys)
-        suggestions.changed.connect(self._show_suggesting)
+        suggestions.changed.connect(self.show_waiting)
         self._show()
 
     # ---- parts ----
@@ -195,6 +202,7 @@ class TilesPanel(QWidget):
         column.addWidget(self.tile_name)
         column.addWidget(self.pens)
         column.addLayout(row)
+        column.addWidget(self.proposal_waits)
         column.addWidget(self.help)
         return self.tile_box
 
@@ -223,6 +231,7 @@ class TilesPanel(QWidget):
         self.more.setEnabled(not why)
         self.add.setToolTip(why or "Click here, then on the image: a small square to paint nuclei in")
         self._show_keys()
+        self.show_waiting()
         judges = project.validation
         words = {tile.id: self._words(tile, tile.id in judges) for tile in tiles}
         self.strip.show_tiles(tiles, project.selected, words)
@@ -304,15 +313,18 @@ class TilesPanel(QWidget):
             self._why_not() or f"Show the place that would teach the most, with the reason ({key('suggest')})"
         )
 
-    def _show_proposing(self) -> None:
-        waiting = bool(self.proposals.waiting)
-        self.from_proposal.setText("Looking…" if waiting else "Start from proposal")
-        self.from_proposal.setEnabled(not waiting)
+    def settle(self) -> None:
+        """Do what waited for the end of a stroke. The dock calls it often."""
+        self.proposed.settle()
+        self.suggestion.settle()
 
-    def _show_suggesting(self) -> None:
-        waiting = self.suggestions.waiting
-        self.suggest.setText("Looking…" if waiting else "Suggest next")
-        self.suggest.setEnabled(not waiting and not self._why_not())
+    def show_waiting(self) -> None:
+        """Show whether something is being looked for, and what that waits for. The dock also calls it now and then."""
+        tile_id = self.session.project.selected
+        self.from_proposal.setText("Stop looking" if self.proposed.looking(tile_id) else "Start from proposal")
+        _say(self.proposal_waits, capital(self.proposed.words(tile_id)))
+        self.suggest.setText("Stop looking" if self.suggestions.waiting else "Suggest next")
+        _say(self.suggest_waits, capital(self.session.waits("suggest")))
 
     def _show_picture(self, tile: Tile, picture: np.ndarray) -> None:
         self.strip.set_picture(tile, picture)
@@ -374,7 +386,11 @@ class TilesPanel(QWidget):
         self.undo_remove.setEnabled(bool(project.removed))
 
     def _suggest(self) -> None:
-        self.suggestions.ask(self.tool.side)
+        """Ask for places worth a tile; where that was done, wait for them no longer."""
+        if self.suggestions.waiting:
+            self.suggestions.cancel()
+        else:
+            self.suggestions.ask(self.tool.side)
 
     def end(self) -> None:
         """Let go of the viewer."""
@@ -390,6 +406,21 @@ def _ignoring(call: Callable[[], object]) -> Callable[[Any], None]:
         call()
 
     return press
+
+
+def _hint() -> QLabel:
+    label = QLabel()
+    label.setObjectName("semisegHint")
+    label.setTextFormat(Qt.TextFormat.PlainText)
+    label.setWordWrap(True)
+    label.hide()
+    return label
+
+
+def _say(label: QLabel, words: str) -> None:
+    if words != label.text():
+        label.setText(words)
+        label.setVisible(bool(words))
 
 
 _FIRST_TILE = (

@@ -25,6 +25,7 @@ from napari_semiseg.app.words import about
 from napari_semiseg.plugin.confidence_layer import ConfidenceLayer
 from napari_semiseg.plugin.history_player import HistoryPlayer
 from napari_semiseg.plugin.slide_view import SlideView
+from napari_semiseg.plugin.strokes import Strokes
 from napari_semiseg.plugin.widgets.advanced_form import AdvancedForm
 from napari_semiseg.plugin.widgets.curves import Curves
 from napari_semiseg.plugin.widgets.inside import Inside
@@ -51,16 +52,19 @@ class TrainPanel(QWidget):
     session : Session
     viewer : napari viewer
     view : SlideView
+    strokes : Strokes
     """
 
     changed = Signal()
 
-    def __init__(self, session: Session, viewer: Any, view: SlideView, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, session: Session, viewer: Any, view: SlideView, strokes: Strokes, parent: QWidget | None = None
+    ) -> None:
         super().__init__(parent)
-        self.session, self.viewer, self.view = session, viewer, view
+        self.session, self.viewer, self.view, self.strokes = session, viewer, view, strokes
         self.model = session.training
         self.summary, self.done = "", False
-        self.confidence = ConfidenceLayer(session, viewer, view, self)
+        self.confidence = ConfidenceLayer(session, viewer, view, strokes, self)
         self._stale = self._curves_stale = True
         self._shown_at = 0.0
         self._shown_state = ""
@@ -211,7 +215,7 @@ class TrainPanel(QWidget):
             self._show()
 
     def _tick(self) -> None:
-        if self.confidence.strokes.drawing:
+        if self.strokes.drawing:
             return
         now = time.monotonic()
         if now - self._shown_at < _SHOWN_S:
