@@ -34,6 +34,7 @@ from napari_semiseg.events import (
     Warned,
 )
 from napari_semiseg.io.rescale import scale_of
+from napari_semiseg.methods._registry import METHODS
 from napari_semiseg.project.folder import ProjectFolder
 from napari_semiseg.project.schema import ClassSpec
 
@@ -147,22 +148,41 @@ def test_labels_of_another_shape_are_refused_with_the_file(small_dataset: Path, 
         read_training_data(quick_request(labeled="12"))
 
 
-def test_a_class_map_gives_the_classes(small_dataset: Path, quick_request) -> None:  # type: ignore[no-untyped-def]
+@pytest.fixture
+def classes(small_dataset: Path) -> str:
+    """Give the nuclei of the data set two classes, and return where they lie."""
     (small_dataset / "classes").mkdir()
     for number in range(3):
         labels = tifffile.imread(small_dataset / "labels" / f"field-{number}.tif")
         kinds = np.where(labels > 0, 1 + labels % 2, 0).astype(np.uint8)
         tifffile.imwrite(small_dataset / "classes" / f"field-{number}.tif", kinds)
     (small_dataset / "classes.json").write_text('{"0": "background", "1": "round", "2": "long"}')
+    return str(small_dataset / "classes")
 
-    data = read_training_data(quick_request(classes=str(small_dataset / "classes"), labeled="12"))
+
+def test_a_class_map_gives_the_classes(classes: str, quick_request) -> None:  # type: ignore[no-untyped-def]
+    data = read_training_data(quick_request(classes=classes, labeled="12"))
 
     assert data.classes == ("background", "round", "long")
     assert set(np.unique(data.labeled[0].label)) == {0, 1, 2}
-    for method in ("cdcl", "tiny_cnn"):
-        asked = quick_request(classes=str(small_dataset / "classes"), labeled="12", method=method, network="auto")
-        with pytest.raises(InputError, match=f"'{method}' tells nuclei from background only, and there are 2 classes"):
+
+
+@pytest.mark.parametrize("name", [name for name, kind in METHODS.items() if kind.classes == "two"])
+def test_a_method_of_two_classes_says_in_one_sentence_that_it_tells_no_more(
+    name: str, classes: str, quick_request
+) -> None:  # type: ignore[no-untyped-def]
+    asked = quick_request(classes=classes, labeled="12", method=name, network="auto")
+    if METHODS[name].labels == "unused":
+        said = prepare(asked).data.notes
+    else:
+        with pytest.raises(InputError) as refused:
             prepare(asked)
+        said = [str(refused.value)]
+
+    [sentence] = said
+    assert f"The method '{name}' tells nuclei from background only" in sentence
+    assert "2 classes" in sentence
+    assert sentence.count(".") == 1
 
 
 def test_images_with_different_pixels_are_learned_from_and_predicted_at_one_size(

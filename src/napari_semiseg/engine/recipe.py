@@ -45,6 +45,8 @@ PROBE_CROPS = 8
 
 STAIN_IMAGES = 8
 """Images, at most, that are looked at to find out how the tissue is stained."""
+FOREGROUND_ONLY = "tells nuclei from background only"
+"""What is said of a method of two classes where there are more."""
 TRIED_STEPS = 1_000
 """Steps of the run that is pretended while the time of a step is measured."""
 SMALLEST_CROP = 64
@@ -230,8 +232,13 @@ def prepare(request: TrainRequest) -> Recipe:
     variant = find_variant(kind.name, request.variant) if request.variant else None
     data = read_training_data(request)
     device = choose_device(request.device)
+    several = len(data.classes) - 1 if kind.classes == "two" and len(data.classes) > 2 else 0
     if kind.labels == "unused" or not data.labeled:
         _forget_labels(data)
+        if several:
+            data.notes.append(
+                f"The method '{kind.name}' {FOREGROUND_ONLY}: its result is without the {several} classes."
+            )
     if kind.labels == "unused":
         data.seen, data.learned = None, Learned()
     if kind.labels == "needed" and not data.labeled:
@@ -239,10 +246,10 @@ def prepare(request: TrainRequest) -> Recipe:
             f"The method '{kind.name}' learns from labels, and there are none: "
             "label a tile, give --labels, or use --method stain_guided."
         )
-    if kind.classes == "two" and len(data.classes) > 2:
+    if several and data.labeled:
         raise InputError(
-            f"The method '{kind.name}' tells nuclei from background only, and there are {len(data.classes) - 1} "
-            "classes: use --method supervised, or leave the classes out."
+            f"The method '{kind.name}' {FOREGROUND_ONLY}, and there are {several} classes: use --method supervised, or "
+            "leave the classes out."
         )
     chosen = variant or plan(request.preset, kind.name, device.type)
     _require_own_network(kind, request)
