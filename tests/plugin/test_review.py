@@ -647,6 +647,35 @@ def test_in_a_read_only_project_nothing_is_begun_that_would_write(compared, open
         assert "read-only" in button.toolTip()
 
 
+def test_in_a_read_only_project_what_is_in_view_follows_the_sliders_and_nothing_is_written(reviewed, open_dock):
+    other = open_dock()
+    other.dock.view.open_project(reviewed.project.path)
+    other.wait(lambda: of_role(other.viewer, "nuclei"), "the result")
+    other.dock.steps[3].set_open(True)
+    panel, review = other.dock.review_panel, other.dock.session.review
+    assert panel.count.text() == "4 nuclei"
+    predictions = Path(reviewed.project.folder.predictions_dir)
+    before = {path: path.stat().st_mtime_ns for path in predictions.rglob("*")}
+    panel.threshold.setValue(0.75)  # the first two nuclei are less certain
+    work(other)
+    other.wait(lambda: panel.count.text().startswith("2 nuclei in"), "what is in view")
+    (seen,) = of_role(other.viewer, "nuclei")
+    assert [bool(np.asarray(seen.data)[place]) for place in NUCLEI.values()] == [False, False, True, True]
+    assert "read-only" in panel.sliders_wait.text()
+
+    other.rest(2.0)  # the sliders rest, which elsewhere has the whole result split
+    work(other)
+    other.dock.session.show_box(Box(0, 0, 200, 200))
+    other.rest(1.5)
+    work(other)
+    other.wait(lambda: panel.count.text().startswith("0 nuclei in"), "what is in view then")
+    assert {path: path.stat().st_mtime_ns for path in predictions.rglob("*")} == before
+    assert not other.dock.session.exporting.why_not.startswith("The nuclei are being split")
+    elsewhere = Path(review._elsewhere.name)
+    other.dock.view.close_project()
+    assert not elsewhere.exists()
+
+
 def test_confidence_and_nuclei_are_seen_side_by_side_over_the_history(compared):
     """At the fifth step confidence is half of what it is at the tenth, and nothing reaches the threshold."""
     hands, panel = compared, compared.dock.review_panel
