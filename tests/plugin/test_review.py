@@ -209,6 +209,31 @@ def test_what_was_painted_by_hand_is_not_taken_for_a_word(reviewed):
     assert "your paint stays" in reviewed.dock.message.label.text()
 
 
+def test_a_word_on_a_nucleus_whose_tile_is_not_read_is_not_taken_for_painted_over(reviewed):
+    panel = begin(reviewed)
+    tile = reviewed.project.add_tile(0, box=Box(60, 60, 150, 150), select=False)
+    reviewed.dock.tiles._tiles.pop(tile.id)  # as long as it is being read, or where its file is damaged
+    reviewed.viewer.layers.selection.active = panel.layers.nuclei
+    key(reviewed, "A")
+
+    assert "is not read yet" in reviewed.dock.session.notice.sentence
+    assert "0 accepted" in panel.nuclei_words.text()
+
+
+def test_keys_of_a_result_lead_through_its_nuclei_in_doubt_and_before_that_from_tile_to_tile(reviewed):
+    panel = reviewed.dock.review_panel
+    reviewed.dock.tiles_panel.go_to("t0001")
+    reviewed.viewer.layers.selection.active = panel.layers.nuclei
+    key(reviewed, "N")
+    assert reviewed.project.selected == "t0002"
+    begin(reviewed)
+    key(reviewed, "N")
+    assert panel.nuclei_words.text().startswith("2 of 4")
+    assert reviewed.project.selected == "t0002"
+    key(reviewed, "S")
+    assert reviewed.dock.suggestions.waiting
+
+
 def test_words_on_nuclei_take_nothing_from_the_tiles_that_judge(reviewed):
     """The third nucleus lies beside the tile that is set aside, and a tile of the usual size would reach into it."""
     judges = reviewed.project.validation
