@@ -124,7 +124,7 @@ def keys() -> str:
     """List the keys of a layer of annotation."""
     from napari_semiseg.plugin.keys import ACTIONS
 
-    return _table(("key", "what it does"), [(f"`{action.key.replace('-', '+')}`", action.does) for action in ACTIONS])
+    return _table(("key", "what it does"), [(f"`{action.key.replace('-', '+')}`", action.words) for action in ACTIONS])
 
 
 def results(method: str) -> str:

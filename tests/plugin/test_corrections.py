@@ -378,6 +378,32 @@ def test_a_key_that_is_chosen_on_our_page_of_naparis_preferences_counts_at_once(
     assert pressed == ["next_tile", "next_tile"]
 
 
+def test_a_key_that_is_not_taken_is_said_and_what_stays(proposed, open_dock, tissue):
+    page = get_plugin_settings("napari-semiseg").keys
+    try:
+        page.next_tile = "A"
+        said = proposed.dock.session.notice.sentence
+        assert said == (
+            "The key “A” is not taken to go to the next tile, since it is the key to accept the proposed nucleus below "
+            "the mouse: that stays with N."
+        )
+        page.next_tile = "Ctrl-Z"
+        assert "since it undoes or redoes strokes" in proposed.dock.session.notice.sentence
+        page.next_tile = "nonsense"
+        assert "since napari knows no such single key" in proposed.dock.session.notice.sentence
+        assert open_dock(tissue).dock.session.notice.sentence == proposed.dock.session.notice.sentence
+    finally:
+        page.next_tile = "N"
+
+
+def test_the_list_of_keys_tells_both_meanings_of_one_that_has_two(proposed):
+    lines = proposed.dock.tiles_panel.help.key_list.text().splitlines()
+    assert (
+        "N: go to the next tile; with a layer of the result selected: to the next nucleus in doubt, while you go "
+        "through them"
+    ) in lines
+
+
 def test_the_hint_names_the_key_that_is_chosen_now(proposed_with_classes):
     hint = proposed_with_classes.dock.tiles_panel.help.hint
     assert "K gives the nucleus below the mouse the next class" in hint.text()

@@ -229,6 +229,23 @@ def test_without_a_project_nothing_is_brought_in(open_dock, tmp_path):
     hands = open_dock(np.full((*SHAPE, 3), 200, np.uint8))
     hands.dock._prepare_menu()
 
-    assert not hands.dock.import_menu.isEnabled()
+    assert not any(action.isEnabled() for action in hands.dock.import_menu.actions())
     hands.dock.import_menu.model.from_file(tmp_path / "x.geojson")
     assert "step 1" in hands.dock.session.notice.sentence
+
+
+def test_why_nothing_can_be_brought_in_is_the_first_thing_in_the_menu(open_dock, tmp_path):
+    hands = open_dock(np.full((*SHAPE, 3), 200, np.uint8))
+    menu = hands.dock.import_menu
+    hands.dock._prepare_menu()
+    first, *others = menu.actions()
+    assert menu.isEnabled()
+    assert (first.text(), first.isVisible()) == ("Begin with step 1: there is no project of this image yet.", True)
+    assert not any(action.isEnabled() for action in (first, *others))
+    hands.dock.leave()
+
+    hands = started(open_dock, tmp_path)
+    hands.dock._prepare_menu()
+    first, file, *_ = hands.dock.import_menu.actions()
+    assert not first.isVisible()
+    assert file.isEnabled()

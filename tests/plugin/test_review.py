@@ -209,6 +209,31 @@ def test_what_was_painted_by_hand_is_not_taken_for_a_word(reviewed):
     assert "your paint stays" in reviewed.dock.message.label.text()
 
 
+def test_a_word_on_a_nucleus_whose_tile_is_not_read_is_not_taken_for_painted_over(reviewed):
+    panel = begin(reviewed)
+    tile = reviewed.project.add_tile(0, box=Box(60, 60, 150, 150), select=False)
+    reviewed.dock.tiles._tiles.pop(tile.id)  # as long as it is being read, or where its file is damaged
+    reviewed.viewer.layers.selection.active = panel.layers.nuclei
+    key(reviewed, "A")
+
+    assert "is not read yet" in reviewed.dock.session.notice.sentence
+    assert "0 accepted" in panel.nuclei_words.text()
+
+
+def test_keys_of_a_result_lead_through_its_nuclei_in_doubt_and_before_that_from_tile_to_tile(reviewed):
+    panel = reviewed.dock.review_panel
+    reviewed.dock.tiles_panel.go_to("t0001")
+    reviewed.viewer.layers.selection.active = panel.layers.nuclei
+    key(reviewed, "N")
+    assert reviewed.project.selected == "t0002"
+    begin(reviewed)
+    key(reviewed, "N")
+    assert panel.nuclei_words.text().startswith("2 of 4")
+    assert reviewed.project.selected == "t0002"
+    key(reviewed, "S")
+    assert reviewed.dock.suggestions.waiting
+
+
 def test_words_on_nuclei_take_nothing_from_the_tiles_that_judge(reviewed):
     """The third nucleus lies beside the tile that is set aside, and a tile of the usual size would reach into it."""
     judges = reviewed.project.validation
@@ -645,6 +670,35 @@ def test_in_a_read_only_project_nothing_is_begun_that_would_write(compared, open
     for button in (panel.compare, panel.begin_nuclei):
         assert not button.isEnabled()
         assert "read-only" in button.toolTip()
+
+
+def test_in_a_read_only_project_what_is_in_view_follows_the_sliders_and_nothing_is_written(reviewed, open_dock):
+    other = open_dock()
+    other.dock.view.open_project(reviewed.project.path)
+    other.wait(lambda: of_role(other.viewer, "nuclei"), "the result")
+    other.dock.steps[3].set_open(True)
+    panel, review = other.dock.review_panel, other.dock.session.review
+    assert panel.count.text() == "4 nuclei"
+    predictions = Path(reviewed.project.folder.predictions_dir)
+    before = {path: path.stat().st_mtime_ns for path in predictions.rglob("*")}
+    panel.threshold.setValue(0.75)  # the first two nuclei are less certain
+    work(other)
+    other.wait(lambda: panel.count.text().startswith("2 nuclei in"), "what is in view")
+    (seen,) = of_role(other.viewer, "nuclei")
+    assert [bool(np.asarray(seen.data)[place]) for place in NUCLEI.values()] == [False, False, True, True]
+    assert "read-only" in panel.sliders_wait.text()
+
+    other.rest(2.0)  # the sliders rest, which elsewhere has the whole result split
+    work(other)
+    other.dock.session.show_box(Box(0, 0, 200, 200))
+    other.rest(1.5)
+    work(other)
+    other.wait(lambda: panel.count.text().startswith("0 nuclei in"), "what is in view then")
+    assert {path: path.stat().st_mtime_ns for path in predictions.rglob("*")} == before
+    assert not other.dock.session.exporting.why_not.startswith("The nuclei are being split")
+    elsewhere = Path(review._elsewhere.name)
+    other.dock.view.close_project()
+    assert not elsewhere.exists()
 
 
 def test_confidence_and_nuclei_are_seen_side_by_side_over_the_history(compared):

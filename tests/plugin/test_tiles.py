@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from napari.layers import Labels
 from qtpy.QtCore import Qt
 
 from napari_semiseg.app.painting import BACKGROUND_ID
 from napari_semiseg.errors import InputError
-from napari_semiseg.plugin.layers import of_role, role
+from napari_semiseg.plugin.layers import KEY, of_role, role
 from napari_semiseg.project.folder import ProjectFolder
 from napari_semiseg.project.schema import ClassSpec, with_class
 from napari_semiseg.project.tile_annotation import BACKGROUND, PROPOSED, Tally
@@ -434,6 +435,7 @@ def test_a_second_viewer_on_the_same_project_is_read_only_and_says_so(started, o
     (layer,) = of_role(other.viewer, "annotation")
     assert not layer.editable
     other.viewer.layers.selection.active = layer
+    assert {"N", "P"} <= {str(key) for key in layer.keymap}
     before = started.project.tiles, on_disk(started, "t0001")
     other.stroke([(200, 200), (200, 230)])
     for key in layer.keymap.values():
@@ -444,6 +446,43 @@ def test_a_second_viewer_on_the_same_project_is_read_only_and_says_so(started, o
     assert not layer.data.any()
     assert started.project.tiles == before[0]
     assert on_disk(started, "t0001").equals(before[1])
+
+
+def test_keys_lead_from_tile_to_tile_in_a_second_viewer_as_well(started, open_dock, tissue):
+    for y, x in ((130, 130), (380, 380)):
+        started.project.add_tile(0, center=(y, x))
+    other = open_dock(tissue)
+    other.dock.view.open_project(started.project.path)
+    other.wait(lambda: other.dock.tiles.layer("t0001") and other.dock.tiles.layer("t0002"), "the tiles")
+    other.dock.tiles_panel.go_to("t0001")
+    other.rest(0.3)
+    for layer, wanted in ((of_role(other.viewer, "tiles")[0], "t0002"), (other.dock.tiles.layer("t0002"), "t0001")):
+        press = {str(key): call for key, call in layer.keymap.items()}
+        press["N"](layer)
+        assert other.project.selected == wanted
+
+
+@pytest.mark.parametrize("how", ["the project is closed", "the dock is closed"])
+def test_no_rectangle_for_a_new_tile_stays_behind(started, how):
+    started.press(started.dock.tiles_panel.add)
+    started.hover(200, 200)
+    assert of_role(started.viewer, "suggestion")
+    started.dock.view.close_project() if how == "the project is closed" else started.dock.leave()
+    assert not of_role(started.viewer, "suggestion")
+    assert not started.dock.tiles_panel.tool.on
+
+
+def test_before_the_first_tile_the_key_for_a_place_is_promised_only_where_a_layer_has_it(started):
+    suggest = started.dock.tiles_panel.suggest
+    started.rest(0.9)
+    assert suggest.toolTip() == "Show the place that would teach the most, with the reason"
+    proposal = {KEY: {"role": "proposal", "origin": (0, 0), "downsample": 1, "image": 0}}
+    layer = started.viewer.add_layer(Labels(np.zeros((512, 512), np.uint8), metadata=proposal))
+    started.rest(0.9)
+    assert suggest.toolTip().endswith("with a layer of ours selected: S")
+    press = {str(key): call for key, call in layer.keymap.items()}
+    press["S"](layer)
+    assert started.dock.suggestions.waiting
 
 
 def test_a_drag_in_add_mode_moves_the_view_and_adds_nothing(started):

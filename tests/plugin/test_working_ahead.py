@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from napari.layers import Labels
 
 from napari_semiseg.app.engine_model import ChildStarted
 from napari_semiseg.app.painting import PROPOSED_FROM
@@ -13,6 +14,7 @@ from napari_semiseg.app.suggestions import Suggestion
 from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import Finished, Paused, Ready, Started, Suggested, Written
+from napari_semiseg.plugin.layers import KEY
 
 PLACE = {"image": 0, "box": [300, 300, 400, 400], "reason": "because"}
 
@@ -115,6 +117,22 @@ def test_who_has_painted_since_goes_on_to_paint(asked):
     asked.answer()
     assert proposed(asked.layer("t0001")) == 1
     assert asked.layer("t0001").mode == "paint"
+
+
+def test_the_key_during_a_stroke_takes_what_is_shown_after_it_and_leaves_the_brush_in_the_hand(asked):
+    labels = np.zeros((512, 512), np.uint32)
+    labels[60:80, 60:80] = 1
+    shown = {"role": "proposal", "image": 0, "origin": (0, 0), "downsample": 1}
+    asked.hands.viewer.add_layer(Labels(labels, metadata={KEY: shown}))
+    asked.panel.go_to("t0001")
+    layer = asked.layer("t0001")
+    with asked.hands.drawing([(20, 20), (20, 30)]):
+        press(layer, "G")
+        assert proposed(layer) == 0
+    asked.hands.wait(lambda: proposed(layer) == 1, "the nuclei", 5)
+    assert layer.mode == "paint"
+    layer.undo()
+    assert (layer.data == 1).any()
 
 
 def test_nuclei_that_come_before_a_polygon_has_its_last_corner_wait_for_it(asked):

@@ -43,7 +43,7 @@ class Paint(Protocol):
     """Writes a word on a nucleus into a tile: see `NucleiReview.decide`."""
 
     def __call__(self, tile_id: str, box: Box, mask: NDArray[np.bool_], accepted: bool, kind: int) -> TakeBack | None:
-        """Return what takes it back; None where nothing was painted."""
+        """Return what takes it back; None where nothing was painted. Raises `InputError` where nothing can be."""
         ...
 
 
@@ -224,11 +224,11 @@ class NucleiReview:
             before.take_back()
         try:
             tile = self._tile(image, nucleus)
+            take_back = paint(tile.id, nucleus.box.shifted(-tile.box.y0, -tile.box.x0), mask, accepted)
         except InputError as error:
             self.session.tell(str(error), "warning")
             self.changed.emit()
             return
-        take_back = paint(tile.id, nucleus.box.shifted(-tile.box.y0, -tile.box.x0), mask, accepted)
         if take_back is None:
             self.session.tell("You have painted there already, and your paint stays as it is.")
         elif asked == self._round:

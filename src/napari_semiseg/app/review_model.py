@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from psygnal import Signal
@@ -29,6 +30,7 @@ from napari_semiseg.events import (
 )
 from napari_semiseg.io.result import Result
 from napari_semiseg.io.result_card import result_state
+from napari_semiseg.project.folder import ProjectFolder
 
 if TYPE_CHECKING:
     from napari_semiseg.app.session import Session
@@ -119,6 +121,8 @@ class ReviewModel:
         What is in view as the sliders stand, while `result` is not yet split so.
     applying : bool
         Whether the whole result is being split.
+    only_in_view : bool
+        Whether a slider was moved in a project that is open read-only: what is in view follows, the result does not.
     growing : Path or None
         The result that is being written, once something of it can be looked at.
     table : Path or None
@@ -147,7 +151,7 @@ class ReviewModel:
         self.nuclei = 0
         self.gaps = False
         self.live: LiveNuclei | None = None
-        self.applying = False
+        self.applying = self.only_in_view = False
         self.growing: Path | None = None
         self.table: Path | None = None
         self.measuring = False
@@ -159,6 +163,7 @@ class ReviewModel:
         self._moved_at: float | None = None
         self._viewed_at: float | None = None
         self._count = 0
+        self._elsewhere: TemporaryDirectory[str] | None = None  # for what is in view of a project that is read only
         session.image_changed.connect(self.look)
         session.visible_changed.connect(self._note_view)
         session.project.closed.connect(self._forget)
@@ -240,8 +245,11 @@ class ReviewModel:
             return
         self.split = split
         self.split_changed.emit()
-        if self.result is not None and not self.active and not self.session.project.read_only:
-            self._moved_at = self._clock()
+        if self.result is not None and not self.active:
+            if self.session.project.read_only:
+                self.only_in_view = True
+            else:
+                self._moved_at = self._clock()
             self._split_view()
             self.changed.emit()
 
@@ -287,7 +295,7 @@ class ReviewModel:
     def look(self) -> None:
         """Find the result of the image in view, in the background."""
         self._drop_live()
-        self._moved_at = None
+        self._moved_at, self.only_in_view = None, False
         self.session.drop_errands("split", _VIEW)
         folder, index = self.session.project.folder, self.session.image_index
         if folder is None or index is None:
@@ -375,6 +383,8 @@ class ReviewModel:
     @property
     def wait_words(self) -> str:
         """What the result waits for before all of it is as the sliders say; "" for nothing."""
+        if self.only_in_view:
+            return "The project is open read-only: what is in view follows the sliders, the saved result stays."
         waits = self.session.wait_words if self._moved_at is not None else ""
         return waits and f"The saved result {waits}"
 
@@ -434,6 +444,8 @@ class ReviewModel:
             return
         if self.state in ("running", "paused") and box is not None and box.area:
             self.session.engine.focus(0, (box.y0, box.x0, box.y1, box.x1))  # its only image
+        if self.only_in_view:
+            self._split_view()
         self._viewed_at = None
 
     def _grow_no_more(self) -> None:
@@ -454,7 +466,7 @@ class ReviewModel:
 
     def _note_view_split(self, source: Path, event: Event) -> None:
         match event:
-            case Written("nuclei", path, facts) if source == self.result and self.pending:
+            case Written("nuclei", path, facts) if source == self.result and (self.pending or self.only_in_view):
                 self.live = LiveNuclei(Path(path), Box(*facts["box"]), int(facts.get("nuclei", 0)))
                 self.live_changed.emit()
                 self.changed.emit()
@@ -475,10 +487,18 @@ class ReviewModel:
             return
         box = box.middle(LIVE_SIDE)
         self._count += 1
-        out = folder.predictions_dir / f".split-{self._count % _LIVE_FILES}.npy"
+        out = self._place_for_views(folder) / f".split-{self._count % _LIVE_FILES}.npy"
         args = {"source": str(self.result), "out": str(out), "box": [box.y0, box.x0, box.y1, box.x1]}
         args |= self.split.args(self.mpp)
         self.session.ask("split", args, partial(self._note_view_split, self.result), purpose=_VIEW)
+
+    def _place_for_views(self, folder: ProjectFolder) -> Path:
+        """Return where what is in view may be written: not into a project that is only read."""
+        if not self.session.project.read_only:
+            return folder.predictions_dir
+        if self._elsewhere is None:
+            self._elsewhere = TemporaryDirectory(prefix="napari-semiseg-", ignore_cleanup_errors=True)
+        return Path(self._elsewhere.name)
 
     def _take(self, found: Result | None) -> None:
         facts: Mapping[str, Any] = found.card.facts if found else {}
@@ -502,8 +522,11 @@ class ReviewModel:
             self.session.engine.stop(self._job)
         self.session.drop_errands("split", _VIEW)
         self._job = self._split_job = self._table_job = ""
-        self._moved_at, self.applying, self.measuring = None, False, False
+        self._moved_at, self.applying, self.measuring, self.only_in_view = None, False, False, False
         self.state = "idle"
+        if self._elsewhere is not None:
+            self._elsewhere.cleanup()
+            self._elsewhere = None
         self._grow_no_more()
         self._drop_live()
         self._take(None)

@@ -19,7 +19,7 @@ from skimage.morphology import disk
 from napari_semiseg.app.session import Session
 from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
-from napari_semiseg.events import Event, Failed, Warned, Written
+from napari_semiseg.events import Event, Failed, Finished, Warned, Written
 
 LEAST_UM2, LEAST_PIXELS = 7.5, 125
 """Smallest nucleus that is proposed, in µm², or in pixels where their size is not known: what is smaller is seldom one,
@@ -143,6 +143,8 @@ class TileProposals:
             case Failed(message, _, detail):
                 self.cancel(wish.tile)
                 self.session.tell(message, "error", details=detail)
+            case Finished():  # without an answer: it was stopped
+                self.cancel(wish.tile)
 
     def _fetch(self, wish: _Wish, path: Path, facts: Mapping[str, Any]) -> None:
         """Read an answer in the background, and hand it over."""

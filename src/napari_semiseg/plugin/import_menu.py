@@ -37,6 +37,8 @@ class ImportMenu(QMenu):
         self.model = LabelImport(session, tiles)
         self._viewer, self._view = viewer, view
         self.setToolTipsVisible(True)
+        self.why = self.addAction("")
+        self.why.setEnabled(False)
         self.file = self.addAction("From a file…", self._ask_file)
         self.file.setToolTip("GeoJSON of QuPath, regions of ImageJ, or a label image")
         self.folder = self.addAction("From an OME-Zarr…", self._ask_folder)
@@ -47,9 +49,12 @@ class ImportMenu(QMenu):
     def prepare(self) -> None:
         """Say what can be done now."""
         why = self.model.why_not
-        self.setEnabled(not why)
+        self.why.setText(why)
+        self.why.setVisible(bool(why))
         layer = self._selected()
-        self.layer.setEnabled(layer is not None)
+        for action, possible in ((self.file, True), (self.folder, True), (self.layer, layer is not None)):
+            action.setEnabled(possible and not why)
+        self.layer.setToolTip("" if layer is not None else "Select a labels layer that is not a tile's own first")
         self.layer.setText("From the selected labels layer" if layer is None else f"From the layer “{layer.name:.40}”")
         last = self.model.last
         self.undo.setEnabled(not last.why_not)

@@ -31,22 +31,30 @@ class Action:
         The usual one.
     does : str
         In words, for tooltips and the guide.
+    on_result : str
+        What it does while the layer of a result is selected, in words; "" where it means the same there or nothing.
     """
 
     name: str
     key: str
     does: str
+    on_result: str = ""
+
+    @property
+    def words(self) -> str:
+        """All that it does."""
+        return f"{self.does}; with a layer of the result selected: {self.on_result}" if self.on_result else self.does
 
 
 ACTIONS = (
-    Action("next_tile", "N", "go to the next tile"),
-    Action("previous_tile", "P", "go to the tile before"),
+    Action("next_tile", "N", "go to the next tile", "to the next nucleus in doubt, while you go through them"),
+    Action("previous_tile", "P", "go to the tile before", "to the nucleus in doubt before"),
     Action("complete", "Shift-C", "accept what is still proposed and mark the tile complete, or sparse again"),
     Action("propose", "G", "get proposed nuclei into the tile, to be corrected"),
     Action("correct", "C", "correct nuclei by gestures, or paint again"),
-    Action("accept", "A", "accept the proposed nucleus below the mouse"),
+    Action("accept", "A", "accept the proposed nucleus below the mouse", "accept the nucleus in doubt"),
     Action("reclass", "K", "give the nucleus below the mouse the next class; one that is proposed is accepted by it"),
-    Action("delete", "D", "delete the nucleus below the mouse"),
+    Action("delete", "D", "delete the nucleus below the mouse", "reject the nucleus in doubt"),
     Action("take_back", "Control-Z", "take back the last word on a nucleus in doubt"),
     Action("new_nucleus", "M", "begin a new nucleus with the next stroke"),
     Action("background", "B", "paint background, or nuclei again"),
@@ -67,15 +75,22 @@ class Keys:
 
     Keys that mean nothing to napari, one that another action has, and those of undo and redo are not taken: the action
     keeps its usual one.
+
+    Attributes
+    ----------
+    refusals : tuple of str
+        Which keys that were chosen are not taken, and why: a sentence each.
     """
 
     changed = Signal()
     """Some key is another one."""
+    refused = Signal(str)
+    """A key that was chosen just now is not taken: the sentence that says why."""
 
     def __init__(self) -> None:
         self._settings = _settings()
         self._bound: list[tuple[ref[Any], KeysView[str], Calls]] = []
-        self._keys = _chosen(self._settings)
+        self._keys, self.refusals = _chosen(self._settings)
         if self._settings is not None:
             self._settings.events.connect(self._renew)
 
@@ -86,7 +101,7 @@ class Keys:
     @property
     def words(self) -> str:
         """What every key does, a line each."""
-        return "\n".join(f"{self.of(action.name)}: {action.does}" for action in ACTIONS)
+        return "\n".join(f"{self.of(action.name)}: {action.words}" for action in ACTIONS)
 
     def bind(self, layer: Any, calls: Calls) -> None:
         """Give a layer its keys; each is called with the layer. The layer is not kept alive."""
@@ -113,7 +128,11 @@ class Keys:
         return [(layer, calls) for entry, _, calls in self._bound if (layer := entry()) is not None]
 
     def _renew(self, event: Any = None) -> None:
-        chosen = _chosen(self._settings)
+        before = self.refusals
+        chosen, self.refusals = _chosen(self._settings)
+        for sentence in self.refusals:
+            if sentence not in before:
+                self.refused.emit(sentence)
         if chosen == self._keys:
             return
         self._release()
@@ -132,14 +151,29 @@ def _settings() -> Any:
         return None
 
 
-def _chosen(settings: Any) -> dict[str, str]:
-    """Return the key of each action."""
+def _chosen(settings: Any) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the key of each action, and a sentence for each key that was chosen and is not taken."""
     usual = {action.name: action.key for action in ACTIONS}
     wanted = {name: str(getattr(settings, name, "") or key) for name, key in usual.items()}
     keys = {name: key if _is_key(key) and _may_be(name, key) else usual[name] for name, key in wanted.items()}
     while clash := _clash(keys, usual):
         keys[clash] = usual[clash]
-    return keys
+    return keys, tuple(_refusal(name, wanted[name], keys) for name in keys if wanted[name] != keys[name])
+
+
+def _refusal(name: str, wanted: str, keys: Mapping[str, str]) -> str:
+    """Say why an action does not get the key that was chosen for it."""
+    does = {action.name: action.does.partition(",")[0].partition(";")[0] for action in ACTIONS}
+    if not _is_key(wanted):
+        why = "napari knows no such single key"
+    elif not _may_be(name, wanted):
+        why = "it undoes or redoes strokes"
+    else:
+        pressed = coerce_keybinding(wanted)
+        owners = [does[other] for other, key in keys.items() if other != name and coerce_keybinding(key) == pressed]
+        why = f"it is the key to {owners[0] if owners else 'something else'}"
+    kept = coerce_keybinding(keys[name])
+    return f"The key “{wanted[:20]}” is not taken to {does[name]}, since {why}: that stays with {kept}."
 
 
 def _clash(keys: Mapping[str, str], usual: Mapping[str, str]) -> str:

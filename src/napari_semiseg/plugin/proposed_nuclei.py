@@ -68,12 +68,13 @@ class ProposedNuclei:
             self._drop(tile.id)
             return
         shown = self._shown(tile)
+        keep = partial(self._keep, tile.id, self.strokes.drawn - self.strokes.drawing)  # what is begun is painted since
         try:
             self._check_editable(tile.id)
             if shown is not None:
-                self.take_over(shown.data, _origin(shown), classes_of(shown))
+                keep(shown.data, _origin(shown), classes_of(shown))
             else:
-                self.proposals.ask(tile.id, partial(self._keep, tile.id, self.strokes.drawn))
+                self.proposals.ask(tile.id, keep)
         except InputError as error:
             self.session.tell(str(error), "warning")
 

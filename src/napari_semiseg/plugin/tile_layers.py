@@ -13,6 +13,7 @@ from napari_semiseg.app import corrections
 from napari_semiseg.app.corrections import Correction
 from napari_semiseg.app.session import Session
 from napari_semiseg.blocks import Box
+from napari_semiseg.errors import InputError
 from napari_semiseg.plugin.brush import Brush
 from napari_semiseg.plugin.layers import Placement, insert, put, role, tag
 from napari_semiseg.plugin.painted_tile import PaintedTile
@@ -137,10 +138,18 @@ class TileLayers:
         -------
         callable or None
             What takes the word back, wherever nothing was painted since; None where nothing was written.
+
+        Raises
+        ------
+        InputError
+            If the tile was not read yet, or cannot be.
         """
         painted = self._tiles.get(tile_id)
         if painted is None:
-            return None
+            raise InputError(
+                f"Your word is not written, since tile {tile_id} around that nucleus is not read yet, or cannot be: "
+                "go back to the nucleus (◂) and say it again."
+            )
         inside = box.intersect(Box.whole(painted.layer.data.shape))
         whole = np.zeros(painted.layer.data.shape, bool)
         whole[inside.slices] = mask[inside.shifted(-box.y0, -box.x0).slices]

@@ -36,6 +36,10 @@ class TileTool:
         self.side = TILE_SIDE
         self.on = False
         self._ghost: Shapes | None = None
+        session.project.closed.connect(self._on_closed)
+
+    def _on_closed(self) -> None:
+        self.switch(False)
 
     def switch(self, on: bool) -> None:
         """Switch it on or off."""

@@ -79,6 +79,8 @@ class NucleiDock(QWidget):
         self.supervisor.start()
         self._show_project()
         self._follow_image()
+        for sentence in self.keys.refusals[:1]:
+            self._tell_key(sentence)
         for step in self.steps[3:]:
             step.set_open(False)
         self._open_what_is_ready()
@@ -103,6 +105,7 @@ class NucleiDock(QWidget):
         )
         self.train_panel = TrainPanel(self.session, self.viewer, self.view, self.strokes)
         self.review_panel = ReviewPanel(self.session, self.viewer, self.view, self.tiles, self.keys)
+        self.review_panel.step_tile = self.tiles_panel.step
         self.export_panel = ExportPanel(self.session, self.viewer, self.view)
         self.menu_button.setMenu(self._make_menu())
         head = QHBoxLayout()
@@ -159,6 +162,7 @@ class NucleiDock(QWidget):
         project.closed.connect(self._show_project)
         project.saved.connect(self._show_saved)
         project.recovered.connect(self._tell_recovery)
+        self.keys.refused.connect(self._tell_key)
         self.session.image_changed.connect(self._follow_image)
         self.session.review.changed.connect(self._open_what_is_ready)
         self.session.exporting.changed.connect(self._open_what_is_ready)
@@ -242,6 +246,9 @@ class NucleiDock(QWidget):
             self.recovery.chosen.connect(self.tiles_panel.go_to)
             self.recovery.put_back.connect(partial(self.tiles_panel.exchange.put_back, recovery))
             self.recovery.show()
+
+    def _tell_key(self, sentence: str) -> None:
+        self.session.tell(sentence, "warning")
 
     def _note_engine(self, message: str) -> None:
         self._engine_message = message  # its details follow: they are told together

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -97,6 +98,7 @@ class ReviewPanel(QWidget):
         self.history = HistoryNuclei(session)
         self.history_layers = HistoryLayers(session, viewer, view, self.history, self.layers)
         self.onward = Onward(session, view.show_image)
+        self.step_tile: Callable[[int], object] = lambda by: None  # what N and P do while there is no nucleus to go to
         self._place = -1
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -354,6 +356,13 @@ class ReviewPanel(QWidget):
     def _decide(self, accepted: bool, *_: object) -> None:
         self.nuclei.decide(accepted, self.tiles.decide)
 
+    def _step(self, by: int) -> None:
+        """Go to the next nucleus in doubt, or where nobody goes through them, to the next tile."""
+        if self.nuclei.current is not None:
+            self.nuclei.step(by)
+        else:
+            self.step_tile(by)
+
     def _prefer_other(self) -> None:
         """Segment with the run that is compared with, and compare no longer."""
         compared = self.comparison.compared
@@ -393,8 +402,8 @@ class ReviewPanel(QWidget):
             calls = {
                 "accept": lambda _: self._decide(True),
                 "delete": lambda _: self._decide(False),
-                "next_tile": lambda _: self.nuclei.step(1),
-                "previous_tile": lambda _: self.nuclei.step(-1),
+                "next_tile": lambda _: self._step(1),
+                "previous_tile": lambda _: self._step(-1),
                 "take_back": lambda _: self.nuclei.take_back(),
             }
             self.keys.bind(event.value, calls)

@@ -26,7 +26,7 @@ from napari_semiseg.app.suggestions import Suggestions
 from napari_semiseg.app.tile_proposals import TileProposals
 from napari_semiseg.app.words import capital
 from napari_semiseg.plugin.keys import Keys
-from napari_semiseg.plugin.layers import look_at
+from napari_semiseg.plugin.layers import look_at, role
 from napari_semiseg.plugin.nucleus_at_cursor import NucleusAtCursor
 from napari_semiseg.plugin.proposed_nuclei import ProposedNuclei
 from napari_semiseg.plugin.slide_view import SlideView
@@ -47,6 +47,12 @@ from napari_semiseg.plugin.widgets.tile_strip import TileStrip
 from napari_semiseg.plugin.widgets.tile_table import Row, TileTable
 from napari_semiseg.project.schema import Tile
 from napari_semiseg.project.tile_annotation import Tally
+
+_ALL_WAYS = ("suggest", "next_tile", "previous_tile")
+_WITH_WAYS = {"tiles": _ALL_WAYS, "proposal": _ALL_WAYS, "annotation": _ALL_WAYS} | dict.fromkeys(
+    ("nuclei", "confidence"), ("suggest",)
+)
+"""Roles of layers and the keys that lead from them to tiles. Those of a result have N and P from step 4."""
 
 
 class TilesPanel(QWidget):
@@ -142,6 +148,9 @@ class TilesPanel(QWidget):
         session.image_changed.connect(self._show_image)
         self.tool.changed.connect(self._show_tool)
         layers.added.connect(self._give_keys)
+        viewer.layers.events.inserted.connect(self._on_inserted)
+        for layer in viewer.layers:
+            self._give_ways(layer)
         proposals.changed.connect(self.show_waiting)
         self.proposed.changed.connect(self.show_waiting)
         keys.changed.connect(self._show_keys)
@@ -309,9 +318,13 @@ class TilesPanel(QWidget):
             "Get nuclei from the network, or before there is one from the threshold. They count once they are "
             f"accepted, one by one or all with “Mark complete” ({key('propose')})"
         )
-        self.suggest.setToolTip(
-            self._why_not() or f"Show the place that would teach the most, with the reason ({key('suggest')})"
-        )
+        self._show_way()
+
+    def _show_way(self) -> None:
+        """Say what Suggest does, and its key where some layer has it."""
+        keyed = any(role(layer) in _WITH_WAYS for layer in self.viewer.layers)
+        by_key = f"; with a layer of ours selected: {self.keys.of('suggest')}" if keyed else ""
+        self.suggest.setToolTip(self._why_not() or f"Show the place that would teach the most, with the reason{by_key}")
 
     def settle(self) -> None:
         """Do what waited for the end of a stroke. The dock calls it often."""
@@ -325,6 +338,7 @@ class TilesPanel(QWidget):
         _say(self.proposal_waits, capital(self.proposed.words(tile_id)))
         self.suggest.setText("Stop looking" if self.suggestions.waiting else "Suggest next")
         _say(self.suggest_waits, capital(self.session.waits("suggest")))
+        self._show_way()
 
     def _show_picture(self, tile: Tile, picture: np.ndarray) -> None:
         self.strip.set_picture(tile, picture)
@@ -336,8 +350,6 @@ class TilesPanel(QWidget):
         """Bind the keys of a tile that can be painted in."""
         tiles = self.layers
         calls = {
-            "next_tile": lambda: self.go_to(tiles.step_to(1)),
-            "previous_tile": lambda: self.go_to(tiles.step_to(-1)),
             "complete": self.marks.complete,
             "propose": self.proposed.get,
             "correct": lambda: tiles.correct(not tiles.correcting),
@@ -346,9 +358,34 @@ class TilesPanel(QWidget):
             "delete": self.below.delete,
             "new_nucleus": tiles.next_nucleus,
             "background": tiles.swap_background,
-            "suggest": lambda: self.suggestion.add_tile() if self.suggestions.current else self._suggest(),
         }
         self.keys.bind(layer, {name: _ignoring(call) for name, call in calls.items()})
+
+    def _on_inserted(self, event: Any) -> None:
+        self._give_ways(event.value)
+
+    def _give_ways(self, layer: Any) -> None:
+        """Bind the keys that lead to tiles, on layers that need not be painted in."""
+        calls: dict[str, Callable[[], object]] = {
+            "suggest": self._take_or_suggest,
+            "next_tile": lambda: self.step(1),
+            "previous_tile": lambda: self.step(-1),
+        }
+        names = _WITH_WAYS.get(role(layer), ())
+        if names:
+            self.keys.bind(layer, {name: _ignoring(calls[name]) for name in names})
+
+    def _take_or_suggest(self) -> None:
+        if why := self._why_not():
+            self.session.tell(why)
+        elif self.suggestions.current:
+            self.suggestion.add_tile()
+        else:
+            self._suggest()
+
+    def step(self, by: int) -> None:
+        """Go to the next tile, or with -1 to the one before."""
+        self.go_to(self.layers.step_to(by))
 
     def go_to(self, tile_id: str) -> None:
         """Bring a tile into view, close enough to paint in, select it and make it ready; its image is shown first."""
@@ -396,6 +433,7 @@ class TilesPanel(QWidget):
         """Let go of the viewer."""
         self.pictures.end()
         self.view.changed.disconnect(self._show, missing_ok=True)
+        self.viewer.layers.events.inserted.disconnect(self._on_inserted)
         self.tool.end()
 
 
