@@ -2,7 +2,7 @@
 
 First the kills, as often as they are promised: the writer of the journal 500 times, a training 20 times, napari 20
 times, a prediction 50 times, and an export to each format 50 times. Then somebody paints beside a training for 20
-minutes, or a night. Then every fault test some more times.
+minutes, or a night, and somebody else does everything in any order. Then every fault test some more times.
 
     python benchmarks/soak.py --repeat 5 --minutes 20 [pytest's own arguments]
 """
@@ -30,8 +30,9 @@ KILLS = (
     "tests/faults/test_killed_predictions.py",
     "tests/faults/test_killed_exports.py",
 )
-LONG = ("tests/faults/test_soak.py", "tests/plugin/test_slow_sources.py")
-"""What takes long, and waits for seconds where it waits for tenths of one in the ordinary tests."""
+LONG = ("tests/faults/test_soak.py", "tests/plugin/test_slow_sources.py", "tests/plugin/test_odd_order.py")
+"""What takes long: it waits for seconds where it waits for tenths of one in the ordinary tests, and does in 60 random
+orders what is done there in a few that are always the same."""
 
 
 @dataclass

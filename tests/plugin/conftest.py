@@ -202,16 +202,16 @@ def tissue() -> np.ndarray:
 
 @pytest.fixture
 def open_dock(qapp: Any) -> Any:
-    """Open the dock over a viewer that has no window, without an engine."""
+    """Open the dock over a viewer that has no window, without an engine, or with one that a watch keeps alive."""
     from napari_semiseg.plugin.widgets.dock import NucleiDock
 
     opened: list[Hands] = []
 
-    def open_one(image: Any = None, **options: Any) -> Hands:
+    def open_one(image: Any = None, *, watch: Any = None, **options: Any) -> Hands:
         viewer = PublicOnlyProxy(ViewerModel())  # as napari gives it to plugins
         if image is not None:
             viewer.add_image(image, **{"name": "field", **options})
-        dock = NucleiDock(viewer, watch=NoEngine())
+        dock = NucleiDock(viewer, watch=watch or NoEngine())
         dock.resize(360, 900)
         dock.show()
         opened.append(Hands(viewer, dock))

@@ -1,33 +1,48 @@
 """The dock used in any order: with nothing open, without labels or runs, by somebody who clicks on everything.
 
-The second part is fuzzer 6 of the fault matrix.
+The second part is fuzzer 6 of the fault matrix: with a stand-in for the engine that can say anything at any moment, and
+with a real child process. The ordinary tests go through the same few sequences each time; `make soak`, and every round
+but the first of ``--repeat``, through others.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import signal
+import sys
 import threading
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractButton, QFileDialog, QInputDialog, QToolButton
+from tests.plugin.conftest import LIGHT_ENGINE
 
 from napari_semiseg.app.engine_model import ChildEnded, ChildStarted
+from napari_semiseg.app.engine_watch import EngineWatch
 from napari_semiseg.app.painting import from_layer
-from napari_semiseg.events import Failed, Finished, Ready, Started
+from napari_semiseg.events import Failed, Finished, Ready, Run, Started
 from napari_semiseg.plugin.layers import of_role
 from napari_semiseg.project.folder import ProjectFolder
 from napari_semiseg.project.schema import with_class
 from napari_semiseg.project.tile_annotation import BACKGROUND, TileAnnotation
 
-EXAMPLES = 60 if os.environ.get("NAPARI_SEMISEG_SOAK") else 4
+SOAK = bool(os.environ.get("NAPARI_SEMISEG_SOAK"))
 REAL_WRITE = os.write
 MINE = ("Close the project", "Open a project…")
 """What has rules of its own here."""
@@ -98,20 +113,43 @@ def test_what_is_only_good_to_know_goes_by_itself_and_a_warning_stays(open_dock)
 class Anybody(RuleBasedStateMachine):
     """Uses the dock in any order, and looks after each step whether what was painted is still there."""
 
-    def __init__(self, open_dock: Any, tissue: np.ndarray, place: Any, patch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self, open_dock: Any, tissue: np.ndarray, place: Any, patch: pytest.MonkeyPatch, watch: Any = None
+    ) -> None:
         super().__init__()
         self.tissue, self.patch = tissue, patch
-        self.hands = open_dock(tissue)
+        self.hands = open_dock(tissue, watch=watch)
         self.dock = self.hands.dock
         self.path = place / f"{len(list(place.iterdir()))}.semiseg"
         self.dock.view.choose_target(self.path)
         self.painted: dict[str, TileAnnotation] = {}
         self.by_hand = False  # whether what was just done may have changed what is painted
         self.full = False
+        self.begun: set[str] = set()
+        self.at_once: list[str] = []  # jobs that the engine was told to begin while it had another one
+        self.engine.commanded.connect(self._note_command)
         unfold(self.dock)
-        self.dock.session.engine.apply([ChildStarted(1, "log"), (Ready(1, {}), "")])
+
+    @property
+    def engine(self) -> Any:
+        """What is known of the engine."""
+        return self.dock.session.engine
+
+    def _note_command(self, command: Any) -> None:
+        if isinstance(command, Run) and not command.aside:
+            running = self.begun & {job.id for job in self.engine.jobs}
+            self.at_once += [command.job] if running - {command.job} else []
+            self.begun.add(command.job)
 
     # ---- what one can do ----
+
+    @initialize(begun=st.sampled_from([True, True, False]))
+    def find(self, begun: bool) -> None:
+        """Begin with a project and a tile, more often than not: few find Start by clicking on anything."""
+        if begun:
+            self.start()
+            self.hands.wait(lambda: self.dock.view.started, "the start")
+            self.add_tile(130, 130)
 
     @rule()
     def start(self) -> None:
@@ -190,20 +228,6 @@ class Anybody(RuleBasedStateMachine):
         if len(self.hands.viewer.layers) < 8:
             self.hands.viewer.add_image(self.tissue, name="field")
 
-    @rule(how=st.sampled_from(["begins", "ends", "fails"]))
-    def engine_says(self, how: str) -> None:
-        engine = self.dock.session.engine
-        if engine.job is not None:
-            verb, job = engine.job.verb, engine.job.id
-            failed = Failed("It did not work.", wrong_input=False)
-            said = {"begins": Started(verb, "", 3), "ends": Finished(verb), "fails": failed}
-            engine.apply([(said[how], job)])
-
-    @rule()
-    def kill_child(self) -> None:
-        self.dock.session.engine.apply([ChildEnded("crash", -9, "log", again=True), ChildStarted(2, "log")])
-        self.dock.session.engine.apply([(Ready(2, {}), "")])
-
     @rule()
     def fill_disk(self) -> None:
         def refuse(descriptor: int, data: bytes) -> int:
@@ -253,9 +277,8 @@ class Anybody(RuleBasedStateMachine):
 
     @invariant()
     def at_most_one_job_runs(self) -> None:
-        training, job = self.dock.session.training, self.dock.session.engine.job
-        assert not (training.active and self.dock.session.review.active)
-        assert job is None or isinstance(job.id, str)
+        assert not (self.dock.session.training.active and self.dock.session.review.active)
+        assert self.at_once == []
 
     @invariant()
     def what_is_at_work_has_a_job_that_runs_or_waits(self) -> None:
@@ -296,17 +319,96 @@ class Anybody(RuleBasedStateMachine):
         return button.isVisible() and button.isEnabled() and not has_menu and button.text() not in MINE
 
 
+class AnybodyWithAStandIn(Anybody):
+    """The engine is a stand-in: it says anything at any moment."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.engine.apply([ChildStarted(1, "log"), (Ready(1, {}), "")])
+
+    @rule(how=st.sampled_from(["begins", "ends", "fails"]))
+    def engine_says(self, how: str) -> None:
+        engine = self.engine
+        if engine.job is not None:
+            verb, job = engine.job.verb, engine.job.id
+            failed = Failed("It did not work.", wrong_input=False)
+            said = {"begins": Started(verb, "", 3), "ends": Finished(verb), "fails": failed}
+            engine.apply([(said[how], job)])
+
+    @rule()
+    def kill_child(self) -> None:
+        self.engine.apply([ChildEnded("crash", -9, "log", again=True), ChildStarted(2, "log")])
+        self.engine.apply([(Ready(2, {}), "")])
+
+
+class AnybodyWithAnEngine(Anybody):
+    """The engine is a process of its own, without torch: it trains until it is stopped, and can be killed."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args, EngineWatch([sys.executable, str(LIGHT_ENGINE)]))
+        self.hands.wait(lambda: self.engine.status == "ready", "the engine")
+
+    @rule(seconds=st.sampled_from([0.1, 0.5, 2.0]))
+    def let_it_work(self, seconds: float) -> None:
+        self.hands.rest(seconds)
+
+    @precondition(lambda self: self.dock.train_panel.train.isEnabled())
+    @rule()
+    def train(self) -> None:
+        self.hands.press(self.dock.train_panel.train)
+
+    @rule()
+    def kill_child(self) -> None:
+        for child in children():
+            child.send_signal(signal.SIGKILL)
+
+    @invariant()
+    def one_child_at_most_is_alive(self) -> None:
+        assert len(alive := children()) <= 1, alive
+
+    def teardown(self) -> None:
+        super().teardown()
+        self.hands.wait(lambda: not children(), "the end of the engine", 10)
+
+
+def children() -> list[psutil.Process]:
+    """Return the engines of this process that are alive."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if str(LIGHT_ENGINE) in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE:
+                found.append(child)
+    return found
+
+
+@pytest.fixture
+def explore(open_dock, tissue, tmp_path, monkeypatch, no_dialogs, request):
+    """Let somebody do things: `few` examples, the same each time, or in `make soak` `many` random ones."""
+
+    def run(somebody: type[Anybody], *, few: int, many: int, steps: int) -> None:
+        again = getattr(getattr(request.node, "callspec", None), "params", {}).get("_round", 0) > 0
+        run_state_machine_as_test(
+            lambda: somebody(open_dock, tissue, tmp_path, monkeypatch),
+            settings=settings(
+                max_examples=many if SOAK else few,
+                stateful_step_count=25 if SOAK else steps,
+                deadline=None,
+                derandomize=not SOAK and not again,
+                print_blob=True,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+
+    return run
+
+
 @pytest.mark.fault
-def test_whatever_somebody_does_in_whatever_order_no_label_is_lost_and_all_that_is_said_is_plain(
-    open_dock, tissue, tmp_path, monkeypatch, no_dialogs
-):
-    run_state_machine_as_test(
-        lambda: Anybody(open_dock, tissue, tmp_path, monkeypatch),
-        settings=settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=25,
-            deadline=None,
-            derandomize=EXAMPLES == 4,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+@pytest.mark.timeout(3600 if SOAK else 300)
+def test_whatever_somebody_does_in_whatever_order_no_label_is_lost_and_all_that_is_said_is_plain(explore):
+    explore(AnybodyWithAStandIn, few=4, many=60, steps=25)
+
+
+@pytest.mark.fault
+@pytest.mark.timeout(3600 if SOAK else 300)
+def test_whatever_somebody_does_there_is_one_engine_at_most_and_none_afterwards(explore):
+    explore(AnybodyWithAnEngine, few=2, many=20, steps=15)
