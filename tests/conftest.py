@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Before anything imports torch or numpy: with several workers on few cores, threads only get in each other's way.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -19,6 +21,9 @@ with contextlib.suppress(ImportError):
 
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -73,3 +78,22 @@ def discs() -> Callable[..., np.ndarray]:
         return labels
 
     return draw
+
+
+@pytest.fixture
+def agree() -> Callable[..., None]:
+    """Return a function that asserts two losses to be equal, with their gradients for the inputs given after them.
+
+    Equal to 1e-9 of the largest entry, each tensor on its own.
+    """
+
+    import torch  # tests of the window and of files do without
+
+    def assert_agree(found: Tensor, expected: Tensor, *inputs: Tensor, relative: float = 1e-9) -> None:
+        here = [found.detach(), *torch.autograd.grad(found, inputs, retain_graph=True)]
+        there = [expected.detach(), *torch.autograd.grad(expected, inputs, retain_graph=True)]
+        for a, b in zip(here, there, strict=True):
+            scale = max(float(b.abs().max()), math.ulp(1.0))
+            torch.testing.assert_close(a, b, rtol=0.0, atol=relative * scale)
+
+    return assert_agree

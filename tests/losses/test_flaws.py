@@ -71,7 +71,7 @@ def test_targets_are_blurred_widened_and_normalized_differences(random, nu):
     for _ in range(nu):
         values = blur_loop(widen_loop(values), 5)
     expected = torch.tensor(normalize_loop(values), dtype=torch.float64)
-    torch.testing.assert_close(flaw_targets(probs, onehot, known, nu=nu)[0, 0], expected, rtol=1e-8, atol=1e-9)
+    torch.testing.assert_close(flaw_targets(probs, onehot, known, nu=nu)[0, 0], expected, rtol=1e-9, atol=1e-9)
 
 
 def test_a_perfect_prediction_and_one_without_labels_have_no_flaw(random):
@@ -87,7 +87,7 @@ def test_what_the_detector_says_is_smoothed_and_normalized_and_faint_maps_are_ze
     found = handled_flaws(maps)
     values = [[max(value, 0.0) for value in row] for row in maps[0, 0].tolist()]
     expected = torch.tensor(normalize_loop(blur_loop(values, 3)), dtype=torch.float64)
-    torch.testing.assert_close(found[0, 0], expected, rtol=1e-8, atol=1e-9)
+    torch.testing.assert_close(found[0, 0], expected, rtol=1e-9, atol=1e-9)
     assert found[1].abs().max() == 0
 
 

@@ -48,6 +48,8 @@ def test_the_mutual_information_is_that_of_its_equation(agree, patches, bandwidt
     expected = sum((1 + j) * information_loop(anchors[0], others[j], bandwidth) for j in range(2))
     found = patch_similarity(anchors, others, "mi", bandwidth=bandwidth)
     assert found.shape == (1, 2)
+    # At the code's bandwidth patches share about 1e-5 bits: a sum of logarithms near 10 that cancel, so that double
+    # precision leaves neither side, the loops no more than the loss, more than seven to eight of its digits.
     agree((found * torch.tensor([[1.0, 2.0]])).sum(), expected, *patches, relative=1e-7 if bandwidth > 0.5 else 1e-9)
 
 

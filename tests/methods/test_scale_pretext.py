@@ -94,6 +94,16 @@ def test_roughness_is_the_plain_mean_over_neighbors_and_so_is_its_gradient():
     assert torch.allclose(mine, theirs, atol=1e-9)
 
 
+def test_the_mean_square_is_that_of_the_pixels_seen_and_so_is_its_gradient(agree):
+    generator = torch.Generator().manual_seed(0)
+    one, other = (torch.rand(2, 1, 3, 4, generator=generator, dtype=torch.float64).requires_grad_() for _ in range(2))
+    seen = (torch.rand(2, 1, 3, 4, generator=generator, dtype=torch.float64) > 0.3).double()
+    at = seen.nonzero().tolist()
+    plain = sum((one[b, c, y, x] - other[b, c, y, x]) ** 2 for b, c, y, x in at) / len(at)
+
+    agree(mean_square(one, other, seen), plain, one, other)
+
+
 def test_pixels_that_are_not_seen_count_in_no_mean():
     one, other = torch.zeros(1, 1, 2, 2), torch.tensor([[[[1.0, 2.0], [3.0, 5.0]]]])
     seen = torch.tensor([[[[1.0, 0.0], [1.0, 0.0]]]])
