@@ -20,6 +20,8 @@ from napari_semiseg.project.tile_annotation import TileAnnotation
 if TYPE_CHECKING:
     from napari_semiseg.app.session import Session
 
+_BUSY = "Labels are being brought in, or taken back: a moment."
+
 
 @dataclass(frozen=True)
 class _Read:
@@ -62,7 +64,12 @@ class LabelImport:
             return "Begin with step 1: there is no project of this image yet."
         if self.session.project.read_only:
             return "The project is open read-only."
-        return "Labels are being brought in: a moment." if self.busy or self.last.busy else ""
+        return _BUSY if self.busy or self.last.busy else ""
+
+    @property
+    def why_no_undo(self) -> str:
+        """Why the last import cannot be taken back, in words; "" if it can."""
+        return _BUSY if self.busy else self.last.why_not
 
     def from_file(self, path: str | Path) -> None:
         """Bring in labels from a file; see `napari_semiseg.io.foreign_labels.open_labels`."""

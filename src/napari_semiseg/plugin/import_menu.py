@@ -43,11 +43,12 @@ class ImportMenu(QMenu):
         self.file.setToolTip("GeoJSON of QuPath, regions of ImageJ, or a label image")
         self.folder = self.addAction("From an OME-Zarr…", self._ask_folder)
         self.layer = self.addAction("From the selected labels layer", self.import_layer)
-        self.addSeparator()
+        self.addSeparator().setEnabled(False)
         self.undo = self.addAction("Undo the last import", self.model.last.take_back)
 
     def prepare(self) -> None:
         """Say what can be done now."""
+        self._prepare_undo()
         why = self.model.why_not
         self.why.setText(why)
         self.why.setVisible(bool(why))
@@ -56,10 +57,13 @@ class ImportMenu(QMenu):
             action.setEnabled(possible and not why)
         self.layer.setToolTip("" if layer is not None else "Select a labels layer that is not a tile's own first")
         self.layer.setText("From the selected labels layer" if layer is None else f"From the layer “{layer.name:.40}”")
-        last = self.model.last
-        self.undo.setEnabled(not last.why_not)
-        self.undo.setText(f"Undo the import of “{last.name:.40}”" if last.name else "Undo the last import")
-        self.undo.setToolTip(last.why_not or "Remove the tiles that it made, and empty those that it filled")
+
+    def _prepare_undo(self) -> None:
+        why, name = self.model.why_no_undo, self.model.last.name
+        self.undo.setEnabled(not why)
+        text = f"Undo the import of “{name:.40}”" if name else "Undo the last import"
+        self.undo.setText(text.replace("&", "&&"))
+        self.undo.setToolTip(why or "Remove the tiles that it made, and empty those that it filled")
 
     def import_layer(self) -> None:
         """Bring in the labels layer that is selected."""
