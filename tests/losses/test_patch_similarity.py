@@ -48,9 +48,20 @@ def test_the_mutual_information_is_that_of_its_equation(agree, patches, bandwidt
     expected = sum((1 + j) * information_loop(anchors[0], others[j], bandwidth) for j in range(2))
     found = patch_similarity(anchors, others, "mi", bandwidth=bandwidth)
     assert found.shape == (1, 2)
-    # At the code's bandwidth patches share about 1e-5 bits: a sum of logarithms near 10 that cancel, so that double
-    # precision leaves neither side, the loops no more than the loss, more than seven to eight of its digits.
+    # At the code's bandwidth patches share about 1e-5 bits: in the equation as it is written, which the loops follow, a
+    # sum of logarithms near 10 that cancel, so that double precision leaves the loops some eight digits.
     agree((found * torch.tensor([[1.0, 2.0]])).sum(), expected, *patches, relative=1e-7 if bandwidth > 0.5 else 1e-9)
+
+
+def test_single_precision_tells_how_little_patches_share_at_the_bandwidth_of_the_released_code():
+    generator = torch.Generator().manual_seed(6)
+    anchors = 0.2 + 0.5 * torch.rand(3, 2_500, generator=generator, dtype=torch.float64)
+    others = 0.5 * anchors.flip(0) + 0.3 * torch.rand(3, 2_500, generator=generator, dtype=torch.float64)
+    shared = patch_similarity(anchors, others, "mi", bandwidth=0.9)
+    in_single_precision = patch_similarity(anchors.float(), others.float(), "mi", bandwidth=0.9)
+
+    assert shared.max() < 1e-5
+    torch.testing.assert_close(in_single_precision.double(), shared, rtol=0.01, atol=1e-12)
 
 
 def test_a_patch_knows_everything_of_itself_and_nothing_of_an_even_one():
