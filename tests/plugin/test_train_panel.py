@@ -201,12 +201,11 @@ def test_the_confidence_holds_still_while_a_stroke_is_drawn(started):
     confidence = started.dock.train_panel.confidence
     say(started, preview(started, 20, 100))
     started.wait(lambda: confidence.layer is not None, "the map")
-    confidence.strokes.drawing = True
-    say(started, preview(started, 40, 200))
-    started.rest(0.6)
-    assert int(confidence.layer.data[0, 0]) == 100
-
-    confidence.strokes.drawing = False
+    started.project.add_tile(0, center=(200, 200), side=100)
+    with started.drawing([(200, 200), (200, 210)]):
+        say(started, preview(started, 40, 200))
+        started.rest(0.6)
+        assert int(confidence.layer.data[0, 0]) == 100
     started.wait(lambda: int(confidence.layer.data[0, 0]) == 200, "the map after the stroke")
 
 
