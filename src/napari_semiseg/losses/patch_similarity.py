@@ -97,8 +97,8 @@ def _mutual_information(anchors: Tensor, patches: Tensor, bandwidth: float) -> T
     """Return the mutual information of the gray values of each pair, in bits, (R, N).
 
     With q the joint density, i the product of its margins and d = (q - i) / i, that is Σ i ((1 + d) ln(1 + d) - d): the
-    same as Σ q ln(q / i), as Σ d i is zero, but without the terms that nearly cancel. With kernels as wide as the range of
-    gray two patches share 1e-8 to 1e-5 bits, of which single precision would leave nothing.
+    same as Σ q ln(q / i), as Σ d i is zero, but without the terms that nearly cancel. With kernels as wide as the range
+    of gray two patches share 1e-8 to 1e-5 bits, of which single precision would leave nothing.
     """
     joint = torch.einsum("rda,ndb->rnab", _kernels(anchors, bandwidth), _kernels(patches, bandwidth))
     joint = joint / joint.sum((2, 3), keepdim=True)
