@@ -273,7 +273,7 @@ class TrainPanel(QWidget):
         self.go_on.setVisible(lost)
         self.go_on.setText("Resume with changed images" if model.images_changed else "Resume")
         self.go_on.setToolTip(_GO_ON_CHANGED if model.images_changed else _GO_ON)
-        self.go_on.setEnabled(not model.setup.why_not)
+        self.go_on.setEnabled(not model.setup.why_none)
         self.leave.setVisible(lost)
         self.train.setVisible(not active)
         self.train.setEnabled(not why)
