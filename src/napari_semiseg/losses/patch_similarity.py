@@ -102,10 +102,14 @@ def _mutual_information(anchors: Tensor, patches: Tensor, bandwidth: float) -> T
     """
     joint = torch.einsum("rda,ndb->rnab", _kernels(anchors, bandwidth), _kernels(patches, bandwidth))
     joint = joint / joint.sum((2, 3), keepdim=True)
-    precision = torch.finfo(joint.dtype)
     independent = joint.sum(3, keepdim=True) * joint.sum(2, keepdim=True)
-    more = (joint - independent) / independent.clamp_min(precision.tiny)
-    nats = independent * ((1 + more) * more.clamp_min(precision.eps - 1).log1p() - more)
+    excess, precision = joint - independent, torch.finfo(joint.dtype)
+    # Elsewhere nothing cancels that would count, and the gradient of a quotient may overflow.
+    near = (excess.abs() < independent / 2) & (independent > precision.eps**2)
+    more = torch.where(near, excess, 0) / torch.where(near, independent, 1)
+    cancelling = independent * ((1 + more) * more.log1p() - more)
+    plain = joint * (joint.clamp_min(precision.tiny).log() - independent.clamp_min(precision.tiny).log()) - excess
+    nats = torch.where(near, cancelling, plain)
     return nats.sum((2, 3)) / math.log(2)
 
 
