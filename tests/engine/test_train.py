@@ -305,6 +305,7 @@ def test_the_best_model_stays_the_best_when_an_older_checkpoint_is_taken_up(
     scores = iter([0.5, 0.9, 0.7, 0.7, 0.6, 0.5, 0.4, 0.3])
     monkeypatch.setattr("napari_semiseg.engine.train.take_step", breaking)
     monkeypatch.setattr("napari_semiseg.engine.train.dice_of_regions", lambda recipe: {"cell": next(scores)})
+    monkeypatch.setattr("napari_semiseg.engine.train.full_tiles", lambda nuclei: 1.0)
     control = Control()
     request = quick_request(steps=8)
     for event in train(request, control):

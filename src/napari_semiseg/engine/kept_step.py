@@ -6,13 +6,27 @@ had hardly begun to learn. See `docs/decisions/which-step-is-kept.md`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import sqrt
 
 CHANCE = 0.1
-"""By how much two networks of one run may differ in Dice on a tile though they are equally good."""
+"""By how much two networks of one run may differ in Dice on a full tile though they are equally good."""
+FULL = 30
+"""Nuclei of a full tile: about as many as a field of 250 x 250 holds at 40x. On fewer, Dice is a matter of fewer."""
 
 
-def is_kept(dice: float, highest: float, tiles: int) -> bool:
+def full_tiles(nuclei: Iterable[int]) -> float:
+    """Return how many full tiles some tiles are worth as judges, by how many nuclei each holds.
+
+    Examples
+    --------
+    >>> full_tiles([30, 80, 15])
+    2.5
+    """
+    return sum(min(max(count, 1), FULL) / FULL for count in nuclei)
+
+
+def is_kept(dice: float, highest: float, tiles: float) -> bool:
     """Say whether a network takes the place of the one that was kept before.
 
     Parameters
@@ -21,8 +35,8 @@ def is_kept(dice: float, highest: float, tiles: int) -> bool:
         Its mean Dice on the validation tiles.
     highest : float
         The highest mean so far on the same tiles, of whatever step; -inf before the first.
-    tiles : int, at least 1
-        Chance shrinks with the root of their number.
+    tiles : float, > 0
+        Chance shrinks with the root of their number, as `full_tiles` counts them.
 
     Examples
     --------
@@ -32,6 +46,6 @@ def is_kept(dice: float, highest: float, tiles: int) -> bool:
     return dice >= highest - chance(tiles)
 
 
-def chance(tiles: int) -> float:
+def chance(tiles: float) -> float:
     """Return by how much the mean Dice on so many tiles may differ by chance: `CHANCE` with one, 0.05 with four."""
     return CHANCE / sqrt(tiles)

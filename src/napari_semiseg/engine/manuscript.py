@@ -50,7 +50,7 @@ def methods_paragraph(run: Path) -> str:
     sentences = [
         _what(config, choices, works),
         _data(facts, choices, str(config["request"]["subimage"])),
-        *([] if fitted else [_training(config, choices, works), _selection(facts, choices)]),
+        *([] if fitted else [_training(config, choices, works), _selection(facts, choices, config.get("judging"))]),
         _machine(config, works),
         f"Touching nuclei were separated by a watershed {works.cite(WORKS['skimage'])}.",
     ]
@@ -121,8 +121,8 @@ def _training(config: Mapping[str, Any], choices: Mapping[str, Any], works: _Wor
     )
 
 
-def _selection(facts: Mapping[str, Any], choices: Mapping[str, Any]) -> str:
-    """Say which network the validation fields made the result; see `kept_step`."""
+def _selection(facts: Mapping[str, Any], choices: Mapping[str, Any], full: float | None) -> str:
+    """Say which network the validation fields made the result; see `kept_step`. `full`: how many full ones they are."""
     fields = len(facts["validation"])
     if not fields:
         return ""
@@ -132,7 +132,7 @@ def _selection(facts: Mapping[str, Any], choices: Mapping[str, Any]) -> str:
     dice = "Dice coefficient" if judges == 1 else "mean Dice coefficient"
     return (
         f"During training the network was evaluated on {on} at intervals, and the most recent one was retained unless "
-        f"its {dice} there was more than {chance(judges):.2g} below the highest until then."
+        f"its {dice} there was more than {chance((full or fields) * judges / fields):.2g} below the highest until then."
     )
 
 

@@ -25,6 +25,7 @@ from napari_semiseg.engine.changed_images import agree_on_images, fingerprints
 from napari_semiseg.engine.checkpoint import RunFolder, Snapshot
 from napari_semiseg.engine.control import Control
 from napari_semiseg.engine.judge import Fit, dice_of_regions, threshold_dice
+from napari_semiseg.engine.kept_step import full_tiles
 from napari_semiseg.engine.learning_data import read_project
 from napari_semiseg.engine.memory import out_of_memory
 from napari_semiseg.engine.pacing import FIRST_LOOK, LOOKS
@@ -463,7 +464,8 @@ class _Loop:
     def _validated(self, done: int) -> Validated:
         each = dice_of_regions(self.recipe)
         dice = statistics.fmean(each.values())
-        kept = self.guard.keeps(done, dice, len(each))
+        judging = (region.nuclei for region in self.recipe.data.validation if region.name in each)
+        kept = self.guard.keeps(done, dice, full_tiles(judging))
         if kept:
             self._save_model(done)
         scores = {"dice": dice, "threshold_dice": self.threshold_dice}
@@ -520,6 +522,7 @@ def _config(request: TrainRequest, recipe: Recipe) -> dict[str, Any]:
         "labels": recipe.data.digest(),
         "learned": recipe.data.learned.facts(),
         "facts": recipe.facts(),
+        "judging": full_tiles(region.nuclei for region in recipe.data.validation),
         "versions": {
             name: _version(name) for name in ("napari-semiseg", "torch", "torchvision", "numpy", "scikit-image")
         },

@@ -37,8 +37,8 @@ class Guard:
     judges: str = ""
     """Hash of those that judge: a Dice is compared with those of the same."""
 
-    def keeps(self, step: int, dice: float, tiles: int) -> bool:
-        """Take note of a score on so many validation tiles; say whether its network is kept from now on."""
+    def keeps(self, step: int, dice: float, tiles: float) -> bool:
+        """Take note of a score on so many tiles (`full_tiles`); say whether its network is kept from now on."""
         kept = is_kept(dice, self.highest_dice, tiles)
         if kept:
             self.best_step, self.best_dice = step, dice
