@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from scoring import SIDE, scores_of
 
 from napari_semiseg import atomic
 from napari_semiseg.blocks import Box
 from napari_semiseg.cli.words import clock
 from napari_semiseg.data.splits import cut_cells
-from napari_semiseg.engine.benchmark_score import score_run
 from napari_semiseg.engine.devices import choose_device
 from napari_semiseg.engine.learning_data import read_split
 from napari_semiseg.engine.requests import TrainRequest
@@ -40,7 +40,6 @@ from napari_semiseg.io.locate import stem
 from napari_semiseg.project.folder import ProjectFolder
 from napari_semiseg.project.tile_annotation import BACKGROUND
 
-SIDE = 250
 STRATEGIES = ("suggest", "random")
 COLORS = ("#0072b2", "#999999")
 
@@ -142,20 +141,8 @@ class Study:
         print(f"{run}: {list(train(request))[-1]}", flush=True)
 
     def _score(self, run: Path) -> float:
-        scoring = score_run(
-            run,
-            self.options.dataset,
-            self.judges,
-            device=choose_device(self.options.device),
-            subimage=SIDE,
-            classes=False,
-            should_stop=lambda: False,
-        )
-        try:
-            while True:
-                next(scoring)
-        except StopIteration as end:
-            return float(end.value.values["dice"])
+        device = choose_device(self.options.device)
+        return float(scores_of(run, self.options.dataset, self.judges, device).values["dice"])
 
     def _keep(self, row: dict) -> None:
         self.rows.append(row)

@@ -14,14 +14,12 @@ import json
 import time
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import torch
-from two_opinions import SIDE
+from scoring import SIDE, scores_of
 
 from napari_semiseg import atomic
 from napari_semiseg.blocks import cells
-from napari_semiseg.engine import benchmark_score
 from napari_semiseg.engine.learning_data import read_split
 from napari_semiseg.engine.predictor import Predictor, load_predictor
 from napari_semiseg.engine.provenance import commit
@@ -62,22 +60,8 @@ def rescored(row: dict[str, Any], run: Path, dataset: Path, splits: Path | None)
     pixels = labeled_pixels(run, dataset)
     stems = read_split(dataset, str(splits) if splits else None, row["scored_on"]["part"])
     begun = time.monotonic()
-    with patch.object(benchmark_score, "load_predictor", lambda path, device: reweighed(path, device, pixels)):
-        scoring = benchmark_score.score_run(
-            run,
-            dataset,
-            stems,
-            device=torch.device("cpu"),
-            subimage=SIDE,
-            classes=False,
-            should_stop=lambda: False,
-        )
-        while True:
-            try:
-                next(scoring)
-            except StopIteration as end:
-                scored = end.value
-                break
+    device = torch.device("cpu")
+    scored = scores_of(run, dataset, stems, device, reweighed(run, device, pixels))
     options = {**row["options"], "options": {**row["options"]["options"], **_weighed()}}
     found = {"scores": scored.values, "images": scored.images, "options": options, "commit": commit()}
     finished = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

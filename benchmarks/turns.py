@@ -14,14 +14,11 @@ import dataclasses
 import json
 import time
 from pathlib import Path
-from unittest.mock import patch
 
 import torch
 from rescore import labeled_pixels, reweighed
-from two_opinions import SIDE
+from scoring import scores_of
 
-from napari_semiseg.engine import benchmark_score
-from napari_semiseg.engine.benchmark_score import Scored
 from napari_semiseg.engine.learning_data import read_split
 from napari_semiseg.engine.predictor import Predictor, load_predictor
 from napari_semiseg.errors import InputError
@@ -39,26 +36,6 @@ def predictor(run: Path, turns: Sides, pixels: int | None) -> Predictor:
         return load_predictor(run, device, turns)
     alone = reweighed(run, device, pixels)
     return alone if turns == 1 else dataclasses.replace(alone, network=TurnAveraged(alone.network, turns).eval())
-
-
-def scored(run: Path, dataset: Path, stems: list[str], turns: Sides, pixels: int | None) -> Scored:
-    """Score a run that looks at each block from so many sides."""
-    with patch.object(benchmark_score, "load_predictor", lambda path, _: predictor(path, turns, pixels)):
-        scoring = benchmark_score.score_run(
-            run,
-            dataset,
-            stems,
-            device=torch.device("cpu"),
-            subimage=SIDE,
-            classes=False,
-            should_stop=lambda: False,
-        )
-        while True:
-            try:
-                next(scoring)
-            except StopIteration as end:
-                found: Scored = end.value
-                return found
 
 
 def main() -> None:
@@ -81,7 +58,8 @@ def main() -> None:
         values, times = {}, []
         for turns in SIDES:
             begun = time.monotonic()
-            values[turns] = scored(run, args.dataset, stems, turns, pixels).values
+            model = predictor(run, turns, pixels)
+            values[turns] = scores_of(run, args.dataset, stems, model.device, model).values
             times.append(time.monotonic() - begun)
         cells = [f"{values[turns][name]:.4f}" for name in SCORES for turns in SIDES]
         print(f"| {run.name} | {' | '.join(cells)} | {times[1] / times[0]:.1f} |", flush=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scoring import SIDE
 
 from napari_semiseg import metrics
 from napari_semiseg.blocks import Box, cells
@@ -34,7 +35,6 @@ from napari_semiseg.nn.two_opinions import TwoOpinions, nucleus_logit
 SHARES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0)
 CAUTIONS = (-0.5, -0.25, 0.0, 0.25, 0.5, 0.75)
 PARTS = ("train", "val")
-SIDE = 250
 
 
 def asked(

@@ -64,6 +64,7 @@ def score_run(
     subimage: int,
     classes: bool,
     should_stop: Callable[[], bool],
+    model: Predictor | None = None,
 ) -> Generator[Event, None, Scored | None]:
     """Predict images and compare them with their labels.
 
@@ -81,13 +82,15 @@ def score_run(
         Whether classes are scored, where the run has learned them. Pixels whose class is not known count nowhere.
     should_stop : callable
         Asked between images.
+    model : Predictor, optional
+        What predicts, in place of the run's best model.
 
     Returns
     -------
     Scored or None
         None if it was stopped.
     """
-    model = load_predictor(run, device)
+    model = load_predictor(run, device) if model is None else model
     paths = {stem(path): path for path in find_images([dataset / "images"])}
     names = _class_names(dataset) if classes else ()
     learned = len(model.classes) > 2

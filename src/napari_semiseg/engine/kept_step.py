@@ -12,7 +12,8 @@ from math import sqrt
 CHANCE = 0.1
 """By how much two networks of one run may differ in Dice on a full tile though they are equally good."""
 FULL = 30
-"""Nuclei of a full tile: about as many as a field of 250 x 250 holds at 40x. On fewer, Dice is a matter of fewer."""
+"""Nuclei of a full tile: about as many as a field of 250 x 250 holds at 40x. The fewer a tile holds, the more
+a score on it is chance."""
 
 
 def full_tiles(nuclei: Iterable[int]) -> float:
