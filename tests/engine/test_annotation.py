@@ -20,7 +20,9 @@ FILE = Path(__file__).parents[2] / "benchmarks" / "annotation.py"
 def annotation():
     spec = importlib.util.spec_from_file_location("benchmarks_annotation", FILE)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(FILE.parent)  # it imports its neighbors, as it may when it is started as a script
+        spec.loader.exec_module(module)
     return module
 
 
