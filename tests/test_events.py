@@ -45,6 +45,7 @@ _PLAIN = st.recursive(
 _FIELDS = {
     "float": st.floats(),
     "int": _WHOLE,
+    "int | None": st.none() | _WHOLE,
     "bool": st.booleans(),
     "str": _TEXT,
     "dict[str, Any]": st.dictionaries(_TEXT, _PLAIN, max_size=3),

@@ -345,12 +345,13 @@ class ProposeNuclei(Command):
 
 @dataclass(frozen=True)
 class SuggestTiles(Command):
-    """Find places for tiles of `side` pixels in image `image`, by the doubt of the network as it is now (`GROWN`).
+    """Find places for tiles of `side` pixels, by the doubt of the network as it is now (`GROWN`).
 
-    A training of a project answers between two steps with `Suggested`.
+    In image `image`, or where that is None, in all images of the project. A training of a project answers between two
+    steps with `Suggested`.
     """
 
-    image: int
+    image: int | None
     side: int
     n: int
 
@@ -434,6 +435,8 @@ def _restored(annotation: Any, value: Any) -> Any:
             return [_only(str, item) for item in _only(list, value)]
         case "list[int]":
             return [_whole(item) for item in _only(list, value)]
+        case "int | None":
+            return None if value is None else _whole(value)
         case "tuple[int, int, int, int]":
             y0, x0, y1, x1 = _only(list, value)
             return _whole(y0), _whole(x0), _whole(y1), _whole(x1)

@@ -8,7 +8,7 @@ from napari_semiseg.app.engine_model import ChildEnded
 from napari_semiseg.app.session import Session
 from napari_semiseg.app.suggestions import Suggestions
 from napari_semiseg.blocks import Box
-from napari_semiseg.events import Failed, Finished, Ready, Run, Started, Suggested
+from napari_semiseg.events import Failed, Finished, Ready, Run, Started, Suggested, Warned
 
 
 def session_with_engine(path=None):
@@ -98,4 +98,46 @@ def test_an_empty_list_of_suggestions_is_said(tmp_path):
     session.engine.apply([(Suggested([]), sent[-1].job)])
 
     assert "no room" in session.notice.sentence
+    session.end()
+
+
+def test_with_several_images_all_are_looked_at_unless_the_one_in_view_is_asked_for(tmp_path):
+    session, sent = session_with_engine(tmp_path / "case")
+    session.project.folder.add_array(np.zeros((300, 300, 3), np.uint8), "other")
+    suggestions = Suggestions(session)
+    suggestions.ask(100)
+    suggestions.cancel()
+    session.engine.apply([(Finished("suggest"), sent[-1].job)])
+    suggestions.everywhere = False
+    suggestions.ask(100)
+
+    assert [command.args["image"] for command in sent] == [None, 0]
+    session.end()
+
+
+def test_a_place_in_another_image_names_it_and_stays_on_offer_while_one_looks_there(tmp_path):
+    session, sent = session_with_engine(tmp_path / "case")
+    session.project.folder.add_array(np.zeros((300, 300, 3), np.uint8), "other")
+    suggestions = Suggestions(session)
+    suggestions.ask(100)
+    places = [{"image": 1, "box": [0, 0, 100, 100], "reason": "it is new"}]
+    left_out = "“field” is left out: it is gone."
+    session.engine.apply([(event, sent[-1].job) for event in (Warned(left_out), Suggested(places))])
+
+    assert session.notice.sentence == left_out
+    assert suggestions.words == "Suggested in “other”: it is new"
+    session.show_image(1)
+    assert suggestions.take().image == 1
+    session.end()
+
+
+def test_places_of_the_image_in_view_alone_are_gone_with_it(tmp_path):
+    session, sent = session_with_engine(tmp_path / "case")
+    suggestions = Suggestions(session)
+    suggestions.everywhere = False
+    suggestions.ask(100)
+    session.engine.apply([(Suggested([{"image": 0, "box": [0, 0, 9, 9], "reason": "new"}]), sent[-1].job)])
+    session.show_image(None)
+
+    assert suggestions.current is None
     session.end()

@@ -129,3 +129,14 @@ def test_a_training_that_is_too_young_to_be_asked_asks_the_run_before_it(project
 
     assert "the network is" not in reason()  # there is no run before it
     assert "the network is" in reason()
+
+
+def test_a_training_suggests_places_in_all_images_even_in_one_that_was_added_since_it_began(project):
+    control = Control()
+    project.add_array(np.full((96, 96, 3), (190, 120, 180), np.uint8), "other")
+    for index in (None, 1):
+        control.send(SuggestTiles(index, 16, 40))
+    everywhere, only = [event.tiles for event in trained(project, control=control)[1] if isinstance(event, Suggested)]
+
+    assert {tile["image"] for tile in everywhere} == {0, 1}
+    assert {tile["image"] for tile in only} == {1}

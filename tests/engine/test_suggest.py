@@ -6,7 +6,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tifffile
 
+from napari_semiseg.engine import suggest as suggest_module
 from napari_semiseg.engine.doubt import Doubt
 from napari_semiseg.engine.suggest import (
     FARTHEST,
@@ -18,7 +20,7 @@ from napari_semiseg.engine.suggest import (
     suggest,
 )
 from napari_semiseg.errors import InputError
-from napari_semiseg.events import Finished, Suggested
+from napari_semiseg.events import Finished, Suggested, Warned
 from napari_semiseg.io.images import open_image
 from napari_semiseg.project.folder import ProjectFolder
 
@@ -203,3 +205,46 @@ def test_a_project_without_an_image_and_a_folder_that_is_none_are_refused(tmp_pa
         list(suggest(SuggestRequest(source=str(tmp_path / "case.semiseg"))))
     with pytest.raises(InputError):
         list(suggest(SuggestRequest(source=str(tmp_path))))
+
+
+def two_images(tmp_path):
+    """A project of two slides, of which each has a file of its own."""
+    rng = np.random.default_rng(0)
+    with ProjectFolder.create(tmp_path / "case") as folder:
+        for name in ("first", "second"):
+            image = np.clip(rng.normal(TISSUE, 10, (300, 300, 3)), 0, 255).astype(np.uint8)
+            tifffile.imwrite(tmp_path / f"{name}.tif", image, photometric="rgb")
+            folder.add_image(tmp_path / f"{name}.tif", shape=(300, 300))
+    return str(tmp_path / "case.semiseg")
+
+
+def test_an_image_that_cannot_be_opened_is_left_out_and_named_and_the_others_are_looked_at(tmp_path):
+    source = two_images(tmp_path)
+    (tmp_path / "first.tif").unlink()
+    events = list(suggest(SuggestRequest(source=source, side=100)))
+
+    (warned,) = [event.message for event in events if isinstance(event, Warned)]
+    assert warned.startswith("“first” is left out: ")
+    assert {tile["image"] for event in events if isinstance(event, Suggested) for tile in event.tiles} == {1}
+    (tmp_path / "second.tif").unlink()
+    with pytest.raises(InputError, match="second"):
+        suggested(source)
+
+
+def test_an_image_is_looked_at_again_only_once_its_file_has_changed(tmp_path, monkeypatch):
+    source, looked = two_images(tmp_path), []
+    real = suggest_module.candidates
+
+    def noted(image, index, *facts):
+        looked.append(index)
+        return real(image, index, *facts)
+
+    monkeypatch.setattr(suggest_module, "candidates", noted)
+    first = suggested(source)
+    assert suggested(source) == first
+    assert looked == [0, 1]
+    white = np.full((300, 300, 3), 245, np.uint8)
+    white[:100, :100] = TISSUE
+    tifffile.imwrite(tmp_path / "first.tif", white, photometric="rgb")
+    assert suggested(source) != first
+    assert looked == [0, 1, 0]

@@ -194,3 +194,71 @@ def test_after_a_tile_was_removed_one_of_the_same_image_is_selected_and_bringing
     dock.tiles_panel.removal.bring_back_last()
     two_images.wait(lambda: active(two_images) == "Tile t0001", "the tile")
     assert (dock.session.image_index, two_images.project.selected) == (0, "t0001")
+
+
+# ---- a place in another image ----
+
+ELSEWHERE = Suggestion(1, Box(300, 300, 400, 400), "for a test")
+
+
+def offer(hands, *places) -> None:
+    suggestions = hands.dock.suggestions
+    suggestions.current, *suggestions._rest = places
+    suggestions.changed.emit()
+
+
+def frames(hands) -> list[str]:
+    return [layer.name for layer in of_role(hands.viewer, "suggestion")]
+
+
+def test_a_place_suggested_in_another_image_brings_that_image_and_the_tile_is_made_there(two_images):
+    hands, card = two_images, two_images.dock.tiles_panel.suggestion
+    offer(hands, ELSEWHERE)
+    hands.wait(lambda: hands.dock.session.image_index == 1, "the second image")
+    hands.wait(lambda: bool(frames(hands)), "the frame")
+    np.testing.assert_allclose(hands.viewer.scene.camera.center[-2:], (349.5, 349.5))
+    assert card.why.text() == "Suggested in “second”: for a test"
+    hands.wait(lambda: not card.look.pixmap().isNull(), "the picture of the place")
+    hands.press(card.take)
+    assert hands.project.tile(hands.project.selected).image == 1
+    hands.wait(lambda: active(hands) == f"Tile {hands.project.selected}", "a tile that is ready")
+    assert not frames(hands)
+
+
+def test_who_has_gone_back_to_the_first_image_sees_no_frame_there_and_is_taken_to_the_tile_once_it_is_made(two_images):
+    hands = two_images
+    offer(hands, ELSEWHERE)
+    hands.wait(lambda: bool(frames(hands)), "the frame")
+    hands.dock.tiles_panel.go_to("t0001")
+    hands.wait(lambda: hands.dock.session.image_index == 0, "the first image")
+    assert not frames(hands)
+    hands.rest(0.3)
+    assert hands.dock.session.image_index == 0, "the view goes to a place once"
+    hands.press(hands.dock.tiles_panel.suggestion.take)
+    hands.wait(lambda: hands.dock.session.image_index == 1, "the second image")
+    hands.wait(lambda: active(hands) == f"Tile {hands.project.selected}", "the new tile")
+
+
+def test_another_place_in_the_first_image_is_gone_to_though_the_second_is_still_being_opened(two_images):
+    hands = two_images
+    offer(hands, ELSEWHERE, Suggestion(0, Box(300, 100, 400, 200), "another"))
+    hands.press(hands.dock.tiles_panel.suggestion.skip)
+    hands.rest(1)
+    assert hands.dock.session.image_index == 0
+    np.testing.assert_allclose(hands.viewer.scene.camera.center[-2:], (349.5, 149.5))
+    assert frames(hands) == ["Suggested tile"]
+
+
+def test_all_images_are_looked_at_unless_the_menu_says_otherwise(two_images):
+    panel = two_images.dock.tiles_panel
+    panel.more.menu().aboutToShow.emit()
+    assert panel.one_image.isVisible()
+    assert two_images.dock.suggestions.everywhere
+    panel.one_image.trigger()
+    assert not two_images.dock.suggestions.everywhere
+
+
+def test_a_project_of_one_image_offers_no_choice_of_images(two):
+    panel = two.dock.tiles_panel
+    panel.more.menu().aboutToShow.emit()
+    assert not panel.one_image.isVisible()

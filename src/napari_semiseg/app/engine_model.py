@@ -291,8 +291,8 @@ class EngineModel:
         if self.job:
             self.commanded.emit(ProposeNuclei(image, box, path))
 
-    def suggest(self, image: int, side: int, n: int) -> None:
-        """Ask the training for places for tiles of `side` pixels, where its network is in doubt."""
+    def suggest(self, image: int | None, side: int, n: int) -> None:
+        """Ask the training for places for tiles of `side` pixels, in one image or all, where it is in doubt."""
         if self.job:
             self.commanded.emit(SuggestTiles(image, side, n))
 

@@ -10,6 +10,7 @@ from psygnal import Signal
 from napari_semiseg.app.session import Session
 from napari_semiseg.blocks import Box
 from napari_semiseg.events import Event, Failed, Finished, Suggested, Warned
+from napari_semiseg.project.schema import Tile
 
 COUNT = 6
 
@@ -28,6 +29,8 @@ class Suggestions:
 
     Attributes
     ----------
+    everywhere : bool
+        Whether all images of the project are looked at for places, and not the one in view alone.
     current : Suggestion or None
         The one on offer.
     left : int
@@ -40,13 +43,14 @@ class Suggestions:
 
     def __init__(self, session: Session) -> None:
         self.session = session
+        self.everywhere = True
         self.current: Suggestion | None = None
         self.waiting = False
         self._rest: list[Suggestion] = []
         self._side = 0
         self._asked_of = ""  # the job of the training that was asked; "" where the engine is, as soon as it is free
         session.project.closed.connect(self.drop)
-        session.image_changed.connect(self.drop)
+        session.image_changed.connect(self._follow_image)
         session.engine.received.connect(self._hear_training)
         session.engine.events["lost_job"].connect(self._give_up)
 
@@ -57,39 +61,46 @@ class Suggestions:
 
     @property
     def words(self) -> str:
-        """Why the one on offer."""
-        return f"Suggested: {self.current.reason}" if self.current else ""
+        """Why the one on offer, and in which of several images."""
+        if self.current is None:
+            return ""
+        images = self.session.project.images
+        where = f" in “{images[self.current.image].name}”" if len(images) > 1 else ""
+        return f"Suggested{where}: {self.current.reason}"
 
     def ask(self, side: int) -> None:
-        """Ask for places for tiles of `side` pixels on the image in view."""
+        """Ask for places for tiles of `side` pixels in all images, or in the one in view."""
         project = self.session.project
         if project.path is None or self.session.image_index is None or self.waiting:
             return
         self.waiting, self._side = True, side
+        image = None if self.everywhere and len(project.images) > 1 else self.session.image_index
         training = self.session.training
         self._asked_of = training.job if training.answers else ""
         if self._asked_of:  # its network knows best, and the engine is busy with it
-            self.session.engine.suggest(self.session.image_index, side, COUNT)
+            self.session.engine.suggest(image, side, COUNT)
             self.changed.emit()
             return
-        args = {"source": str(project.path), "n": COUNT, "image": self.session.image_index, "side": side}
+        args = {"source": str(project.path), "n": COUNT, "image": image, "side": side}
         self.session.ask("suggest", args, self._hear)
         self.changed.emit()
 
-    def take(self) -> None:
-        """Add the tile on offer. One that cannot be added stays on offer.
+    def take(self) -> Tile | None:
+        """Add the tile on offer, and return it. One that cannot be added stays on offer.
 
         Raises
         ------
         InputError
             If it cannot be added.
         """
-        if self.current is not None:
-            taken = self.current
-            self.session.project.add_tile(taken.image, box=taken.box)
-            if self.current is taken:
-                self.current, self._rest = None, []
-                self.changed.emit()
+        taken = self.current
+        if taken is None:
+            return None
+        tile = self.session.project.add_tile(taken.image, box=taken.box)
+        if self.current is taken:
+            self.current, self._rest = None, []
+            self.changed.emit()
+        return tile
 
     def skip(self) -> None:
         """Offer the next one."""
@@ -106,6 +117,11 @@ class Suggestions:
         self.session.drop_errands("suggest")
         self.current, self._rest, self.waiting = None, [], False
         self.changed.emit()
+
+    def _follow_image(self) -> None:
+        """Places of other images than the one in view are on offer only where all of them are looked at."""
+        if not self.everywhere or self.session.project.path is None:
+            self.drop()
 
     def end(self) -> None:
         """Hear nothing more."""
@@ -141,6 +157,8 @@ class Suggestions:
                 self.waiting = False
                 self.session.tell(message, "error", details=detail)
                 self.changed.emit()
+            case Warned(message) if not self._asked_of:  # of an image that was left out: the others are looked at
+                self.session.tell(message, "warning")
             case Finished() | Warned() if self.waiting:
                 self._give_up()
 

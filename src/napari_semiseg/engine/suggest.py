@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from napari_semiseg.blocks import Box
 from napari_semiseg.config import Config
 from napari_semiseg.engine.control import Control
 from napari_semiseg.errors import InputError
-from napari_semiseg.events import Cancel, Event, Finished, Progressed, Started, Stop, Suggested
+from napari_semiseg.events import Cancel, Event, Finished, Progressed, Started, Stop, Suggested, Warned
 from napari_semiseg.io.images import Image, open_image
 from napari_semiseg.postprocess.threshold import density, find_stain
 from napari_semiseg.postprocess.tissue import find_tissue
@@ -115,13 +116,13 @@ def suggest(request: SuggestRequest, control: Control | None = None) -> Iterator
     Yields
     ------
     Event
-        `Started`, `Progressed` for each image, `Suggested` with at most `n` tiles (fewer where there is no more room),
-        `Finished`.
+        `Started`, `Progressed` for each image, `Warned` of those that cannot be opened where there are others,
+        `Suggested` with at most `n` tiles (fewer where there is no more room), `Finished`.
 
     Raises
     ------
     InputError
-        If there is no such project, it holds no image, or an image cannot be opened.
+        If there is no such project, it holds no image, or none of its images can be opened.
     """
     control = control or Control()
     project = ProjectFolder.open(_project_of(Path(request.source)), read_only=True)
@@ -130,16 +131,47 @@ def suggest(request: SuggestRequest, control: Control | None = None) -> Iterator
         raise InputError(f"The project {project.name} holds no image yet: add one first.")
     yield Started("suggest", total=len(indices))
     found: list[Candidates] = []
+    problem: InputError | None = None
     for done, index in enumerate(indices, start=1):
         if any(isinstance(command, Stop | Cancel) for command in control.take()):
             yield Finished("suggest", stopped=True)
             return
-        image = opened(project, index)
-        found.append(candidates(image, index, request.side, max(_FEW, MOST_PLACES // len(indices))))
+        try:
+            found.append(_candidates_of(project, index, request.side, len(indices)))
+        except InputError as error:
+            problem = error
+            if len(indices) > 1:
+                yield Warned(f"“{project.images[index].name}” is left out: {error}")
         yield Progressed("looking at images", done, len(indices))
+    if problem is not None and not found:
+        raise problem
     doubt = _doubt(project, request) if request.doubt else None
     yield Suggested(ranked(project, found, request.n, doubt))
     yield Finished("suggest")
+
+
+def _candidates_of(project: ProjectFolder, index: int, side: int, images: int) -> Candidates:
+    """List the places of one of so many images; those of a file that has not changed since are remembered."""
+    path = project.source_path(index)
+    source = project.images[index]
+    facts = source.series, source.mpp, index, side, most_places(images)
+    if Path(path).is_file():
+        return _remembered(path, Path(path).stat().st_mtime_ns, *facts)
+    return _found_in(path, *facts)
+
+
+def _found_in(path: str, series: int, mpp: float | None, index: int, side: int, most: int) -> Candidates:
+    return candidates(open_image(path, series=series, mpp=mpp), index, side, most)
+
+
+@lru_cache(maxsize=256)
+def _remembered(path: str, changed_ns: int, *facts: Any) -> Candidates:
+    return _found_in(path, *facts)
+
+
+def most_places(images: int) -> int:
+    """Return how many places each of so many images has, at most."""
+    return max(_FEW, MOST_PLACES // images)
 
 
 def opened(project: ProjectFolder, index: int) -> Image:

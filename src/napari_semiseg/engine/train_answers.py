@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from napari_semiseg.blocks import Box
@@ -11,12 +13,16 @@ from napari_semiseg.engine.doubt import Doubt, Witness, mean_doubt, restarts
 from napari_semiseg.engine.look_inside import Subject, look_inside, make_room
 from napari_semiseg.engine.preview import Previewer
 from napari_semiseg.engine.recipe import Recipe
-from napari_semiseg.engine.suggest import candidates, models_of, opened, ranked
+from napari_semiseg.engine.suggest import Candidates, candidates, models_of, most_places, opened, ranked
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import Event, Suggested, Warned, Written
 from napari_semiseg.io.diagnostics import write_look
+from napari_semiseg.io.images import Image
 from napari_semiseg.nn.opinions import opinions_of
 from napari_semiseg.project.folder import ProjectFolder
+
+MOST_IMAGES = 24
+"""Images that are looked at for places while a training waits: the nth of many, not all of them."""
 
 
 class Answers:
@@ -33,6 +39,7 @@ class Answers:
 
     def __init__(self, recipe: Recipe, run: RunFolder, previewer: Previewer, project: str | None) -> None:
         self._recipe, self._run, self._previewer, self._project = recipe, run, previewer, project
+        self._seen: dict[tuple[int, int, int], Candidates] = {}  # by image, side and how many images
 
     def proposed(self, image: int, box: Box, path: str, grown: bool) -> Iterator[Event]:
         """Propose nuclei in a rectangle: the network's, or while it has not grown, the threshold's."""
@@ -42,8 +49,11 @@ class Answers:
         except InputError as error:
             yield Warned(str(error))
 
-    def suggested(self, index: int, side: int, n: int, grown: bool) -> Iterator[Event]:
-        """Suggest tiles by the doubt of this training, as soon as it is worth asking, and of runs before it."""
+    def suggested(self, index: int | None, side: int, n: int, grown: bool) -> Iterator[Event]:
+        """Suggest tiles by the doubt of this training, as soon as it is worth asking, and of runs before it.
+
+        In one image, or where `index` is None, in all that can be opened, or in `MOST_IMAGES` of them.
+        """
         if not self._project:
             return
         try:
@@ -51,17 +61,32 @@ class Answers:
         except InputError as error:
             yield Warned(f"No place can be suggested: {error}")
 
-    def _places(self, folder: str, index: int, side: int, n: int, grown: bool) -> list[dict[str, Any]]:
+    def _places(self, folder: str, index: int | None, side: int, n: int, grown: bool) -> list[dict[str, Any]]:
         project = ProjectFolder.open(folder, read_only=True)
-        known = self._recipe.data.images
-        image = known[index] if index < len(known) else opened(project, index)  # added since the training has looked
-        found = [candidates(image, index, side)]
+        images = self._images(project, index)
+        for number, image in images.items():
+            if (key := (number, side, len(images))) not in self._seen:
+                self._seen[key] = candidates(image, number, side, most_places(len(images)))
+        found = [self._seen[number, side, len(images)] for number in images]
         witnesses = self._witnesses(project, grown)
 
-        def doubt(_: int, box: Box) -> Doubt:
-            return mean_doubt(witnesses, image, box)
+        def doubt(number: int, box: Box) -> Doubt:
+            return mean_doubt(witnesses, images[number], box)
 
         return ranked(project, found, n, doubt if witnesses else None)
+
+    def _images(self, project: ProjectFolder, index: int | None) -> dict[int, Image]:
+        """Return the images to find places in, by their numbers; the training may not have looked at new ones yet."""
+        known = self._recipe.data.images
+        if index is not None:
+            return {index: known[index] if index < len(known) else opened(project, index)}
+        found = dict[int, Image]()
+        for number in range(0, len(project.images), math.ceil(len(project.images) / MOST_IMAGES)):
+            with suppress(InputError):  # one that is not there now may be again later
+                found[number] = known[number] if number < len(known) else opened(project, number)
+        if not found:
+            raise InputError("none of the images can be opened.")
+        return found
 
     def _witnesses(self, project: ProjectFolder, grown: bool) -> list[Witness]:
         """Return the networks to ask for their doubt: this training's, and those of runs of its kind."""

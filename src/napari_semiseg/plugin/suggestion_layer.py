@@ -14,16 +14,19 @@ from napari_semiseg.plugin.slide_view import SlideView
 
 
 class SuggestionLayer:
-    """Shows the suggestion on offer."""
+    """Shows the suggestion on offer where it lies in the image in view."""
 
     def __init__(self, session: Session, viewer: Any, view: SlideView, suggestions: Suggestions) -> None:
         self.session, self.viewer, self.view, self.suggestions = session, viewer, view, suggestions
         self._layer: Shapes | None = None
         self._shown: Suggestion | None = None
         suggestions.changed.connect(self._show)
+        session.image_changed.connect(self._show)
 
     def _show(self) -> None:
         current = self.suggestions.current
+        if current is not None and current.image != self.session.image_index:
+            current = None
         if current is self._shown:
             return
         self._drop()
@@ -50,4 +53,5 @@ class SuggestionLayer:
     def end(self) -> None:
         """Let go of the viewer."""
         self.suggestions.changed.disconnect(self._show, missing_ok=True)
+        self.session.image_changed.disconnect(self._show, missing_ok=True)
         self._layer = None

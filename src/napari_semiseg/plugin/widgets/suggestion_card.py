@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QImage, QPixmap
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_semiseg.app.session import Session
 from napari_semiseg.app.suggestions import Suggestion, Suggestions
-from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
 from napari_semiseg.plugin.layers import look_at, pixels
 from napari_semiseg.plugin.slide_view import SlideView
@@ -25,7 +25,7 @@ PICTURE = 64
 class SuggestionCard(QFrame):
     """Shows the suggestion on offer with its reason, and takes it, or another, or none.
 
-    The view goes to each place once, and not while something is being drawn.
+    The view goes to each place once, in another image too, and not while something is being drawn.
 
     Parameters
     ----------
@@ -34,7 +34,14 @@ class SuggestionCard(QFrame):
     view : SlideView
     suggestions : Suggestions
     strokes : Strokes
+
+    Attributes
+    ----------
+    taken : signal of str
+        The tile that was added.
     """
+
+    taken = Signal(str)
 
     def __init__(
         self,
@@ -80,9 +87,12 @@ class SuggestionCard(QFrame):
     def add_tile(self) -> None:
         """Add the tile on offer."""
         try:
-            self.suggestions.take()
+            tile = self.suggestions.take()
         except InputError as error:
             self.session.tell(str(error), "warning")
+        else:
+            if tile is not None:
+                self.taken.emit(tile.id)
 
     def _show(self) -> None:
         found = self.suggestions
@@ -93,24 +103,37 @@ class SuggestionCard(QFrame):
         if found.current is not self._offer:
             self._offer = found.current
             self._to_see = self._offer is not None
+            self._draw()
             self.settle()
-            if self._offer is not None:
-                self._draw(self._offer.box)
 
     def settle(self) -> None:
         """Go to a new place, unless something is being drawn. The dock calls it often."""
-        if not self._to_see or self.strokes.unfinished:
+        if not self._to_see or self._offer is None or self.strokes.unfinished:
             return
         self._to_see = False
-        if self._offer is not None and self.view.placement is not None:
+        if not self._here:
+            self.view.show_image(self._offer.image, then=partial(self._arrive, self._offer))
+        elif self.view.placement is not None:
             look_at(self.viewer, self.view.placement, self._offer.box)
 
-    def _draw(self, box: Box) -> None:
+    @property
+    def _here(self) -> bool:
+        """Whether the place on offer lies in the image in view."""
+        return self._offer is not None and self._offer.image == self.session.image_index
+
+    def _arrive(self, wanted: Suggestion) -> None:
+        """Go to the place on offer, once the image of the one that was on offer is in view."""
+        self._to_see = self._here or self._offer is not wanted
+        self._draw()
+        self.settle()
+
+    def _draw(self) -> None:
         """Draw the thumbnail of the place on offer, in the background: it may have to be read from a slide."""
         self.look.clear()
         layer = self.view.layer
-        if layer is None:
+        if layer is None or self._offer is None or not self._here:
             return
+        box = self._offer.box
 
         def show(picture: Any) -> None:
             if self.suggestions.current is not None and self.suggestions.current.box == box:

@@ -120,6 +120,7 @@ class TilesPanel(QWidget):
         self.suggest.clicked.connect(self._suggest)
         self.suggest_waits, self.proposal_waits = _hint(), _hint()
         self.suggestion = SuggestionCard(session, viewer, view, suggestions, strokes)
+        self.suggestion.taken.connect(self._go_on_in)
         self.more = plain_button("⋯", "Size of new tiles, removed tiles, classes")
         self.more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self.more.setMenu(self._make_menu())
@@ -175,6 +176,9 @@ class TilesPanel(QWidget):
         action = QWidgetAction(menu)
         action.setDefaultWidget(box)
         menu.addAction(action)
+        self.one_image = menu.addAction("Suggest in the image in view only")
+        self.one_image.setCheckable(True)
+        self.one_image.toggled.connect(lambda only: setattr(self.suggestions, "everywhere", not only))
         self.undo_remove = menu.addAction("Bring back the tile removed last", self.removal.bring_back_last)
         menu.addSeparator()
         self.classes = ClassActions(self.session, self.layers, menu)
@@ -407,6 +411,12 @@ class TilesPanel(QWidget):
         if self._gone_to == tile_id and tile is not None and tile.image == self.session.image_index:
             self.go_to(tile_id)
 
+    def _go_on_in(self, tile_id: str) -> None:
+        """Go to a tile that was added in another image than the one in view."""
+        tile = self.session.project.tile(tile_id)
+        if tile is not None and tile.image != self.session.image_index:
+            self.go_to(tile_id)
+
     def _prepare_tile_menu(self) -> None:
         project = self.session.project
         tile = project.tile(project.selected)
@@ -421,6 +431,7 @@ class TilesPanel(QWidget):
     def _prepare_menu(self) -> None:
         project = self.session.project
         self.undo_remove.setEnabled(bool(project.removed))
+        self.one_image.setVisible(len(project.images) > 1)
 
     def _suggest(self) -> None:
         """Ask for places worth a tile; where that was done, wait for them no longer."""
