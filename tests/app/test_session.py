@@ -8,7 +8,7 @@ from napari_semiseg.app.engine_model import ChildEnded
 from napari_semiseg.app.session import Session
 from napari_semiseg.app.suggestions import Suggestions
 from napari_semiseg.blocks import Box
-from napari_semiseg.events import Failed, Finished, Ready, Run, Started, Suggested, Warned
+from napari_semiseg.events import Failed, Finished, Progressed, Ready, Run, Started, Suggested, Warned
 
 
 def session_with_engine(path=None):
@@ -122,7 +122,10 @@ def test_a_place_in_another_image_names_it_and_stays_on_offer_while_one_looks_th
     suggestions.ask(100)
     places = [{"image": 1, "box": [0, 0, 100, 100], "reason": "it is new"}]
     left_out = "“field” is left out: it is gone."
-    session.engine.apply([(event, sent[-1].job) for event in (Warned(left_out), Suggested(places))])
+    for event in (Progressed("looking at images", 1, 2), Warned(left_out)):
+        session.engine.apply([(event, sent[-1].job)])
+    assert (suggestions.waiting, suggestions.looking) == (True, "Looking at images: 1 of 2")
+    session.engine.apply([(Suggested(places), sent[-1].job)])
 
     assert session.notice.sentence == left_out
     assert suggestions.words == "Suggested in “other”: it is new"

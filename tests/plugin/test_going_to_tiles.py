@@ -262,3 +262,12 @@ def test_a_project_of_one_image_offers_no_choice_of_images(two):
     panel = two.dock.tiles_panel
     panel.more.menu().aboutToShow.emit()
     assert not panel.one_image.isVisible()
+
+
+def test_how_many_images_were_looked_at_for_a_place_is_said_below_the_button(two_images):
+    panel, suggestions = two_images.dock.tiles_panel, two_images.dock.suggestions
+    suggestions.waiting, suggestions.looking = True, "Looking at images: 1 of 2"
+    suggestions.changed.emit()
+    assert panel.suggest_waits.text() == "Looking at images: 1 of 2"
+    suggestions.cancel()
+    assert not panel.suggest_waits.text()

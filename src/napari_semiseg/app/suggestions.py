@@ -9,7 +9,7 @@ from psygnal import Signal
 
 from napari_semiseg.app.session import Session
 from napari_semiseg.blocks import Box
-from napari_semiseg.events import Event, Failed, Finished, Suggested, Warned
+from napari_semiseg.events import Event, Failed, Finished, Progressed, Suggested, Warned
 from napari_semiseg.project.schema import Tile
 
 COUNT = 6
@@ -37,6 +37,8 @@ class Suggestions:
         How many more there are.
     waiting : bool
         Whether the engine is at it.
+    looking : str
+        How far it is, where that is known, in words.
     """
 
     changed = Signal()
@@ -45,7 +47,7 @@ class Suggestions:
         self.session = session
         self.everywhere = True
         self.current: Suggestion | None = None
-        self.waiting = False
+        self.waiting, self.looking = False, ""
         self._rest: list[Suggestion] = []
         self._side = 0
         self._asked_of = ""  # the job of the training that was asked; "" where the engine is, as soon as it is free
@@ -73,7 +75,7 @@ class Suggestions:
         project = self.session.project
         if project.path is None or self.session.image_index is None or self.waiting:
             return
-        self.waiting, self._side = True, side
+        self.waiting, self.looking, self._side = True, "", side
         image = None if self.everywhere and len(project.images) > 1 else self.session.image_index
         training = self.session.training
         self._asked_of = training.job if training.answers else ""
@@ -147,6 +149,9 @@ class Suggestions:
 
     def _hear(self, event: Event) -> None:
         match event:
+            case Progressed(_, done, total) if total > 1:
+                self.looking = f"Looking at images: {done} of {total}"
+                self.changed.emit()
             case Suggested(tiles):
                 self._rest = [_suggestion(tile) for tile in tiles]
                 self.waiting = False

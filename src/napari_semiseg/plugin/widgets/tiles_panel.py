@@ -341,8 +341,12 @@ class TilesPanel(QWidget):
         self.from_proposal.setText("Stop looking" if self.proposed.looking(tile_id) else "Start from proposal")
         _say(self.proposal_waits, capital(self.proposed.words(tile_id)))
         self.suggest.setText("Stop looking" if self.suggestions.waiting else "Suggest next")
-        _say(self.suggest_waits, capital(self.session.waits("suggest")))
+        _say(self.suggest_waits, self._suggest_words())
         self._show_way()
+
+    def _suggest_words(self) -> str:
+        """Say what a wish for a place waits for, or how far it is."""
+        return capital(self.session.waits("suggest")) or (self.suggestions.looking if self.suggestions.waiting else "")
 
     def _show_picture(self, tile: Tile, picture: np.ndarray) -> None:
         self.strip.set_picture(tile, picture)
