@@ -216,6 +216,18 @@ class Warned(Event):
 
 
 @dataclass(frozen=True)
+class Unanswered(Event):
+    """What a job was asked while it runs cannot be answered, for a reason in one sentence; the job goes on.
+
+    `asked` is the kind of the command ("ProposeNuclei", "SuggestTiles", "Inspect"), `path` the file that was asked for.
+    """
+
+    asked: str
+    message: str
+    path: str = ""
+
+
+@dataclass(frozen=True)
 class BlockDone(Event):
     """A block of image `image` was predicted and written: `box` is (y0, x0, y1, x1)."""
 

@@ -19,6 +19,7 @@ from napari_semiseg.events import (
     StepDone,
     Suggested,
     SuggestTiles,
+    Unanswered,
     Warned,
     Written,
 )
@@ -129,12 +130,29 @@ def test_a_place_that_cannot_be_found_or_an_engine_that_dies_ends_the_waiting(be
     asking.training.request_train()
     begin(bench, asking.training)
     asking.ask()
-    bench.say(Warned("No place can be suggested: the image is gone."))
+    bench.say(Unanswered("SuggestTiles", "No place can be suggested: the image is gone."))
     assert not asking.suggestions.waiting
+    assert bench.session.notice.sentence == "No place can be suggested: the image is gone."
 
     asking.ask()
     bench.session.engine.apply([ChildEnded("crash", -9, again=True)])
     assert not asking.suggestions.waiting
+
+
+def test_a_warning_of_the_training_answers_nothing_and_what_cannot_be_proposed_ends_that_wish_alone(bench, asking):
+    asking.training.request_train()
+    begin(bench, asking.training)
+    asking.ask()
+    other = bench.session.project.add_tile(0, center=(30, 30), side=40)
+    asking.proposals.ask(other.id, lambda *_: None)
+    bench.say(Warned("Two classes were merged."))
+    assert asking.suggestions.waiting
+    assert len(asking.proposals.waiting) == 2
+    bench.say(Unanswered("ProposeNuclei", "The training knows no image 7.", asked(bench, ProposeNuclei)[-1].path))
+
+    assert asking.suggestions.waiting
+    assert len(asking.proposals.waiting) == 1
+    assert other.id not in asking.proposals.waiting
 
 
 def test_a_training_answers_for_each_tile_that_it_was_asked_for(bench, asking):

@@ -21,6 +21,7 @@ from napari_semiseg.events import (
     Run,
     Started,
     StepDone,
+    Unanswered,
     Warned,
     Written,
 )
@@ -87,7 +88,9 @@ def test_what_is_in_view_is_asked_of_the_training_and_its_answer_is_shown(traini
 def test_what_cannot_be_seen_is_said_and_something_else_can_be_asked_for(training) -> None:  # type: ignore[no-untyped-def]
     inspection = begin(training)
     inspection.ask("agreement")
-    training.say(Warned("No label lies in this rectangle."))
+    training.say(Warned("Two classes were merged."))
+    assert inspection.waiting, "a warning answers nothing"
+    training.say(Unanswered("Inspect", "No label lies in this rectangle."))
 
     assert training.session.notice.sentence == "No label lies in this rectangle."
     assert inspection.waiting == ""

@@ -20,7 +20,16 @@ from napari_semiseg.engine.patch_histograms import patch_histograms
 from napari_semiseg.engine.requests import TrainRequest
 from napari_semiseg.engine.train import train
 from napari_semiseg.errors import InputError
-from napari_semiseg.events import Finished, Inspect, PatchesCounted, PreviewWritten, StepDone, Warned, Written
+from napari_semiseg.events import (
+    Finished,
+    Inspect,
+    PatchesCounted,
+    PreviewWritten,
+    StepDone,
+    Unanswered,
+    Warned,
+    Written,
+)
 from napari_semiseg.io.diagnostics import read_look
 from napari_semiseg.methods._base import Task
 from napari_semiseg.methods.supervised import Supervised, SupervisedConfig
@@ -104,7 +113,7 @@ def test_a_training_answers_between_two_steps_and_is_the_same_as_one_that_was_no
     assert method.facts["step"] >= 1
     assert read_look(Path(method.path)).step == method.facts["step"]
     assert "Dice" in agreement.facts
-    assert any("knows no image 99" in event.message for event in events if isinstance(event, Warned))
+    assert any("knows no image 99" in event.message for event in events if isinstance(event, Unanswered))
     one, other = (
         sorted((tmp_path / name / "checkpoints").glob("step-*4.safetensors"))[-1].read_bytes()
         for name in ("asked", "left alone")

@@ -39,6 +39,7 @@ from napari_semiseg.events import (
     Started,
     StepDone,
     Stop,
+    Unanswered,
     Validated,
     Warned,
     Written,
@@ -394,7 +395,7 @@ def test_a_running_training_proposes_the_nuclei_of_a_rectangle_by_itself_once_it
     for event in train(quick_request(steps=5, labeled="3"), control):
         if isinstance(event, StepDone) and event.step == 0:
             control.send(ProposeNuclei(9, (0, 0, 8, 8), str(tmp_path / "none.npy")))
-        if isinstance(event, Warned) and "image 9" in event.message:
+        if isinstance(event, Unanswered) and "image 9" in event.message:
             control.send(ProposeNuclei(1, (10, 20, 90, 200), str(tmp_path / "nuclei.npy")))
         found += [event] if isinstance(event, Written) else []
 

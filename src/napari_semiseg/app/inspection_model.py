@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
-from napari_semiseg.events import Event, Failed, Finished, Warned, Written
+from napari_semiseg.events import Event, Failed, Finished, Unanswered, Written
 from napari_semiseg.io.diagnostics import Look, read_look
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class InspectionModel:
                 )
             case Failed(message):
                 self._fail(number, message)
-            case Warned() if self._live:  # the training has said why not, and the session has told it
+            case Unanswered("Inspect") if self._live:  # the training has said why not, and the session has told it
                 self._fail(number, "")
             case Finished() if self._live:
                 self._fail(number, "")

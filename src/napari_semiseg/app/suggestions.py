@@ -9,7 +9,7 @@ from psygnal import Signal
 
 from napari_semiseg.app.session import Session
 from napari_semiseg.blocks import Box
-from napari_semiseg.events import Event, Failed, Finished, Progressed, Suggested, Warned
+from napari_semiseg.events import Event, Failed, Finished, Progressed, Suggested, Unanswered, Warned
 from napari_semiseg.project.schema import Tile
 
 COUNT = 6
@@ -135,7 +135,7 @@ class Suggestions:
         """Take what the running training suggests; where it ended before, or has just begun, ask again."""
         if not self.waiting or not job:
             return
-        if job == self._asked_of and isinstance(event, Suggested | Warned):
+        if job == self._asked_of and isinstance(event, Suggested | Unanswered):
             self._hear(event)
         elif self.session.training.asked_anew(job, event, self._asked_of):
             self.session.drop_errands("suggest")
@@ -162,9 +162,9 @@ class Suggestions:
                 self.waiting = False
                 self.session.tell(message, "error", details=detail)
                 self.changed.emit()
-            case Warned(message) if not self._asked_of:  # of an image that was left out: the others are looked at
+            case Warned(message):  # of an image that is left out: the others are looked at
                 self.session.tell(message, "warning")
-            case Finished() | Warned() if self.waiting:
+            case Finished() | Unanswered(asked="SuggestTiles"):
                 self._give_up()
 
 

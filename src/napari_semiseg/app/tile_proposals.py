@@ -19,7 +19,7 @@ from skimage.morphology import disk
 from napari_semiseg.app.session import Session
 from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
-from napari_semiseg.events import Event, Failed, Finished, Warned, Written
+from napari_semiseg.events import Event, Failed, Finished, Unanswered, Written
 
 LEAST_UM2, LEAST_PIXELS = 7.5, 125
 """Smallest nucleus that is proposed, in µm², or in pixels where their size is not known: what is smaller is seldom one,
@@ -122,9 +122,7 @@ class TileProposals:
         if not job:
             return
         asked = [wish for wish in self._wishes.values() if wish.asked_of == job]
-        if isinstance(event, Warned) and asked:
-            self.cancel(asked[0].tile)  # it answers in the order in which it is asked
-        elif isinstance(event, Written) and event.what == "nuclei":
+        if isinstance(event, Written | Unanswered):
             for wish in asked:
                 if str(wish.path) == event.path:
                     self._hear(wish, event)
@@ -143,7 +141,7 @@ class TileProposals:
             case Failed(message, _, detail):
                 self.cancel(wish.tile)
                 self.session.tell(message, "error", details=detail)
-            case Finished():  # without an answer: it was stopped
+            case Finished() | Unanswered():  # it was stopped, or has said why not
                 self.cancel(wish.tile)
 
     def _fetch(self, wish: _Wish, path: Path, facts: Mapping[str, Any]) -> None:

@@ -30,6 +30,7 @@ from napari_semiseg.events import (
     Resumed,
     Started,
     StepDone,
+    Unanswered,
     Validated,
     Warned,
 )
@@ -276,7 +277,7 @@ class TrainingModel:
                 self._set("stopping" if self.state == "stopping" else "paused")
             case Resumed():
                 self._set("stopping" if self.state == "stopping" else "running")
-            case Warned(message):
+            case Warned(message) | Unanswered(_, message):
                 self.session.tell(message, "warning")
                 self.changed.emit()
             case Finished() | Failed():

@@ -19,6 +19,7 @@ from napari_semiseg.events import (
     Started,
     StepDone,
     Suggested,
+    Unanswered,
     Validated,
     Warned,
     Written,
@@ -92,7 +93,7 @@ def sentence_of(event: Event) -> str | None:
             return f"Paused at step {step}."
         case Resumed(step):
             return f"Going on at step {step}."
-        case Warned(message):
+        case Warned(message) | Unanswered(_, message):
             return message
         case Written(what, path, facts):
             return f"Wrote {what}: {path}{_in_brackets(facts)}."

@@ -15,7 +15,7 @@ from napari_semiseg.engine.preview import Previewer
 from napari_semiseg.engine.recipe import Recipe
 from napari_semiseg.engine.suggest import Candidates, candidates, models_of, most_places, opened, ranked
 from napari_semiseg.errors import InputError
-from napari_semiseg.events import Event, Suggested, Warned, Written
+from napari_semiseg.events import Event, Suggested, Unanswered, Written
 from napari_semiseg.io.diagnostics import write_look
 from napari_semiseg.io.images import Image
 from napari_semiseg.nn.opinions import opinions_of
@@ -47,7 +47,7 @@ class Answers:
         try:
             yield self._previewer.propose(image, box, path, predictor)
         except InputError as error:
-            yield Warned(str(error))
+            yield Unanswered("ProposeNuclei", str(error), path)
 
     def suggested(self, index: int | None, side: int, n: int, grown: bool) -> Iterator[Event]:
         """Suggest tiles by the doubt of this training, as soon as it is worth asking, and of runs before it.
@@ -59,7 +59,7 @@ class Answers:
         try:
             yield Suggested(self._places(self._project, index, side, n, grown))
         except InputError as error:
-            yield Warned(f"No place can be suggested: {error}")
+            yield Unanswered("SuggestTiles", f"No place can be suggested: {error}")
 
     def _places(self, folder: str, index: int | None, side: int, n: int, grown: bool) -> list[dict[str, Any]]:
         project = ProjectFolder.open(folder, read_only=True)
@@ -105,7 +105,7 @@ class Answers:
         """Look inside the method as it is now, and write what is seen."""
         data = self._recipe.data
         if not 0 <= index < len(data.images):
-            yield Warned(f"The training knows no image {index}: train again to look inside it there.")
+            yield Unanswered("Inspect", f"The training knows no image {index}: train again to look inside it there.")
             return
         image = data.images[index]
         truth = [region for region in (*data.labeled, *data.validation) if region.image == index]
@@ -113,7 +113,7 @@ class Answers:
         try:
             look = look_inside(subject, show, box, seed=step)
         except InputError as error:
-            yield Warned(str(error))
+            yield Unanswered("Inspect", str(error))
             return
         path = self._run.diagnostics / f"image-{index}-{show}-step-{step:07d}.npz"
         write_look(path, look)
