@@ -30,6 +30,7 @@ from napari_semiseg.events import (
     StepDone,
     Suggested,
     SuggestTiles,
+    Unanswered,
     Validated,
     Warned,
 )
@@ -391,7 +392,7 @@ def test_places_are_suggested_on_an_image_that_was_added_meanwhile_and_one_that_
 
     (places,) = [event.tiles for event in events if isinstance(event, Suggested)]
     assert {place["image"] for place in places} == {1}
-    assert any("gone.tif" in event.message for event in events if isinstance(event, Warned))
+    assert any("gone.tif" in event.message for event in events if isinstance(event, Unanswered))
     assert isinstance(events[-1], Finished)
     assert not events[-1].stopped
 
