@@ -24,6 +24,17 @@ def session_with_engine(path=None):
     return session, sent
 
 
+def asking_for_places(path, *others, everywhere=True):
+    """Ask for places in a project of one image, or of others beside it."""
+    session, sent = session_with_engine(path / "case")
+    for name in others:
+        session.project.folder.add_array(np.zeros((300, 300, 3), np.uint8), name)
+    suggestions = Suggestions(session)
+    suggestions.everywhere = everywhere
+    suggestions.ask(100)
+    return session, sent, suggestions
+
+
 def test_a_small_job_waits_until_the_engine_is_free_and_only_the_newest_of_a_kind_is_kept():
     session, sent = session_with_engine()
     training = session.engine.run("train", {})
@@ -63,9 +74,7 @@ def test_who_waits_for_a_small_job_hears_that_the_engine_died_of_it():
 
 
 def test_a_failure_is_told_once_it_is_listened_to(tmp_path):
-    session, sent = session_with_engine(tmp_path / "case")
-    suggestions = Suggestions(session)
-    suggestions.ask(100)
+    session, sent, suggestions = asking_for_places(tmp_path)
     assert isinstance(sent[-1], Run)
     session.engine.apply([(Failed("The image cannot be read: look.", wrong_input=True, detail="why"), sent[-1].job)])
 
@@ -76,9 +85,7 @@ def test_a_failure_is_told_once_it_is_listened_to(tmp_path):
 
 
 def test_suggestions_are_offered_one_by_one_and_taking_one_makes_the_tile(tmp_path):
-    session, sent = session_with_engine(tmp_path / "case")
-    suggestions = Suggestions(session)
-    suggestions.ask(100)
+    session, sent, suggestions = asking_for_places(tmp_path)
     tiles = [{"image": 0, "box": [0, x, 100, x + 100], "reason": f"because {x}"} for x in (0, 100, 200)]
     session.engine.apply([(Suggested(tiles), sent[-1].job), (Finished("suggest"), sent[-1].job)])
 
@@ -92,9 +99,7 @@ def test_suggestions_are_offered_one_by_one_and_taking_one_makes_the_tile(tmp_pa
 
 
 def test_an_empty_list_of_suggestions_is_said(tmp_path):
-    session, sent = session_with_engine(tmp_path / "case")
-    suggestions = Suggestions(session)
-    suggestions.ask(100)
+    session, sent, _ = asking_for_places(tmp_path)
     session.engine.apply([(Suggested([]), sent[-1].job)])
 
     assert "no room" in session.notice.sentence
@@ -102,10 +107,7 @@ def test_an_empty_list_of_suggestions_is_said(tmp_path):
 
 
 def test_with_several_images_all_are_looked_at_unless_the_one_in_view_is_asked_for(tmp_path):
-    session, sent = session_with_engine(tmp_path / "case")
-    session.project.folder.add_array(np.zeros((300, 300, 3), np.uint8), "other")
-    suggestions = Suggestions(session)
-    suggestions.ask(100)
+    session, sent, suggestions = asking_for_places(tmp_path, "other")
     suggestions.cancel()
     session.engine.apply([(Finished("suggest"), sent[-1].job)])
     suggestions.everywhere = False
@@ -116,10 +118,7 @@ def test_with_several_images_all_are_looked_at_unless_the_one_in_view_is_asked_f
 
 
 def test_a_place_in_another_image_names_it_and_stays_on_offer_while_one_looks_there(tmp_path):
-    session, sent = session_with_engine(tmp_path / "case")
-    session.project.folder.add_array(np.zeros((300, 300, 3), np.uint8), "other")
-    suggestions = Suggestions(session)
-    suggestions.ask(100)
+    session, sent, suggestions = asking_for_places(tmp_path, "other")
     places = [{"image": 1, "box": [0, 0, 100, 100], "reason": "it is new"}]
     left_out = "“field” is left out: it is gone."
     for event in (Progressed("looking at images", 1, 2), Warned(left_out)):
@@ -135,10 +134,7 @@ def test_a_place_in_another_image_names_it_and_stays_on_offer_while_one_looks_th
 
 
 def test_places_of_the_image_in_view_alone_are_gone_with_it(tmp_path):
-    session, sent = session_with_engine(tmp_path / "case")
-    suggestions = Suggestions(session)
-    suggestions.everywhere = False
-    suggestions.ask(100)
+    session, sent, suggestions = asking_for_places(tmp_path, everywhere=False)
     session.engine.apply([(Suggested([{"image": 0, "box": [0, 0, 9, 9], "reason": "new"}]), sent[-1].job)])
     session.show_image(None)
 

@@ -30,8 +30,8 @@ SEEN_AFTER_MIN = 240
 """Minutes from which a slope of that size is more than noise."""
 SHORT_MB_PER_HOUR = 60.0
 """Of a shorter time, a slope that is surely above this one is refused. It finds a leak of 100 MB an hour, and vouches
-for no less than itself: the twenty minutes that `benchmarks/results/soak.md` tells of had 52 and 56 MB an hour, none of
-which Python holds."""
+for no less than itself: the twenty minutes that `benchmarks/results/soak.md` tells of had 52 and 56 MB an hour, of
+which Python holds next to nothing (`benchmarks/what_grows.py`)."""
 TOLD_AFTER_MIN = 15
 """Minutes from which a slope is looked at, at all."""
 MOST_MB = 60.0

@@ -24,8 +24,9 @@ from napari_semiseg.engine.checkpoint import read_card
 from napari_semiseg.engine.devices import choose_device
 from napari_semiseg.engine.infer import confidence_map
 from napari_semiseg.engine.predictor import load_predictor, load_second_opinion
+from napari_semiseg.engine.suggest import opened
 from napari_semiseg.errors import InputError
-from napari_semiseg.io.images import Image, open_image
+from napari_semiseg.io.images import Image
 from napari_semiseg.io.rescale import scale_of
 from napari_semiseg.metrics.entropy import binary_entropy
 from napari_semiseg.nn.opinions import Opinions, opinions_of
@@ -107,8 +108,7 @@ def doubt_of_runs(project: ProjectFolder, runs: Sequence[Path], device: str) -> 
     witnesses = [witness_of(newest, chosen), *restarts(kind_of(newest), earlier, chosen)]
 
     def doubt(index: int, box: Box) -> Doubt:
-        image = open_image(project.source_path(index), mpp=project.images[index].mpp)
-        return mean_doubt(witnesses, image, box)
+        return mean_doubt(witnesses, opened(project, index), box)
 
     return doubt
 

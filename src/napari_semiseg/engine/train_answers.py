@@ -76,17 +76,21 @@ class Answers:
         return ranked(project, found, n, doubt if witnesses else None)
 
     def _images(self, project: ProjectFolder, index: int | None) -> dict[int, Image]:
-        """Return the images to find places in, by their numbers; the training may not have looked at new ones yet."""
-        known = self._recipe.data.images
+        """Return the images to find places in, by their numbers."""
         if index is not None:
-            return {index: known[index] if index < len(known) else opened(project, index)}
+            return {index: self._image(project, index)}
         found = dict[int, Image]()
         for number in range(0, len(project.images), math.ceil(len(project.images) / MOST_IMAGES)):
             with suppress(InputError):  # one that is not there now may be again later
-                found[number] = known[number] if number < len(known) else opened(project, number)
+                found[number] = self._image(project, number)
         if not found:
             raise InputError("none of the images can be opened.")
         return found
+
+    def _image(self, project: ProjectFolder, number: int) -> Image:
+        """Return an image of the project; the training may not have looked at a new one yet."""
+        known = self._recipe.data.images
+        return known[number] if number < len(known) else opened(project, number)
 
     def _witnesses(self, project: ProjectFolder, grown: bool) -> list[Witness]:
         """Return the networks to ask for their doubt: this training's, and those of runs of its kind."""
