@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from torch import nn
 
@@ -102,6 +103,20 @@ def test_earlier_runs_of_the_same_kind_are_asked_too_and_what_cannot_be_read_is_
     found = doubt(0, Box(0, 0, 64, 64))
     assert found.opinions == 2 * (1 + RESTARTS)
     assert 0 < found.disagreement <= found.entropy <= 1
+
+
+def test_the_image_of_a_file_is_asked_about_that_the_project_names(project, tmp_path):
+    _, field = trained(project), open_image(project.source_path(0))
+    path, blank = tmp_path / "two.ome.tif", np.full((96, 96, 3), 240, np.uint8)
+    with tifffile.TiffWriter(path, ome=True) as file:
+        for pixels in (blank, field.read(Box(0, 0, 96, 96))):
+            file.write(pixels, photometric="rgb")
+    indices = [project.add_image(path, shape=(96, 96), series=series, mpp=0.5) for series in (0, 1)]
+    doubt = doubt_of_runs(project, models_of(project, project.path), "cpu")
+
+    first, second = (doubt(index, Box(0, 0, 96, 96)) for index in indices)
+    assert second == doubt(0, Box(0, 0, 96, 96))
+    assert first != second
 
 
 def test_a_run_that_is_named_is_asked_with_those_before_it_and_one_without_a_model_is_none(project):
