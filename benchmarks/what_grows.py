@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--train", action="store_true", help="beside a training")
     parser.add_argument("--trace", action="store_true", help="trace what Python allocates")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         viewer, dock = prepare(Path(folder), SIDE)
         layer = dock.tiles.layer(dock.session.project.selected)
         if options.train:
