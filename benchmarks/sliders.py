@@ -65,7 +65,7 @@ def moves(dock: NucleiDock, canvas: QWidget) -> dict[str, list[float]]:
             layer = dock.review_panel.layers.nuclei
             before = layer.data.copy()
             begun = time.perf_counter()
-            getattr(panel, name).setValue(value)
+            getattr(panel.sliders, name).setValue(value)
             while np.array_equal(layer.data, before) and time.perf_counter() - begun < 10:
                 QApplication.processEvents()
                 time.sleep(0.001)  # the engine and the threads of the viewer have work to do meanwhile

@@ -79,7 +79,7 @@ class Flow(Photographer):
         """Take the proposed nuclei, then delete one, draw one anew and cut one; return the nuclei before and after."""
         panel, tile = self.dock.tiles_panel, self.dock.session.project.tile(tile_id)
         self.unfold("Tiles")
-        self.press(panel.from_proposal)
+        self.press(panel.tile_box.from_proposal)
         need(SLOW, lambda: self.dock.tiles.correcting, "the proposed nuclei")
         self.look_at((tile.box.y0 + tile.box.y1) / 2, (tile.box.x0 + tile.box.x1) / 2, 1.1 * SIDE)
         wait(1)
@@ -140,37 +140,41 @@ class Flow(Photographer):
         self.press(panel.segment)
         need(SLOW, lambda: review.active, "the segmentation")
         need(SLOW, lambda: review.result is not None and not review.active and self.roles("nuclei"), "the nuclei")
-        need(SLOW, panel.begin_nuclei.isVisible, "the end of the review before")
-        self.press(panel.begin_nuclei)
-        need(SLOW, lambda: panel.nuclei.current is not None, "the nuclei by doubt")
-        self.press(panel.accept)
+        need(SLOW, panel.by_doubt.begin.isVisible, "the end of the review before")
+        self.press(panel.by_doubt.begin)
+        need(SLOW, lambda: panel.by_doubt.nuclei.current is not None, "the nuclei by doubt")
+        self.press(panel.by_doubt.accept)
         wait(1)
-        self.press(panel.reject)
+        self.press(panel.by_doubt.reject)
         self.shoot(name)
 
     def compare(self) -> None:
         """Compare with the run before."""
-        comparison, panel = self.dock.review_panel.comparison, self.dock.review_panel
+        comparison, panel = self.dock.review_panel.comparing.comparison, self.dock.review_panel
         need(SLOW, lambda: comparison.runs, "another run")
-        panel.runs.actions()[0].trigger()
+        panel.comparing.runs.actions()[0].trigger()
         need(SLOW, lambda: self.roles("difference"), "the difference")
         self.look_at(256, 256, 300)
         self.unfold("Review")
         self.shoot("flow-6-compared")
-        self.press(panel.flip)
+        self.press(panel.comparing.flip)
         self.shoot("flow-7-other")
 
     def history(self) -> None:
         """See confidence and nuclei side by side at an earlier step."""
         panel = self.dock.review_panel
-        self.press(panel.end_comparison)
-        self.press(panel.beside)
-        need(SLOW, lambda: panel.history.found is not None, "the nuclei of the newest map")
-        panel.player.slider.setValue(0)
-        need(SLOW, lambda: panel.history.found.preview == panel.history.history.current, "the nuclei of the first map")
+        self.press(panel.comparing.leave)
+        self.press(panel.history.button)
+        need(SLOW, lambda: panel.history.nuclei.found is not None, "the nuclei of the newest map")
+        panel.history.player.slider.setValue(0)
+        need(
+            SLOW,
+            lambda: panel.history.nuclei.found.preview == panel.history.nuclei.history.current,
+            "the nuclei of the first map",
+        )
         need(SLOW, lambda: len(self.roles("beside")) == 2, "the tissue beside the map")
         self.shoot("flow-8-history")
-        self.press(panel.beside)
+        self.press(panel.history.button)
 
     def press(self, button: object) -> None:
         """Click on a button of the dock."""
@@ -234,7 +238,7 @@ def main() -> None:
     flow.stop_after(options.steps)
     flow.review("flow-5-review")
     flow.compare()
-    compared = [flow.dock.review_panel.difference.text(), *flow.dock.review_panel.scores.texts()]
+    compared = [flow.dock.review_panel.comparing.difference.text(), *flow.dock.review_panel.comparing.scores.texts()]
     flow.history()
     said = [
         f"nuclei: {gestures}",

@@ -142,7 +142,7 @@ def show_correcting(eye: Photographer) -> None:
     """Proposed nuclei in a tile, while a line is drawn across the largest of them."""
     dock = eye.dock
     tile = dock.session.project.tile(dock.session.project.selected)
-    dock.tiles_panel.from_proposal.click()
+    dock.tiles_panel.tile_box.from_proposal.click()
     need(SLOW, lambda: dock.tiles.correcting, "the proposed nuclei")
     labels = dock.tiles.layer(tile.id).data
     numbers, areas = np.unique(labels[labels >= PROPOSED_FROM], return_counts=True)

@@ -42,7 +42,7 @@ def proposed(open_dock, tissue, tmp_path):
     labels[160:180, 160:180] = 5
     labels[160:180, 184:204] = 9
     labels[210:230, 170:190] = 12
-    hands.dock.tiles_panel.proposed.take_over(labels, (0, 0))
+    hands.dock.tiles_panel.tile_box.proposed.take_over(labels, (0, 0))
     return hands
 
 
@@ -70,7 +70,7 @@ def test_what_is_proposed_waits_for_a_word_and_survives(proposed):
     assert proposed.dock.tiles.correcting
     assert tally_on_disk(proposed) == Tally(proposed=3)
     assert proposed.project.counts[proposed.project.selected] == 0
-    assert "0 nuclei · 3 proposed" in proposed.dock.tiles_panel.tile_name.text()
+    assert "0 nuclei · 3 proposed" in proposed.dock.tiles_panel.tile_box.name.text()
 
 
 def test_each_gesture_of_the_mouse_is_one_entry_of_the_undo_history(proposed):
@@ -110,7 +110,7 @@ def test_a_mouse_that_has_not_moved_since_the_view_came_there_draws_and_leaves_t
     start(hands, tmp_path)
     labels = np.zeros((512, 512), np.uint32)
     labels[190:230, 170:190] = 12
-    dock.tiles_panel.proposed.take_over(labels, (0, 0))
+    dock.tiles_panel.tile_box.proposed.take_over(labels, (0, 0))
     outside, inside, below = (400, 400), (185, 180), (240, 180)
     camera.center, camera.zoom = (0, *outside), 3.0
     hands.rest(0.1)
@@ -133,7 +133,7 @@ def test_a_mouse_that_has_not_moved_since_the_view_came_there_draws_and_leaves_t
 
 def test_marking_complete_accepts_the_rest_and_what_is_drawn_is_told_apart(proposed):
     proposed.stroke([(206, 180), (234, 180)])
-    proposed.press(proposed.dock.tiles_panel.complete)
+    proposed.press(proposed.dock.tiles_panel.tile_box.complete)
 
     assert proposed.project.tile(proposed.project.selected).status == "complete"
     assert tally_on_disk(proposed) == Tally(drawn=2, accepted=2)
@@ -146,7 +146,7 @@ def test_an_accepted_nucleus_is_of_the_class_that_is_chosen_when_it_is_accepted(
     tiles.choose_pen(BACKGROUND + 2)
     tiles.correct(True)
     proposed.click(170, 170)
-    assert "what is white becomes “tumor”" in proposed.dock.tiles_panel.help.hint.text()
+    assert "what is white becomes “tumor”" in proposed.dock.tiles_panel.tile_box.help.hint.text()
     proposed.stroke([(206, 180), (234, 180)])  # a cut makes two of one that nobody has named yet
     tally_on_disk(proposed)
     classes = ProjectFolder.open(proposed.project.path, read_only=True).annotation(proposed.project.selected).classes
@@ -168,7 +168,9 @@ def proposed_with_classes(proposed):
     layer_of(proposed).undo()
     proposed.project.set_classes(with_class(with_class(proposed.project.classes, "tumor"), "stroma"))
     first, second, third = np.unique(labels)[1:].tolist()
-    proposed.dock.tiles_panel.proposed.take_over(labels, (0, 0), {first: "stroma", second: "tumor", third: "mitosis"})
+    proposed.dock.tiles_panel.tile_box.proposed.take_over(
+        labels, (0, 0), {first: "stroma", second: "tumor", third: "mitosis"}
+    )
     return proposed
 
 
@@ -181,7 +183,7 @@ def test_a_nucleus_that_is_proposed_with_its_class_is_of_that_when_it_is_accepte
     hands.dock.tiles.choose_pen(BACKGROUND + 2)
     hands.dock.tiles.correct(True)
     hands.click(170, 170)
-    hands.press(hands.dock.tiles_panel.complete)
+    hands.press(hands.dock.tiles_panel.tile_box.complete)
     after = classes_on_disk(hands)
     assert [after[20, 20], after[20, 40], after[70, 30]] == [4, 3, 3]
 
@@ -243,7 +245,7 @@ def test_undo_brings_a_nucleus_back_with_the_class_that_it_had(proposed):
 
 def test_taking_back_a_mark_spares_what_was_corrected_since(proposed):
     layer = layer_of(proposed)
-    proposed.press(proposed.dock.tiles_panel.complete)
+    proposed.press(proposed.dock.tiles_panel.tile_box.complete)
     (_, undo) = proposed.dock.session.notice.actions[0]
     proposed.stroke([(170, 170)], button=2)  # delete one of the three
     proposed.stroke([(170, 194), (170, 194)])
@@ -306,7 +308,7 @@ def test_a_tool_of_napari_ends_correcting_and_the_dock_shows_it(proposed):
     layer.mode = "erase"
 
     assert not proposed.dock.tiles.correcting
-    assert not proposed.dock.tiles_panel.pens.correct.isChecked()
+    assert not proposed.dock.tiles_panel.tile_box.pens.correct.isChecked()
     assert layer.contour == 0
 
 
@@ -397,7 +399,7 @@ def test_a_key_that_is_not_taken_is_said_and_what_stays(proposed, open_dock, tis
 
 
 def test_the_list_of_keys_tells_both_meanings_of_one_that_has_two(proposed):
-    lines = proposed.dock.tiles_panel.help.key_list.text().splitlines()
+    lines = proposed.dock.tiles_panel.tile_box.help.key_list.text().splitlines()
     assert (
         "N: go to the next tile; with a layer of the result selected: to the next nucleus in doubt, while you go "
         "through them"
@@ -405,7 +407,7 @@ def test_the_list_of_keys_tells_both_meanings_of_one_that_has_two(proposed):
 
 
 def test_the_hint_names_the_key_that_is_chosen_now(proposed_with_classes):
-    hint = proposed_with_classes.dock.tiles_panel.help.hint
+    hint = proposed_with_classes.dock.tiles_panel.tile_box.help.hint
     assert "K gives the nucleus below the mouse the next class" in hint.text()
     page = get_plugin_settings("napari-semiseg").keys
     try:

@@ -141,7 +141,7 @@ def test_who_is_closer_already_stays_as_close(two):
 
 def test_a_small_nucleus_in_doubt_is_enlarged_as_before(two):
     two.viewer.scene.camera.zoom = 0.02
-    two.dock.review_panel.mark.show(DoubtfulNucleus(1, 0.5, (110.0, 210.0), Box(100, 200, 120, 220)))
+    two.dock.review_panel.by_doubt.mark.show(DoubtfulNucleus(1, 0.5, (110.0, 210.0), Box(100, 200, 120, 220)))
     assert seen_side(two, 20) == pytest.approx(min(two.viewer.canvas.size) * LEAST_SHARE)
     np.testing.assert_allclose(two.viewer.scene.camera.center[-2:], two.dock.view.placement.to_world(109.5, 209.5))
 

@@ -36,7 +36,7 @@ def test_a_tile_is_corrected_with_three_gestures_and_reaches_the_training_within
     hands.wait(lambda: dock.session.training.state == "running", "the training")
 
     tile = hands.project.add_tile(0, center=(330, 150), side=150)
-    hands.press(dock.tiles_panel.from_proposal)
+    hands.press(dock.tiles_panel.tile_box.from_proposal)
     hands.wait(lambda: dock.tiles.correcting, "the nuclei of the threshold: nothing better is there yet")
     (proposal,) = of_role(hands.viewer, "proposal")
     assert not proposal.visible

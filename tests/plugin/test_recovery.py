@@ -67,9 +67,9 @@ def test_a_tile_is_put_back_and_what_was_in_it_can_be_brought_back_later(killed)
         assert not folder.annotation("t0002").nuclei
 
     dock.tiles_panel.go_to("t0002")
-    dock.tiles_panel._prepare_tile_menu()
-    assert dock.tiles_panel.aside.isVisible()
-    dock.tiles_panel.aside.trigger()
+    dock.tiles_panel.tile_box.more.menu().aboutToShow.emit()
+    assert dock.tiles_panel.tile_box.aside.isVisible()
+    dock.tiles_panel.tile_box.aside.trigger()
     killed.wait(lambda: (dock.tiles.layer("t0002").data == painted).all(), "what was put aside")
     dock.tiles.layer("t0002").undo()
     assert not dock.tiles.layer("t0002").data.any()
@@ -126,7 +126,7 @@ def test_a_tile_of_an_image_that_is_not_in_view_is_put_back_and_what_was_in_it_i
     hands.dock.tiles_panel.go_to("t0002")
     hands.wait(lambda: hands.dock.tiles.layer("t0002") is not None, "the tile")
     assert not hands.dock.tiles.layer("t0002").data.any()
-    hands.dock.tiles_panel.aside.trigger()
+    hands.dock.tiles_panel.tile_box.aside.trigger()
     hands.wait(lambda: hands.dock.tiles.layer("t0002").data.any(), "what was put aside")
 
 

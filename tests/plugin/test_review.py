@@ -108,9 +108,9 @@ def predict(hands: Any, args: Mapping[str, Any]) -> Finished:
 def begin(hands: Any) -> Any:
     """Go through the nuclei by doubt."""
     panel = hands.dock.review_panel
-    hands.press(panel.begin_nuclei)
+    hands.press(panel.by_doubt.begin)
     work(hands)
-    hands.wait(lambda: panel.nuclei.current is not None, "the nuclei")
+    hands.wait(lambda: panel.by_doubt.nuclei.current is not None, "the nuclei")
     return panel
 
 
@@ -141,19 +141,19 @@ def test_nuclei_by_doubt_are_judged_with_one_key_each_and_the_last_word_is_taken
     reviewed.viewer.layers.selection.active = None
     panel = begin(reviewed)
     assert reviewed.viewer.layers.selection.active == panel.layers.nuclei
-    assert [nucleus.number for nucleus in panel.nuclei.nuclei] == [1, 2, 3, 4]
+    assert [nucleus.number for nucleus in panel.by_doubt.nuclei.nuclei] == [1, 2, 3, 4]
 
     key(reviewed, "A")
     key(reviewed, "D")
     assert painted_at(reviewed, 1) not in (0, BACKGROUND_ID)
     assert painted_at(reviewed, 2) == BACKGROUND_ID
-    assert panel.nuclei_words.text().startswith("3 of 4")
-    assert "1 accepted, 1 rejected" in panel.nuclei_words.text()
+    assert panel.by_doubt.words.text().startswith("3 of 4")
+    assert "1 accepted, 1 rejected" in panel.by_doubt.words.text()
 
     key(reviewed, "Ctrl+Z")
     assert painted_at(reviewed, 2) == 0
-    assert panel.nuclei.current.number == 2
-    assert "1 accepted, 0 rejected" in panel.nuclei_words.text()
+    assert panel.by_doubt.nuclei.current.number == 2
+    assert "1 accepted, 0 rejected" in panel.by_doubt.words.text()
 
 
 def test_an_accepted_nucleus_is_of_the_class_that_the_result_gives_it(open_dock, tissue, tmp_path):
@@ -172,9 +172,9 @@ def test_an_accepted_nucleus_is_of_the_class_that_the_result_gives_it(open_dock,
     hands.dock.steps[3].set_open(True)
     hands.dock.tiles.choose_pen(3)  # "stroma": of what the project has no class for
     panel = begin(hands)
-    for _ in panel.nuclei.nuclei:
+    for _ in panel.by_doubt.nuclei.nuclei:
         key(hands, "A")
-    hands.wait(lambda: "4 accepted" in panel.nuclei_words.text(), "the words")
+    hands.wait(lambda: "4 accepted" in panel.by_doubt.words.text(), "the words")
     hands.saved()
 
     classes = np.zeros(labels.shape, np.uint8)
@@ -187,12 +187,12 @@ def test_an_accepted_nucleus_is_of_the_class_that_the_result_gives_it(open_dock,
 def test_whoever_goes_back_and_says_the_opposite_is_believed(reviewed):
     panel = begin(reviewed)
     key(reviewed, "A")
-    reviewed.press(panel.back)
-    assert "this one accepted" in panel.nuclei_words.text()
+    reviewed.press(panel.by_doubt.back)
+    assert "this one accepted" in panel.by_doubt.words.text()
     key(reviewed, "D")
 
     assert painted_at(reviewed, 1) == BACKGROUND_ID
-    assert "0 accepted, 1 rejected" in panel.nuclei_words.text()
+    assert "0 accepted, 1 rejected" in panel.by_doubt.words.text()
 
 
 def test_what_was_painted_by_hand_is_not_taken_for_a_word(reviewed):
@@ -205,7 +205,7 @@ def test_what_was_painted_by_hand_is_not_taken_for_a_word(reviewed):
     key(reviewed, "D")
 
     assert painted_at(reviewed, 1) == 7
-    assert "0 accepted, 0 rejected" in panel.nuclei_words.text()
+    assert "0 accepted, 0 rejected" in panel.by_doubt.words.text()
     assert "your paint stays" in reviewed.dock.message.label.text()
 
 
@@ -217,7 +217,7 @@ def test_a_word_on_a_nucleus_whose_tile_is_not_read_is_not_taken_for_painted_ove
     key(reviewed, "A")
 
     assert "is not read yet" in reviewed.dock.session.notice.sentence
-    assert "0 accepted" in panel.nuclei_words.text()
+    assert "0 accepted" in panel.by_doubt.words.text()
 
 
 def test_keys_of_a_result_lead_through_its_nuclei_in_doubt_and_before_that_from_tile_to_tile(reviewed):
@@ -228,7 +228,7 @@ def test_keys_of_a_result_lead_through_its_nuclei_in_doubt_and_before_that_from_
     assert reviewed.project.selected == "t0002"
     begin(reviewed)
     key(reviewed, "N")
-    assert panel.nuclei_words.text().startswith("2 of 4")
+    assert panel.by_doubt.words.text().startswith("2 of 4")
     assert reviewed.project.selected == "t0002"
     key(reviewed, "S")
     assert reviewed.dock.suggestions.waiting
@@ -254,20 +254,20 @@ def test_nuclei_in_complete_tiles_are_not_asked_about(reviewed):
     reviewed.project.set_status(tile.id, "complete")
     panel = begin(reviewed)
 
-    assert [nucleus.number for nucleus in panel.nuclei.nuclei] == [2, 3, 4]
+    assert [nucleus.number for nucleus in panel.by_doubt.nuclei.nuclei] == [2, 3, 4]
 
 
 def test_a_moved_slider_ends_the_nuclei_by_doubt_and_what_is_heard_later_of_the_old_ones_counts_for_nothing(reviewed):
     panel = begin(reviewed)
     reviewed.dock.session.review.set_split(threshold=0.7)
-    assert panel.nuclei.current is None
+    assert panel.by_doubt.nuclei.current is None
     work(reviewed)
-    reviewed.press(panel.begin_nuclei)
-    panel.nuclei.forget()
+    reviewed.press(panel.by_doubt.begin)
+    panel.by_doubt.nuclei.forget()
     work(reviewed)
 
-    assert panel.nuclei.nuclei == []
-    assert not panel.nuclei.waiting
+    assert panel.by_doubt.nuclei.nuclei == []
+    assert not panel.by_doubt.nuclei.waiting
 
 
 def test_a_result_without_nuclei_is_said(reviewed):
@@ -278,25 +278,25 @@ def test_a_result_without_nuclei_is_said(reviewed):
     reviewed.dock.session.review.look()
     panel = reviewed.dock.review_panel
     reviewed.wait(lambda: panel.count.text() == "0 nuclei", "the empty result")
-    reviewed.press(panel.begin_nuclei)
+    reviewed.press(panel.by_doubt.begin)
     work(reviewed)
-    reviewed.wait(lambda: not panel.nuclei.waiting, "the answer")
+    reviewed.wait(lambda: not panel.by_doubt.nuclei.waiting, "the answer")
 
     assert reviewed.dock.message.label.text() == "There is no nucleus in this result."
-    assert panel.begin_nuclei.isVisible()
+    assert panel.by_doubt.begin.isVisible()
 
 
 def test_an_empty_table_of_nuclei_is_said_and_they_can_be_asked_for_again(reviewed, tmp_path):
     (tmp_path / "empty.npy").touch()
     panel, engine = reviewed.dock.review_panel, reviewed.dock.session.engine
     work(reviewed)
-    reviewed.press(panel.begin_nuclei)
+    reviewed.press(panel.by_doubt.begin)
     engine.apply([(Written("doubtful", str(tmp_path / "empty.npy")), engine.job.id)])
     engine.apply([(Finished("doubtful"), engine.job.id)])
-    reviewed.wait(lambda: not panel.nuclei.waiting, "the end of the wait", 10)
+    reviewed.wait(lambda: not panel.by_doubt.nuclei.waiting, "the end of the wait", 10)
 
     assert "The nuclei cannot be looked at" in reviewed.dock.message.label.text()
-    assert begin(reviewed).nuclei.current.number == 1
+    assert begin(reviewed).by_doubt.nuclei.current.number == 1
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ def test_a_tile_is_cut_as_little_as_keeps_its_nucleus_out_of_another(other, left
 def draw_region(hands: Any, corners: list[tuple[float, float]]) -> Any:
     """Draw a region as napari's lasso leaves it, and have it counted."""
     panel = hands.dock.review_panel
-    hands.press(panel.draw_region)
+    hands.press(panel.region.draw)
     (layer,) = of_role(hands.viewer, "region")
     layer.add_polygons(np.array(corners, float))
     work(hands)
@@ -328,10 +328,10 @@ SQUARE = [(79.5, 79.5), (79.5, 179.5), (179.5, 179.5), (179.5, 79.5)]
 
 def test_a_region_is_counted_copied_and_counted_again_when_the_nuclei_are_others(reviewed):
     panel = draw_region(reviewed, SQUARE)
-    counted = panel.figures.text()
+    counted = panel.region.figures.text()
     assert counted.startswith("2 nuclei · 0.0025 mm² · ")  # 100 x 100 pixels of 0.5 µm
     assert "% positive" in counted  # the sample is stained with DAB
-    reviewed.press(panel.copy)
+    reviewed.press(panel.region.copy)
     assert QGuiApplication.clipboard().text() == counted
     assert reviewed.dock.message.label.text() == f"Copied: {counted}"
 
@@ -340,10 +340,10 @@ def test_a_region_is_counted_copied_and_counted_again_when_the_nuclei_are_others
     path.rename(path.with_name("other.ome.zarr"))
     write_result(path, np.where(labels == 1, labels, 0), confidence)
     reviewed.dock.session.review.look()
-    reviewed.wait(lambda: panel.region.waiting, "the other result")
-    assert panel.figures.text() == "counting…"
+    reviewed.wait(lambda: panel.region.tool.waiting, "the other result")
+    assert panel.region.figures.text() == "counting…"
     work(reviewed)
-    assert panel.figures.text().startswith("1 nucleus")
+    assert panel.region.figures.text().startswith("1 nucleus")
 
 
 def test_what_only_looks_at_the_result_is_answered_beside_a_training(reviewed):
@@ -352,23 +352,23 @@ def test_what_only_looks_at_the_result_is_answered_beside_a_training(reviewed):
     session.show_box(Box(0, 0, SIDE, SIDE))
     session.training.request_train()
     job = session.engine.job.id
-    reviewed.press(panel.draw_region)
+    reviewed.press(panel.region.draw)
     (layer,) = of_role(reviewed.viewer, "region")
     layer.add_polygons(np.array(SQUARE))
-    panel.threshold.setValue(0.6)
-    reviewed.press(panel.begin_nuclei)
+    panel.sliders.threshold.setValue(0.6)
+    reviewed.press(panel.by_doubt.begin)
     work(reviewed)
-    reviewed.wait(lambda: panel.nuclei.current is not None, "the nuclei")
+    reviewed.wait(lambda: panel.by_doubt.nuclei.current is not None, "the nuclei")
 
     assert session.engine.job.id == job
-    assert panel.figures.text().startswith("2 nuclei")
+    assert panel.region.figures.text().startswith("2 nuclei")
     assert session.review.live.nuclei == 4
     session.engine.apply([(Started("train", "", 100), job), (StepDone(0, {"sup": 1.0}, {}, 1.0, 170.0), job)])
-    reviewed.wait(panel.sliders_wait.isVisible, "what waits")
-    assert panel.sliders_wait.text() == "The saved result waits for the training, about 3 min left"
+    reviewed.wait(panel.sliders.waits.isVisible, "what waits")
+    assert panel.sliders.waits.text() == "The saved result waits for the training, about 3 min left"
     session.engine.apply([(Finished("train", "", stopped=True, canceled=True), job)])
-    assert panel.sliders_wait.isHidden()
-    assert "doubt" in panel.nuclei_words.text()
+    assert panel.sliders.waits.isHidden()
+    assert "doubt" in panel.by_doubt.words.text()
 
 
 def test_an_empty_region_is_said_and_none(reviewed):
@@ -377,8 +377,8 @@ def test_an_empty_region_is_said_and_none(reviewed):
 
     assert len(layer.data) == 0
     assert reviewed.dock.message.label.text().startswith("That region is empty")
-    assert panel.figures.text() == ""
-    assert panel.region.drawing  # the next stroke may be a better one
+    assert panel.region.figures.text() == ""
+    assert panel.region.tool.drawing  # the next stroke may be a better one
 
 
 def test_a_region_beside_the_image_is_said_once(reviewed):
@@ -388,20 +388,20 @@ def test_a_region_beside_the_image_is_said_once(reviewed):
     reviewed.dock.session.review.result_changed.emit()
     work(reviewed)
 
-    assert panel.figures.text() == ""
+    assert panel.region.figures.text() == ""
     assert reviewed.dock.session.notice is None
 
 
 def test_figures_of_a_region_that_is_gone_are_not_shown(reviewed):
     panel = reviewed.dock.review_panel
-    reviewed.press(panel.draw_region)
+    reviewed.press(panel.region.draw)
     (layer,) = of_role(reviewed.viewer, "region")
     layer.add_polygons(np.array(SQUARE))
     reviewed.viewer.layers.remove(layer)
     work(reviewed)
 
-    assert panel.figures.text() == ""
-    assert panel.copy.isHidden()
+    assert panel.region.figures.text() == ""
+    assert panel.region.copy.isHidden()
 
 
 def test_a_region_says_what_is_not_known():
@@ -441,12 +441,12 @@ def compared(open_dock, tissue, tmp_path) -> Any:
     hands = open_dock()
     hands.dock.view.open_project(tmp_path / "case.semiseg")
     panel = hands.dock.review_panel
-    hands.wait(lambda: of_role(hands.viewer, "nuclei") and panel.comparison.runs, "result and runs")
+    hands.wait(lambda: of_role(hands.viewer, "nuclei") and panel.comparing.comparison.runs, "result and runs")
     for step in hands.dock.steps:
         step.set_open(True)
     hands.dock.session.show_box(Box(0, 0, SIDE, SIDE))
-    assert [run.path.name for run in panel.comparison.runs] == ["run-2"]
-    panel.runs.actions()[0].trigger()
+    assert [run.path.name for run in panel.comparing.comparison.runs] == ["run-2"]
+    panel.comparing.runs.actions()[0].trigger()
     work(hands)
     hands.wait(lambda: of_role(hands.viewer, "difference"), "the difference")
     return hands
@@ -464,43 +464,52 @@ def test_on_an_image_too_large_to_be_compared_whole_the_view_is_or_its_middle(co
     panel, view = compared.dock.review_panel, Box(60, 60, 160, 220)
     monkeypatch.setattr(comparison_module, "WIDEST", most - 1 if most == SIDE else most)
     compared.dock.session.show_box(view)
-    panel.threshold.setValue(0.45)
+    panel.sliders.threshold.setValue(0.45)
 
     def again() -> bool:
         work(compared)
-        return not compared.dock.session.review.pending and not panel.comparison.waiting
+        return not compared.dock.session.review.pending and not panel.comparing.comparison.waiting
 
     compared.wait(again, "the other comparison", 20)
-    assert panel.difference.text().startswith(f"{where}: ")
-    assert Box(*panel.comparison.difference.facts["box"]) == (view if most == SIDE else Box(80, 110, 140, 170))
+    assert panel.comparing.difference.text().startswith(f"{where}: ")
+    assert Box(*panel.comparing.comparison.difference.facts["box"]) == (
+        view if most == SIDE else Box(80, 110, 140, 170)
+    )
 
 
 def test_two_runs_are_compared_again_when_a_slider_has_moved(compared):
     """The third nucleus has a confidence of 0.78 and the fourth one of 0.86."""
     panel, review = compared.dock.review_panel, compared.dock.session.review
     assert difference_at(compared) == [2, 2, 3, 3]
-    compared.press(panel.flip)
-    panel.threshold.setValue(0.8)
-    assert not panel.flip.isChecked()  # what the slider moves is to be seen
+    compared.press(panel.comparing.flip)
+    panel.sliders.threshold.setValue(0.8)
+    assert not panel.comparing.flip.isChecked()  # what the slider moves is to be seen
     (nuclei,), (other,) = of_role(compared.viewer, "nuclei"), of_role(compared.viewer, "other")
     assert (nuclei.visible, other.visible) == (True, False)
 
     def again() -> bool:
         work(compared)
-        return not review.pending and not panel.comparison.waiting
+        return not review.pending and not panel.comparing.comparison.waiting
 
     compared.wait(again, "the other comparison", 20)
     compared.wait(lambda: difference_at(compared) == [0, 0, 0, 3], "the other difference", 5)
-    assert panel.difference.text() == "On this image: 0 % both, 0 % this run only, 100 % the other only"
-    assert panel.scores.texts()[3:6] == ["Pixels (Dice)", "1.00", "1.00"]  # neither finds any in the tile, and none is
-    seen = [label for label in panel.scores.findChildren(QLabel) if label.isVisible()]
-    assert len(seen) == len(panel.scores.texts())  # none of the scores before shines through
+    assert panel.comparing.difference.text() == "On this image: 0 % both, 0 % this run only, 100 % the other only"
+    assert panel.comparing.scores.texts()[3:6] == [
+        "Pixels (Dice)",
+        "1.00",
+        "1.00",
+    ]  # neither finds any in the tile, and none is
+    seen = [label for label in panel.comparing.scores.findChildren(QLabel) if label.isVisible()]
+    assert len(seen) == len(panel.comparing.scores.texts())  # none of the scores before shines through
 
 
 def test_the_smallest_nucleus_is_shown_in_um2_of_an_image_of_known_pixel_size_else_in_pixels(reviewed):
     panel, review = reviewed.dock.review_panel, reviewed.dock.session.review
-    assert (panel.names["min_area"].text(), panel.min_area.value()) == ("Smallest, µm²", 10.0)  # 40 pixels of 0.5 µm
-    panel.min_area.setValue(12.5)
+    assert (panel.sliders.names["min_area"].text(), panel.sliders.min_area.value()) == (
+        "Smallest, µm²",
+        10.0,
+    )  # 40 pixels of 0.5 µm
+    panel.sliders.min_area.setValue(12.5)
     assert review.split.min_area_um2 == 12.5
 
     path = reviewed.project.folder.prediction_path(0)
@@ -508,8 +517,8 @@ def test_the_smallest_nucleus_is_shown_in_um2_of_an_image_of_known_pixel_size_el
     write_result(path, *nuclei_and_confidence(), mpp=None)
     review.look()
     reviewed.wait(lambda: review.mpp is None, "the other result")
-    assert (panel.names["min_area"].text(), panel.min_area.value()) == ("Smallest, px", 40)
-    panel.min_area.setValue(700)
+    assert (panel.sliders.names["min_area"].text(), panel.sliders.min_area.value()) == ("Smallest, px", 40)
+    panel.sliders.min_area.setValue(700)
     assert review.split.min_area == 700
 
 
@@ -526,13 +535,13 @@ def test_sliders_regions_and_doubt_answer_in_a_window_while_a_training_runs(open
     hands.wait(lambda: session.engine.status == "ready", "the engine", 30)
     session.training.request_train()
     hands.wait(lambda: session.training.state == "running", "the training", 10)
-    panel.threshold.setValue(0.6)
+    panel.sliders.threshold.setValue(0.6)
     hands.wait(lambda: session.review.live is not None, "the nuclei in view")
-    hands.press(panel.draw_region)
+    hands.press(panel.region.draw)
     of_role(hands.viewer, "region")[0].add_polygons(np.array(SQUARE))
-    hands.wait(lambda: panel.figures.text().startswith("2 nuclei"), "the region's nuclei")
-    hands.press(panel.begin_nuclei)
-    hands.wait(lambda: panel.nuclei.current is not None, "the doubtful nuclei")
+    hands.wait(lambda: panel.region.figures.text().startswith("2 nuclei"), "the region's nuclei")
+    hands.press(panel.by_doubt.begin)
+    hands.wait(lambda: panel.by_doubt.nuclei.current is not None, "the doubtful nuclei")
 
     assert session.training.state == "running"
     session.training.stop()
@@ -544,42 +553,42 @@ def test_a_comparison_says_that_it_waits_for_a_training_and_then_what_it_does(co
     panel, session = compared.dock.review_panel, compared.dock.session
     session.training.request_train()
     job = session.engine.job.id
-    panel.runs.actions()[0].trigger()
-    assert panel.difference.text() == "Waits for the training"
+    panel.comparing.runs.actions()[0].trigger()
+    assert panel.comparing.difference.text() == "Waits for the training"
     session.engine.apply([(Started("train", "", 100), job), (StepDone(0, {"sup": 1.0}, {}, 1.0, 7200.0), job)])
-    assert panel.difference.text() == "Waits for the training, about 2 h left"
+    assert panel.comparing.difference.text() == "Waits for the training, about 2 h left"
     session.engine.apply([(Finished("train", "", stopped=True, canceled=True), job)])
     assert session.engine.job.verb == "predict"  # its own
-    assert panel.difference.text() == "Segmenting with the other run…"
+    assert panel.comparing.difference.text() == "Segmenting with the other run…"
     work(compared)
 
-    assert panel.difference.text().startswith("On this image: ")
+    assert panel.comparing.difference.text().startswith("On this image: ")
 
 
 def test_a_comparison_is_ended_by_hand(compared):
     panel = compared.dock.review_panel
-    compared.press(panel.end_comparison)
+    compared.press(panel.comparing.leave)
 
     assert not of_role(compared.viewer, "difference")
     assert not of_role(compared.viewer, "other")
-    assert panel.scores.isHidden()
-    assert panel.flip.isHidden()
-    assert panel.end_comparison.isHidden()
-    assert panel.compare.isEnabled()
+    assert panel.comparing.scores.isHidden()
+    assert panel.comparing.flip.isHidden()
+    assert panel.comparing.leave.isHidden()
+    assert panel.comparing.compare.isEnabled()
 
 
 def test_the_better_run_is_taken_and_goes_with_her_to_the_next_image(compared):
     panel, review = compared.dock.review_panel, compared.dock.session.review
-    assert panel.accuracy.text().startswith("Dice 0.61")  # of the run that made the result, not of the newest
-    compared.press(panel.prefer)
+    assert panel.comparing.accuracy.text().startswith("Dice 0.61")  # of the run that made the result, not of the newest
+    compared.press(panel.comparing.prefer)
     work(compared)
     compared.wait(lambda: review.run == "run-2", "the result of the other run")
-    compared.wait(lambda: panel.accuracy.text().startswith("Dice 0.91"), "what it is worth", 5)
-    assert [run.path.name for run in panel.comparison.runs] == ["run-1"]
+    compared.wait(lambda: panel.comparing.accuracy.text().startswith("Dice 0.91"), "what it is worth", 5)
+    assert [run.path.name for run in panel.comparing.comparison.runs] == ["run-1"]
     assert not of_role(compared.viewer, "difference")
 
     compared.dock.session.review.run = "run-1"  # had she kept the other one
-    compared.press(panel.go_on)
+    compared.press(panel.onward)
     compared.wait(lambda: review.active, "the segmentation of the next image")
     sent = compared.dock.session.engine.job
     assert Path(sent.args["run"]).name == "run-1"
@@ -604,7 +613,7 @@ def many_images(open_dock, tissue, tmp_path) -> Any:
     hands.wait(lambda: hands.dock.session.image_index == 1 and review.result is not None, "the second image")
     for step in hands.dock.steps:
         step.set_open(True)
-    hands.wait(lambda: hands.dock.review_panel.go_on.isEnabled(), "what is needed to segment")
+    hands.wait(lambda: hands.dock.review_panel.onward.isEnabled(), "what is needed to segment")
     return hands
 
 
@@ -612,14 +621,14 @@ def test_the_model_goes_to_the_next_image_that_it_has_not_segmented_until_there_
     panel, session = many_images.dock.review_panel, many_images.dock.session
     visited = []
     for _ in range(2):
-        many_images.press(panel.go_on)
+        many_images.press(panel.onward)
         many_images.wait(lambda: session.review.active, "the segmentation of another image")
         work(many_images)
         many_images.wait(lambda: session.review.run == "run-1", "its result")
         visited.append(session.image_index)
     assert visited == [3, 0]
 
-    many_images.press(panel.go_on)
+    many_images.press(panel.onward)
     many_images.wait(lambda: session.notice is not None, "a word")
     assert session.notice.sentence == "This model has segmented every image of the project."
     assert session.image_index == 0
@@ -640,23 +649,23 @@ def test_an_image_that_is_gone_is_gone_on_to_last(many_images):
 def test_a_model_that_may_not_segment_is_taken_nowhere(many_images, open_dock):
     other = open_dock()
     other.dock.view.open_project(many_images.project.path)
-    button = other.dock.review_panel.go_on
+    button = other.dock.review_panel.onward
     other.wait(lambda: "read-only" in button.toolTip(), "the reason")
     assert not button.isEnabled()
 
 
 def test_a_run_that_was_deleted_is_said_and_nothing_stays_behind(compared):
     panel = compared.dock.review_panel
-    compared.press(panel.end_comparison)
-    run = panel.comparison.runs[0]
-    panel.comparison.compare(run.path)
-    assert panel.end_comparison.isVisible()
+    compared.press(panel.comparing.leave)
+    run = panel.comparing.comparison.runs[0]
+    panel.comparing.comparison.compare(run.path)
+    assert panel.comparing.leave.isVisible()
     engine = compared.dock.session.engine
     engine.apply([(Failed(f"{run.path} holds no trained model.", wrong_input=True), engine.job.id)])
     compared.rest(0.1)
 
-    assert panel.difference.text() == ""
-    assert panel.compare.isEnabled()
+    assert panel.comparing.difference.text() == ""
+    assert panel.comparing.compare.isEnabled()
     assert "holds no trained model" in compared.dock.session.notice.sentence
 
 
@@ -665,9 +674,9 @@ def test_in_a_read_only_project_nothing_is_begun_that_would_write(compared, open
     other.dock.view.open_project(compared.project.path)
     other.wait(lambda: of_role(other.viewer, "nuclei"), "the result")
     panel = other.dock.review_panel
-    other.wait(lambda: panel.comparison.runs, "the runs")
+    other.wait(lambda: panel.comparing.comparison.runs, "the runs")
 
-    for button in (panel.compare, panel.begin_nuclei):
+    for button in (panel.comparing.compare, panel.by_doubt.begin):
         assert not button.isEnabled()
         assert "read-only" in button.toolTip()
 
@@ -681,12 +690,12 @@ def test_in_a_read_only_project_what_is_in_view_follows_the_sliders_and_nothing_
     assert panel.count.text() == "4 nuclei"
     predictions = Path(reviewed.project.folder.predictions_dir)
     before = {path: path.stat().st_mtime_ns for path in predictions.rglob("*")}
-    panel.threshold.setValue(0.75)  # the first two nuclei are less certain
+    panel.sliders.threshold.setValue(0.75)  # the first two nuclei are less certain
     work(other)
     other.wait(lambda: panel.count.text().startswith("2 nuclei in"), "what is in view")
     (seen,) = of_role(other.viewer, "nuclei")
     assert [bool(np.asarray(seen.data)[place]) for place in NUCLEI.values()] == [False, False, True, True]
-    assert "read-only" in panel.sliders_wait.text()
+    assert "read-only" in panel.sliders.waits.text()
 
     other.rest(2.0)  # the sliders rest, which elsewhere has the whole result split
     work(other)
@@ -704,9 +713,9 @@ def test_in_a_read_only_project_what_is_in_view_follows_the_sliders_and_nothing_
 def test_confidence_and_nuclei_are_seen_side_by_side_over_the_history(compared):
     """At the fifth step confidence is half of what it is at the tenth, and nothing reaches the threshold."""
     hands, panel = compared, compared.dock.review_panel
-    hands.press(panel.end_comparison)
+    hands.press(panel.comparing.leave)
     camera = tuple(hands.viewer.scene.camera.center), hands.viewer.scene.camera.zoom
-    hands.press(panel.beside)
+    hands.press(panel.history.button)
 
     def nuclei() -> int:
         work(hands)
@@ -714,7 +723,7 @@ def test_confidence_and_nuclei_are_seen_side_by_side_over_the_history(compared):
         return len(np.unique(there[0].data)) - 1 if there else -1
 
     hands.wait(lambda: nuclei() == 4, "the nuclei of the last map")
-    assert panel.played.text() == "step 10 · 4 nuclei"
+    assert panel.history.words.text() == "step 10 · 4 nuclei"
     hands.wait(lambda: len(of_role(hands.viewer, "beside")) == 2, "the tissue beside")
     tissue, labels = of_role(hands.viewer, "beside")
     assert tissue.data.shape[:2] == labels.data.shape == (SIDE, SIDE)
@@ -723,17 +732,17 @@ def test_confidence_and_nuclei_are_seen_side_by_side_over_the_history(compared):
     seen = {layer.name: layer.visible for layer in hands.viewer.layers}
     assert (seen["Confidence"], seen["Nuclei"], seen["Confidence (result)"]) == (True, False, False)
 
-    panel.player.slider.setValue(0)
+    panel.history.player.slider.setValue(0)
     hands.wait(lambda: nuclei() == 0, "the nuclei of the first map")
-    assert panel.played.text() == "step 5 · 0 nuclei"
-    panel.threshold.setValue(0.3)
+    assert panel.history.words.text() == "step 5 · 0 nuclei"
+    panel.sliders.threshold.setValue(0.3)
     hands.wait(lambda: nuclei() == 4, "the nuclei of the first map with another threshold")
 
-    hands.press(panel.beside)
+    hands.press(panel.history.button)
     assert not of_role(hands.viewer, "beside")
     assert hands.viewer.layers["Nuclei"].visible
     assert (tuple(hands.viewer.scene.camera.center), hands.viewer.scene.camera.zoom) == camera
-    assert panel.history_box.isHidden()
+    assert panel.history.isHidden()
 
 
 def test_the_nuclei_of_a_map_are_found_while_its_training_runs(compared):
@@ -743,16 +752,16 @@ def test_the_nuclei_of_a_map_are_found_while_its_training_runs(compared):
     job = session.engine.job.id
     written = PreviewWritten(5, str(path), 0, (0, 0, SIDE, SIDE), 1)
     session.engine.apply([(Started("train", "", 100), job), (written, job)])
-    compared.press(panel.beside)
-    assert panel.played.text() == "step 5 · finding nuclei…"
+    compared.press(panel.history.button)
+    assert panel.history.words.text() == "step 5 · finding nuclei…"
     work(compared)
-    compared.wait(lambda: panel.played.text() == "step 5 · 0 nuclei", "the nuclei")
+    compared.wait(lambda: panel.history.words.text() == "step 5 · 0 nuclei", "the nuclei")
 
     assert session.engine.job.id == job
 
 
 def test_without_a_map_the_history_says_so(reviewed):
-    button = reviewed.dock.review_panel.beside
+    button = reviewed.dock.review_panel.history.button
 
     assert not button.isEnabled()
     assert button.toolTip() == "No map of this image was kept: train with this image in view."
@@ -763,7 +772,7 @@ def test_a_nucleus_that_was_judged_is_not_asked_about_again(reviewed):
     key(reviewed, "A")
     key(reviewed, "D")
     reviewed.saved()
-    panel.nuclei.forget()
+    panel.by_doubt.nuclei.forget()
     begin(reviewed)
 
-    assert [nucleus.number for nucleus in panel.nuclei.nuclei] == [3, 4]
+    assert [nucleus.number for nucleus in panel.by_doubt.nuclei.nuclei] == [3, 4]

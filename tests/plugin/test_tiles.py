@@ -236,7 +236,7 @@ def test_data_that_cannot_be_an_annotation_are_replaced_by_what_was_painted(star
 def test_a_tile_can_be_completed_removed_and_brought_back(started):
     tile_id = add_tile(started, 200, 200)
     started.stroke([(120, 120), (125, 125)])
-    started.press(started.dock.tiles_panel.complete)
+    started.press(started.dock.tiles_panel.tile_box.complete)
     assert started.project.tile(tile_id).status == "complete"
 
     started.dock.tiles_panel.removal.remove()
@@ -256,7 +256,7 @@ def test_an_excluded_tile_cannot_be_completed_and_says_so(started):
     press = {str(key): call for key, call in layer.keymap.items()}
     press["Shift+C"](layer)
 
-    assert not started.dock.tiles_panel.complete.isEnabled()
+    assert not started.dock.tiles_panel.tile_box.complete.isEnabled()
     assert started.project.tile(tile_id).status == "excluded"
     assert "left out of training" in started.dock.session.notice.sentence
 
@@ -266,10 +266,10 @@ def test_a_mark_is_taken_back_with_one_click(started):
     started.stroke([(120, 120), (125, 125)])
     labels = np.zeros((512, 512), np.int32)
     labels[200:220, 200:220] = 1
-    started.dock.tiles_panel.proposed.take_over(labels, (0, 0))
+    started.dock.tiles_panel.tile_box.proposed.take_over(labels, (0, 0))
     before = started.dock.tiles.layer(tile_id).data.copy()
     started.saved()
-    started.press(started.dock.tiles_panel.complete)
+    started.press(started.dock.tiles_panel.tile_box.complete)
     (_, undo) = started.dock.session.notice.actions[0]
     undo()
 
@@ -279,7 +279,7 @@ def test_a_mark_is_taken_back_with_one_click(started):
 
 def test_what_could_be_taken_back_in_one_project_is_no_longer_offered_in_another(started, tmp_path):
     add_tile(started, 200, 200)
-    started.press(started.dock.tiles_panel.complete)
+    started.press(started.dock.tiles_panel.tile_box.complete)
     assert started.dock.session.notice.actions
     started.dock.view.close_project()
 
@@ -293,7 +293,7 @@ def test_a_tile_that_cannot_be_left_out_stays_what_it_is_and_the_reason_is_said(
         raise InputError("The disk is full: make room, then try again.")
 
     monkeypatch.setattr(started.project, "set_status", full)
-    started.dock.tiles_panel.excluding.trigger()
+    started.dock.tiles_panel.tile_box.excluding.trigger()
 
     assert started.project.tile(tile_id).status == "empty"
     assert started.dock.session.notice.sentence == "The disk is full: make room, then try again."
@@ -302,16 +302,16 @@ def test_a_tile_that_cannot_be_left_out_stays_what_it_is_and_the_reason_is_said(
 def test_a_tile_that_was_left_out_is_taken_in_again_as_it_was(started):
     panel = started.dock.tiles_panel
     tile_id = add_tile(started, 200, 200)
-    panel.excluding.trigger()
+    panel.tile_box.excluding.trigger()
     started.stroke([(120, 120), (125, 125)])
-    panel.excluding.trigger()
+    panel.tile_box.excluding.trigger()
     assert started.project.tile(tile_id).status == "sparse"
 
-    started.press(panel.complete)
-    panel.excluding.trigger()
+    started.press(panel.tile_box.complete)
+    panel.tile_box.excluding.trigger()
     assert started.project.tile(tile_id).status == "excluded"
     assert "left out of training" in started.dock.session.notice.sentence
-    panel.excluding.trigger()
+    panel.tile_box.excluding.trigger()
     assert started.project.tile(tile_id).status == "complete"
 
 
@@ -320,7 +320,7 @@ def test_the_tile_that_is_chosen_lies_on_the_image_in_view(open_images):
     hands.dock.view.show_image(1)
     hands.wait(lambda: hands.dock.session.image_index == 1, "the second image")
     assert hands.project.selected == "t0002"
-    hands.press(hands.dock.tiles_panel.complete)
+    hands.press(hands.dock.tiles_panel.tile_box.complete)
     assert [tile.status for tile in hands.project.tiles] == ["empty", "complete"]
 
     hands.dock.view.show_image(2)
@@ -346,7 +346,7 @@ def test_the_table_says_all_of_a_tile_is_sorted_by_a_click_and_led_through_by_ke
         for stroke in range(strokes):
             started.stroke([(y - 10, 100 + 60 * stroke), (y, 110 + 60 * stroke)])
         started.saved()
-    started.press(panel.complete)
+    started.press(panel.tile_box.complete)
     started.dock.session.training.record.regions = {"t0003": 0.812}
     started.dock.session.training.record.fits = {"t0002": 0.9}
     panel.as_table.setChecked(True)
@@ -415,7 +415,7 @@ def test_closing_the_dock_saves_and_takes_our_layers_away(started):
 def test_a_tile_without_a_nucleus_is_empty_again_when_it_is_no_longer_complete(started):
     tile_id = add_tile(started, 200, 200)
     for wanted in ("complete", "empty", "complete"):
-        started.press(started.dock.tiles_panel.complete)
+        started.press(started.dock.tiles_panel.tile_box.complete)
         assert started.project.tile(tile_id).status == wanted
 
 
@@ -570,15 +570,15 @@ def test_background_is_no_class_to_be_renamed(started):
 def test_it_is_said_which_tiles_are_kept_for_validation(started):
     panel = started.dock.tiles_panel
     tile_id = add_tile(started, 130, 130)
-    panel.tile_more.menu().aboutToShow.emit()
-    assert panel.judging.text() == "Keep for validation, once it is complete"
+    panel.tile_box.more.menu().aboutToShow.emit()
+    assert panel.tile_box.judging.text() == "Keep for validation, once it is complete"
     started.project.set_status(tile_id, "complete")
-    choose(panel.tile_more.menu(), "Keep for validation")
+    choose(panel.tile_box.more.menu(), "Keep for validation")
     assert started.dock.session.notice.sentence == f"For validation now: {tile_id}."
-    choose(panel.tile_more.menu(), "Remove this tile")
+    choose(panel.tile_box.more.menu(), "Remove this tile")
     assert started.dock.session.notice.sentence.endswith("It was one to judge by.")
     started.project.restore_tile(tile_id)
-    choose(panel.tile_more.menu(), "Keep for validation")
+    choose(panel.tile_box.more.menu(), "Keep for validation")
     assert started.dock.session.notice.sentence.startswith("No tile is kept for validation now")
 
 

@@ -328,7 +328,7 @@ def test_nuclei_are_contours_on_the_image_and_counted(segmented):
 
 def test_a_slider_shows_the_new_nuclei_of_what_is_in_view(segmented, tmp_path):
     segmented.dock.session.show_box(Box(90, 90, 130, 130))
-    segmented.dock.review_panel.threshold.setValue(0.8)
+    segmented.dock.review_panel.sliders.threshold.setValue(0.8)
     run = [command for command in segmented.sent if isinstance(command, Run)][-1]
     assert (run.verb, run.args["threshold"]) == ("split", 0.8)
     np.save(tmp_path / "split.npy", np.eye(40, dtype=np.uint32))
@@ -344,17 +344,17 @@ def test_a_slider_shows_the_new_nuclei_of_what_is_in_view(segmented, tmp_path):
 
 def test_nuclei_are_judged_one_by_one_and_each_word_is_a_label(segmented, tmp_path):
     panel = segmented.dock.review_panel
-    segmented.press(panel.begin_nuclei)
+    segmented.press(panel.by_doubt.begin)
     run = [command for command in segmented.sent if isinstance(command, Run)][-1]
     assert run.verb == "doubtful"
     table = [[2, 0.9, 209.5, 109.5, 200, 100, 220, 120], [1, 0.4, 109.5, 109.5, 100, 100, 120, 120]]
     np.save(tmp_path / "table.npy", np.array(table))
     say(segmented, Written("doubtful", str(tmp_path / "table.npy")), Finished("doubtful"))
-    segmented.wait(lambda: panel.nuclei.current, "the nuclei")
+    segmented.wait(lambda: panel.by_doubt.nuclei.current, "the nuclei")
     np.testing.assert_allclose(segmented.viewer.scene.camera.center[-2:], (209.5, 109.5))
-    assert panel.nuclei_words.text().startswith("1 of 2 · 90 % doubt")
+    assert panel.by_doubt.words.text().startswith("1 of 2 · 90 % doubt")
 
-    segmented.press(panel.accept)
+    segmented.press(panel.by_doubt.accept)
     segmented.wait(lambda: segmented.project.tiles, "a tile around it")
     (tile,) = segmented.project.tiles
     layer = segmented.dock.tiles.layer(tile.id)
@@ -363,7 +363,7 @@ def test_nuclei_are_judged_one_by_one_and_each_word_is_a_label(segmented, tmp_pa
     press = {str(key): call for key, call in of_role(segmented.viewer, "nuclei")[0].keymap.items()}
     press["D"](None)
     segmented.wait(lambda: (layer.data == BACKGROUND_ID).sum() == 400, "the rejected nucleus as background")
-    assert panel.nuclei_words.text().endswith("1 accepted, 1 rejected · this one accepted")  # round to the first
+    assert panel.by_doubt.words.text().endswith("1 accepted, 1 rejected · this one accepted")  # round to the first
     assert len(segmented.project.tiles) == 1
     segmented.saved()
     assert segmented.project.counts[tile.id] == 1
@@ -371,7 +371,7 @@ def test_nuclei_are_judged_one_by_one_and_each_word_is_a_label(segmented, tmp_pa
 
 def test_a_region_is_drawn_measured_and_copied(segmented, qapp):
     panel = segmented.dock.review_panel
-    segmented.press(panel.draw_region)
+    segmented.press(panel.region.draw)
     (layer,) = of_role(segmented.viewer, "region")
     assert layer.mode == "add_polygon_lasso"
     layer.add_polygons([np.array([[90, 90], [90, 130], [130, 130], [130, 90]])])
@@ -382,25 +382,25 @@ def test_a_region_is_drawn_measured_and_copied(segmented, qapp):
     facts = {"nuclei": 1, "area_px": 1600, "area_mm2": 0.0004, "per_mm2": 2500.0, "positive": 1, "positive_fraction": 1}
     say(segmented, Written("region", run.args["source"], facts), Finished("region"))
 
-    assert not panel.draw_region.isChecked()
-    assert panel.figures.text() == "1 nucleus · 0.0004 mm² · 2,500 per mm² · 100 % positive (1)"
-    segmented.press(panel.copy)
-    assert qapp.clipboard().text() == panel.figures.text()
+    assert not panel.region.draw.isChecked()
+    assert panel.region.figures.text() == "1 nucleus · 0.0004 mm² · 2,500 per mm² · 100 % positive (1)"
+    segmented.press(panel.region.copy)
+    assert qapp.clipboard().text() == panel.region.figures.text()
 
 
 def test_another_run_is_compared_in_colors_and_by_turns(segmented, tmp_path):
     panel, project = segmented.dock.review_panel, segmented.project.folder
     path = segmented.dock.session.training.record.path
     (path / "run.json").write_text("{}")
-    assert not panel.scores.isVisible()
+    assert not panel.comparing.scores.isVisible()
     said = [Started("train", str(path), 100, {"method": "csl"}), StepDone(9, {"sup": 1.0})]
     (path / "events.jsonl").write_text("".join(f"{encode(event)}\n" for event in said))
-    panel.comparison.look()
-    segmented.wait(lambda: panel.comparison.runs, "the runs")
-    assert "10 steps" in panel.runs.actions()[0].text()
-    (run,) = panel.comparison.runs
+    panel.comparing.comparison.look()
+    segmented.wait(lambda: panel.comparing.comparison.runs, "the runs")
+    assert "10 steps" in panel.comparing.runs.actions()[0].text()
+    (run,) = panel.comparing.comparison.runs
     assert run.path == segmented.dock.session.training.record.path
-    panel.runs.actions()[0].trigger()
+    panel.comparing.runs.actions()[0].trigger()
     asked = [command for command in segmented.sent if isinstance(command, Run)][-1]
     assert (asked.verb, asked.args["run"]) == ("predict", str(run.path))
     assert Path(asked.args["out"]).parent.name == run.path.name  # another run's does not take its place
@@ -413,7 +413,7 @@ def test_another_run_is_compared_in_colors_and_by_turns(segmented, tmp_path):
         writer.finish()
     say(segmented, Finished("predict", asked.args["out"]))
     asked = [command for command in segmented.sent if isinstance(command, Run)][-1]
-    assert (asked.verb, asked.args["b"]) == ("compare", str(panel.comparison.other))
+    assert (asked.verb, asked.args["b"]) == ("compare", str(panel.comparing.comparison.other))
     asked_of = CompareRequest.checked(dict(asked.args), "the request")
     assert asked_of.project == str(project.path)
     say(segmented, *compare(asked_of))
@@ -421,41 +421,43 @@ def test_another_run_is_compared_in_colors_and_by_turns(segmented, tmp_path):
 
     (difference,) = of_role(segmented.viewer, "difference")
     assert difference.data[[105, 115, 125], 110].tolist() == [1, 2, 3]
-    assert panel.difference.text() == "On this image: 20 % both, 60 % this run only, 20 % the other only"
-    assert panel.scores.isVisible()
-    assert panel.scores.texts()[0].startswith("No tile of this image is complete")
-    segmented.press(panel.flip)
+    assert panel.comparing.difference.text() == "On this image: 20 % both, 60 % this run only, 20 % the other only"
+    assert panel.comparing.scores.isVisible()
+    assert panel.comparing.scores.texts()[0].startswith("No tile of this image is complete")
+    segmented.press(panel.comparing.flip)
     (nuclei,), (others,) = of_role(segmented.viewer, "nuclei"), of_role(segmented.viewer, "other")
     assert (nuclei.visible, others.visible) == (False, True)
-    segmented.press(panel.flip)
+    segmented.press(panel.comparing.flip)
     assert (nuclei.visible, others.visible) == (True, False)
     segmented.dock.session.review.run = run.path.name  # had the result in view been made with it
-    assert panel.comparison.runs == []
+    assert panel.comparing.comparison.runs == []
     scores = [{"dice": 0.8, "aji": 0.5, "pq": 0.45, "nuclei": 9, "best_on": 2}]
     scores += [{"dice": 0.7, "aji": 0.6, "pq": 0.45, "nuclei": 12, "best_on": 0}]
-    panel.comparison.difference.facts["scores"] = [{"judges": True, "tiles": 2, "nuclei": 10, "results": scores}]
-    panel.comparison.changed.emit()
-    assert panel.scores.texts()[:3] == ["2 tiles set aside · 10 nuclei", "this run", "other"]
-    assert panel.scores.texts()[3:6] == ["Pixels (Dice)", "0.80", "0.70"]
-    (judged,) = panel.comparison.scores
+    panel.comparing.comparison.difference.facts["scores"] = [
+        {"judges": True, "tiles": 2, "nuclei": 10, "results": scores}
+    ]
+    panel.comparing.comparison.changed.emit()
+    assert panel.comparing.scores.texts()[:3] == ["2 tiles set aside · 10 nuclei", "this run", "other"]
+    assert panel.comparing.scores.texts()[3:6] == ["Pixels (Dice)", "0.80", "0.70"]
+    (judged,) = panel.comparing.comparison.scores
     assert [row.better for row in judged.rows] == ["this", "other", "", "this", "this"]
     assert Result.open(project.prediction_path(0)).complete  # the result in view is left alone
 
 
 def test_the_accuracy_is_said_with_what_it_is_worth(segmented):
     panel, record = segmented.dock.review_panel, segmented.dock.session.training.record
-    assert panel.accuracy.text().startswith("Nobody can say how good this is")
+    assert panel.comparing.accuracy.text().startswith("Nobody can say how good this is")
     record.note(Validated(10, {"dice": 0.81, "threshold_dice": 0.7, "dice of t0004": 0.8, "dice of t0008": 0.82}, True))
-    panel.comparison.changed.emit()
-    assert panel.accuracy.text().startswith("Dice 0.81, and 0.68 to 0.94 would fit too (2 tiles set aside)")
+    panel.comparing.comparison.changed.emit()
+    assert panel.comparing.accuracy.text().startswith("Dice 0.81, and 0.68 to 0.94 would fit too (2 tiles set aside)")
 
 
 def test_the_model_is_used_on_the_next_image(segmented, tmp_path):
     panel = segmented.dock.review_panel
-    segmented.press(panel.go_on)
+    segmented.press(panel.onward)
     assert "no further image" in segmented.dock.session.notice.sentence
     segmented.project.folder.add_array(np.full((64, 64, 3), 200, np.uint8), "next", None)
-    segmented.press(panel.go_on)
+    segmented.press(panel.onward)
     segmented.wait(lambda: segmented.dock.session.image_index == 1, "the next image")
     engine, path = segmented.dock.session.engine, segmented.project.folder.source_path(1)
 

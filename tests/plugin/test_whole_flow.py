@@ -54,7 +54,7 @@ def test_a_project_is_started_painted_closed_and_opened_again(open_window, tissu
     layer.undo()
     layer.redo()
     hands.saved()
-    hands.press(dock.tiles_panel.complete)
+    hands.press(dock.tiles_panel.tile_box.complete)
     assert dock.tiles_panel.summary == "1 complete · 3 nuclei"
 
     dock.tiles_panel.side.setValue(150)
@@ -62,7 +62,7 @@ def test_a_project_is_started_painted_closed_and_opened_again(open_window, tissu
     hands.wait(lambda: dock.suggestions.current, "the suggestion")
     hands.press(dock.tiles_panel.suggestion.take)
     assert len(hands.project.tiles) == 2
-    hands.press(dock.tiles_panel.from_proposal)
+    hands.press(dock.tiles_panel.tile_box.from_proposal)
     hands.saved()
     assert hands.project.tallies[hands.project.selected].proposed > 10
     assert hands.project.counts[hands.project.selected] == 0
@@ -127,7 +127,7 @@ def test_from_an_image_to_a_table_of_nuclei_and_back_again(open_window, tissue, 
     (nuclei,) = of_role(hands.viewer, "nuclei")
     hands.wait(lambda: dock.session.engine.job is None, "the end of the segmentation")
     before = int(np.count_nonzero(nuclei.data))
-    dock.review_panel.threshold.setValue(0.2)
+    dock.review_panel.sliders.threshold.setValue(0.2)
     hands.wait(lambda: np.count_nonzero(nuclei.data) > before, "more pixels of nuclei with a lower threshold")
     hands.wait(lambda: not review.pending and review.live is None, "the splitting of the whole")
     hands.wait(lambda: len(np.unique(nuclei.data)) == review.nuclei + 1, "the nuclei as they were counted")
@@ -200,10 +200,10 @@ def paint_two_tiles(hands) -> None:
         hands.wait(lambda was=selected: hands.project.selected != was, "the tile")
         hands.stroke([(y - 40, x - 40), (y - 40, x - 34)])
         hands.stroke([(y + 40, x + 30), (y + 44, x + 30)])
-        hands.press(panel.from_proposal)
+        hands.press(panel.tile_box.from_proposal)
         hands.saved()
         assert hands.project.tallies[hands.project.selected].proposed > 5
-        hands.press(panel.complete)
+        hands.press(panel.tile_box.complete)
         hands.saved()
         assert hands.project.counts[hands.project.selected] > 7
     assert panel.summary.startswith("2 complete")
@@ -301,7 +301,7 @@ dock.view.start()
 until(lambda: dock.view.started)
 tile = dock.session.project.add_tile(0, center=(250, 250))
 dock.tiles.layer(tile.id).paint((50, 50), 1)
-dock.tiles_panel.from_proposal.click()
+dock.tiles_panel.tile_box.from_proposal.click()
 until(lambda: (found := dock.session.project.tallies.get(tile.id)) and found.proposed > 3)
 heavy = {"torch", "segmentation_models_pytorch", "timm"} & set(sys.modules)
 watch = dock.supervisor.watch

@@ -143,7 +143,7 @@ def test_nuclei_that_come_before_a_polygon_has_its_last_corner_wait_for_it(asked
     polygon.points = [(10.0, 10.0), (10.0, 30.0)]
     asked.answer()
     assert proposed(layer) == 0
-    assert asked.panel.proposal_waits.text() == "Waits for the end of your stroke"
+    assert asked.panel.tile_box.waits.text() == "Waits for the end of your stroke"
     polygon.points = []
     asked.hands.wait(lambda: proposed(layer) == 1, "the nuclei", 5)
 
@@ -158,7 +158,7 @@ def test_nuclei_that_come_while_a_nucleus_is_encircled_wait_for_the_end_of_the_c
     hands.rest(0.2)
     layer, labels = hands.dock.tiles.layer("t0001"), np.zeros((512, 512), np.uint32)
     labels[250:270, 250:270] = 1
-    kept = hands.dock.tiles_panel.proposed
+    kept = hands.dock.tiles_panel.tile_box.proposed
     turns = np.linspace(0, 2 * np.pi, 13)
     ring = [(180 + 20 * np.sin(turn), 180 + 20 * np.cos(turn)) for turn in turns[:-1]]
     rest = hands.point
@@ -257,7 +257,7 @@ def test_nuclei_for_a_tile_that_was_removed_are_asked_for_no_longer(asked):
 def test_what_is_waited_for_is_said_and_a_second_press_wants_it_no_longer(asked):
     job = asked.keep_busy()
     panel = asked.panel
-    for button, words in ((panel.from_proposal, panel.proposal_waits), (panel.suggest, panel.suggest_waits)):
+    for button, words in ((panel.tile_box.from_proposal, panel.tile_box.waits), (panel.suggest, panel.suggest_waits)):
         before = button.text()
         asked.hands.press(button)
         assert button.text() == "Stop looking"
@@ -305,7 +305,7 @@ def test_a_place_that_cannot_be_added_stays_on_offer(asked, monkeypatch):
 def test_in_a_layer_that_cannot_be_edited_nothing_is_proposed_and_that_is_said(asked):
     layer = asked.layer("t0001")
     layer.editable = False
-    asked.hands.press(asked.panel.from_proposal)
+    asked.hands.press(asked.panel.tile_box.from_proposal)
     assert "cannot be edited" in asked.said
     assert not asked.dock.proposals.waiting
     layer.editable = True

@@ -195,3 +195,12 @@ def _is_key(text: str) -> bool:
 def _may_be(name: str, key: str) -> bool:
     """Whether an action may have a key: where one paints, undo and redo stay napari's."""
     return name in _BESIDE_TILES or coerce_keybinding(key) not in map(coerce_keybinding, _UNDO)
+
+
+def ignoring_layer(call: Callable[[], object]) -> Callable[[Any], None]:
+    """Make a key's call of something that needs no layer; napari asks such calls for their names."""
+
+    def press(layer: Any) -> None:
+        call()
+
+    return press

@@ -105,7 +105,7 @@ class NucleiDock(QWidget):
         )
         self.train_panel = TrainPanel(self.session, self.viewer, self.view, self.strokes)
         self.review_panel = ReviewPanel(self.session, self.viewer, self.view, self.tiles, self.keys)
-        self.review_panel.step_tile = self.tiles_panel.step
+        self.review_panel.by_doubt.step_tile = self.tiles_panel.step
         self.export_panel = ExportPanel(self.session, self.viewer, self.view)
         self.menu_button.setMenu(self._make_menu())
         head = QHBoxLayout()

@@ -7,7 +7,7 @@ from typing import Any
 from napari.utils.theme import get_theme
 from qtpy.QtCore import QPointF, QRectF, Qt
 from qtpy.QtGui import QColor, QIcon, QPainter, QPen, QPixmap
-from qtpy.QtWidgets import QPushButton, QToolButton
+from qtpy.QtWidgets import QLabel, QPushButton, QToolButton
 
 GOOD = "#009e73"
 WARN = "#e69f00"
@@ -90,6 +90,38 @@ def plain_button(text: str, tooltip: str) -> QToolButton:
     button.setToolTip(tooltip)
     button.setAutoRaise(True)
     return button
+
+
+def framed_button(text: str, tooltip: str = "") -> QToolButton:
+    """Make a small button with a thin frame."""
+    button = plain_button(text, tooltip)
+    button.setObjectName("semisegPen")
+    return button
+
+
+def toggle_button(text: str, tooltip: str) -> QToolButton:
+    """Make a small button that stays down until it is pressed again."""
+    button = framed_button(text, tooltip)
+    button.setCheckable(True)
+    button.setCursor(Qt.CursorShape.PointingHandCursor)
+    return button
+
+
+def hint() -> QLabel:
+    """Make a dim line that is only there while it says something; see `say`."""
+    label = QLabel()
+    label.setObjectName("semisegHint")
+    label.setTextFormat(Qt.TextFormat.PlainText)
+    label.setWordWrap(True)
+    label.hide()
+    return label
+
+
+def say(label: QLabel, words: str) -> None:
+    """Have a label say something; with "" it goes away."""
+    if words != label.text():
+        label.setText(words)
+        label.setVisible(bool(words))
 
 
 def dot_icon(color: str, *, ring: bool = False) -> QIcon:

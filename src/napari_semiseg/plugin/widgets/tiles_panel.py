@@ -25,23 +25,19 @@ from napari_semiseg.app.session import Session
 from napari_semiseg.app.suggestions import Suggestions
 from napari_semiseg.app.tile_proposals import TileProposals
 from napari_semiseg.app.words import capital
-from napari_semiseg.plugin.keys import Keys
+from napari_semiseg.plugin.keys import Keys, ignoring_layer
 from napari_semiseg.plugin.layers import look_at, role
-from napari_semiseg.plugin.nucleus_at_cursor import NucleusAtCursor
-from napari_semiseg.plugin.proposed_nuclei import ProposedNuclei
 from napari_semiseg.plugin.slide_view import SlideView
 from napari_semiseg.plugin.strokes import Strokes
 from napari_semiseg.plugin.tile_exchange import TileExchange
 from napari_semiseg.plugin.tile_layers import TileLayers
-from napari_semiseg.plugin.tile_marks import STATUS_WORDS, TileMarks
+from napari_semiseg.plugin.tile_marks import STATUS_WORDS
 from napari_semiseg.plugin.tile_removal import TileRemoval
 from napari_semiseg.plugin.tile_tool import TileTool
 from napari_semiseg.plugin.widgets.class_actions import ClassActions
-from napari_semiseg.plugin.widgets.look import main_button, plain_button
-from napari_semiseg.plugin.widgets.painting_help import PaintingHelp
-from napari_semiseg.plugin.widgets.pen_row import PenRow
-from napari_semiseg.plugin.widgets.step import ElidedLabel, as_plain_tooltip
+from napari_semiseg.plugin.widgets.look import hint, main_button, plain_button, say
 from napari_semiseg.plugin.widgets.suggestion_card import SuggestionCard
+from napari_semiseg.plugin.widgets.tile_box import TileBox
 from napari_semiseg.plugin.widgets.tile_pictures import TilePictures
 from napari_semiseg.plugin.widgets.tile_strip import TileStrip
 from napari_semiseg.plugin.widgets.tile_table import Row, TileTable
@@ -86,13 +82,10 @@ class TilesPanel(QWidget):
     ) -> None:
         super().__init__(parent)
         self.session, self.viewer, self.view, self.layers = session, viewer, view, layers
-        self.suggestions, self.proposals, self.keys = suggestions, proposals, keys
+        self.suggestions, self.keys = suggestions, keys
         self.tool = TileTool(session, viewer, view)
         self.exchange = TileExchange(session, layers)
-        self.below = NucleusAtCursor(session, viewer, layers)
-        self.marks = TileMarks(session, layers)
         self.removal = TileRemoval(session, layers, self.go_to)
-        self.proposed = ProposedNuclei(session, viewer, layers, proposals, strokes)
         self.pictures = TilePictures(session, view, layers, self._show_picture, self)
         self.summary, self.done = "", False
         self._gone_to = ""
@@ -106,10 +99,42 @@ class TilesPanel(QWidget):
         self.strip.chosen.connect(self.go_to)
         self.table = TileTable()
         self.table.chosen.connect(self.go_to)
-        self.as_table = plain_button("☷", "Show the tiles as a table: sort it by a click on a heading")
-        self.as_table.setCheckable(True)
-        self.as_table.toggled.connect(self._show)
+        self.suggest_waits = hint()
+        self.suggestion = SuggestionCard(session, viewer, view, suggestions, strokes)
+        self.suggestion.taken.connect(self._go_on_in)
+        self.tile_box = TileBox(
+            session, viewer, layers, proposals, keys, strokes, self.exchange.bring_back, self.removal.remove
+        )
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(5)
+        for part in (self.reason, self.strip, self.table):
+            layout.addWidget(part)
+        layout.addLayout(self._make_buttons())
+        for part in (self.suggest_waits, self.suggestion, self.tile_box):
+            layout.addWidget(part)
         layers.order = lambda: self.table.order() if self.as_table.isChecked() else []
+        self._listen()
+        self._show()
+
+    def _listen(self) -> None:
+        """Hear of what is shown here, and give keys to the layers that lead to tiles."""
+        project = self.session.project
+        for signal in (project.tiles_changed, project.selected_changed, project.opened, project.closed):
+            signal.connect(self._show)
+        self.view.changed.connect(self._show)
+        self.session.training.curves_changed.connect(self._show_scores)
+        self.session.image_changed.connect(self._show_image)
+        self.tool.changed.connect(self._show_tool)
+        self.keys.changed.connect(self._show_way)
+        self.suggestions.changed.connect(self.show_waiting)
+        self.viewer.layers.events.inserted.connect(self._on_inserted)
+        for layer in self.viewer.layers:
+            self._give_ways(layer)
+
+    # ---- parts ----
+
+    def _make_buttons(self) -> QHBoxLayout:
         self.add = main_button("Add tile", "Click here, then on the image: a small square to paint nuclei in")
         self.add.setCheckable(True)
         self.add.clicked.connect(self.tool.switch)
@@ -118,47 +143,18 @@ class TilesPanel(QWidget):
         self.suggest = QPushButton("Suggest next")
         self.suggest.setToolTip("Show the place that would teach the most, with the reason")
         self.suggest.clicked.connect(self._suggest)
-        self.suggest_waits, self.proposal_waits = _hint(), _hint()
-        self.suggestion = SuggestionCard(session, viewer, view, suggestions, strokes)
-        self.suggestion.taken.connect(self._go_on_in)
+        self.as_table = plain_button("☷", "Show the tiles as a table: sort it by a click on a heading")
+        self.as_table.setCheckable(True)
+        self.as_table.toggled.connect(self._show)
         self.more = plain_button("⋯", "Size of new tiles, removed tiles, classes")
         self.more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self.more.setMenu(self._make_menu())
-
         row = QHBoxLayout()
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self.add, 1)
-        row.addWidget(self.suggest)
-        row.addWidget(self.as_table)
-        row.addWidget(self.more)
-
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(5)
-        for widget in (self.reason, self.strip, self.table):
-            layout.addWidget(widget)
-        layout.addLayout(row)
-        layout.addWidget(self.suggest_waits)
-        layout.addWidget(self.suggestion)
-        layout.addWidget(self._make_tile())
-
-        project = session.project
-        for signal in (project.tiles_changed, project.selected_changed, project.opened, project.closed, view.changed):
-            signal.connect(self._show)
-        session.training.curves_changed.connect(self._show_scores)
-        session.image_changed.connect(self._show_image)
-        self.tool.changed.connect(self._show_tool)
-        layers.added.connect(self._give_keys)
-        viewer.layers.events.inserted.connect(self._on_inserted)
-        for layer in viewer.layers:
-            self._give_ways(layer)
-        proposals.changed.connect(self.show_waiting)
-        self.proposed.changed.connect(self.show_waiting)
-        keys.changed.connect(self._show_keys)
-        suggestions.changed.connect(self.show_waiting)
-        self._show()
-
-    # ---- parts ----
+        for button in (self.suggest, self.as_table, self.more):
+            row.addWidget(button)
+        return row
 
     def _make_menu(self) -> QMenu:
         menu = QMenu(self)
@@ -185,40 +181,6 @@ class TilesPanel(QWidget):
         menu.aboutToShow.connect(self._prepare_menu)
         return menu
 
-    def _make_tile(self) -> QWidget:
-        self.tile_box = QWidget()
-        column = QVBoxLayout(self.tile_box)
-        column.setContentsMargins(0, 2, 0, 0)
-        column.setSpacing(4)
-        self.tile_name = ElidedLabel()
-        self.pens = PenRow(self.session, self.layers, self.keys)
-        self.complete = QPushButton("Mark complete")
-        self.complete.clicked.connect(self.marks.complete)
-        self.from_proposal = QPushButton("Start from proposal")
-        self.from_proposal.clicked.connect(self.proposed.get)
-        self.tile_more = plain_button("⋯", "More about this tile")
-        self.tile_more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
-        menu = QMenu(self)
-        self.excluding = menu.addAction("Leave out of training", self.marks.exclude)
-        self.judging = menu.addAction("Keep for validation", self.marks.judge)
-        self.judging.setCheckable(True)
-        menu.addSeparator()
-        self.aside = menu.addAction("Bring back what was put aside", self.exchange.bring_back)
-        menu.addAction("Remove this tile", self.removal.remove)
-        menu.aboutToShow.connect(self._prepare_tile_menu)
-        self.tile_more.setMenu(menu)
-        row = QHBoxLayout()
-        row.addWidget(self.complete, 1)
-        row.addWidget(self.from_proposal, 1)
-        row.addWidget(self.tile_more)
-        self.help = PaintingHelp(self.session, self.layers, self.keys)
-        column.addWidget(self.tile_name)
-        column.addWidget(self.pens)
-        column.addLayout(row)
-        column.addWidget(self.proposal_waits)
-        column.addWidget(self.help)
-        return self.tile_box
-
     # ---- showing ----
 
     def _tiles(self) -> list[Tile]:
@@ -243,7 +205,6 @@ class TilesPanel(QWidget):
         self.suggest.setEnabled(not why)
         self.more.setEnabled(not why)
         self.add.setToolTip(why or "Click here, then on the image: a small square to paint nuclei in")
-        self._show_keys()
         self.show_waiting()
         judges = project.validation
         words = {tile.id: self._words(tile, tile.id in judges) for tile in tiles}
@@ -255,10 +216,7 @@ class TilesPanel(QWidget):
         tile = project.tile(project.selected)
         self.tile_box.setVisible(tile is not None and tile in tiles and not why)
         if tile is not None:
-            self.tile_name.setText(words.get(tile.id, tile.id).partition(" — ")[0])
-            self.tile_name.setToolTip(as_plain_tooltip(words.get(tile.id, tile.id)))
-            self.complete.setText("Mark as sparse" if tile.status == "complete" else "Mark complete")
-            self.complete.setEnabled(tile.status != "excluded")
+            self.tile_box.show_tile(tile, words.get(tile.id, tile.id))
         self.summary = project.words
         self.done = any(tile.used for tile in project.tiles)
         known = self.strip.pictured()
@@ -312,18 +270,6 @@ class TilesPanel(QWidget):
         self.add.setChecked(self.tool.on)
         self.add.setText("Click on the image…" if self.tool.on else "Add tile")
 
-    def _show_keys(self) -> None:
-        key = self.keys.of
-        self.complete.setToolTip(
-            "Every nucleus of this tile is there: what is proposed is accepted, the rest is background "
-            f"({key('complete')})"
-        )
-        self.from_proposal.setToolTip(
-            "Get nuclei from the network, or before there is one from the threshold. They count once they are "
-            f"accepted, one by one or all with “Mark complete” ({key('propose')})"
-        )
-        self._show_way()
-
     def _show_way(self) -> None:
         """Say what Suggest does, and its key where some layer has it."""
         keyed = any(role(layer) in _WITH_WAYS for layer in self.viewer.layers)
@@ -332,16 +278,14 @@ class TilesPanel(QWidget):
 
     def settle(self) -> None:
         """Do what waited for the end of a stroke. The dock calls it often."""
-        self.proposed.settle()
+        self.tile_box.proposed.settle()
         self.suggestion.settle()
 
     def show_waiting(self) -> None:
         """Show whether something is being looked for, and what that waits for. The dock also calls it now and then."""
-        tile_id = self.session.project.selected
-        self.from_proposal.setText("Stop looking" if self.proposed.looking(tile_id) else "Start from proposal")
-        _say(self.proposal_waits, capital(self.proposed.words(tile_id)))
+        self.tile_box.show_waiting()
         self.suggest.setText("Stop looking" if self.suggestions.waiting else "Suggest next")
-        _say(self.suggest_waits, self._suggest_words())
+        say(self.suggest_waits, self._suggest_words())
         self._show_way()
 
     def _suggest_words(self) -> str:
@@ -353,21 +297,6 @@ class TilesPanel(QWidget):
         self._renew_table()
 
     # ---- doing ----
-
-    def _give_keys(self, layer: Any) -> None:
-        """Bind the keys of a tile that can be painted in."""
-        tiles = self.layers
-        calls = {
-            "complete": self.marks.complete,
-            "propose": self.proposed.get,
-            "correct": lambda: tiles.correct(not tiles.correcting),
-            "accept": self.below.accept,
-            "reclass": self.below.reclass,
-            "delete": self.below.delete,
-            "new_nucleus": tiles.next_nucleus,
-            "background": tiles.swap_background,
-        }
-        self.keys.bind(layer, {name: _ignoring(call) for name, call in calls.items()})
 
     def _on_inserted(self, event: Any) -> None:
         self._give_ways(event.value)
@@ -381,7 +310,7 @@ class TilesPanel(QWidget):
         }
         names = _WITH_WAYS.get(role(layer), ())
         if names:
-            self.keys.bind(layer, {name: _ignoring(calls[name]) for name in names})
+            self.keys.bind(layer, {name: ignoring_layer(calls[name]) for name in names})
 
     def _take_or_suggest(self) -> None:
         if why := self._why_not():
@@ -421,17 +350,6 @@ class TilesPanel(QWidget):
         if tile is not None and tile.image != self.session.image_index:
             self.go_to(tile_id)
 
-    def _prepare_tile_menu(self) -> None:
-        project = self.session.project
-        tile = project.tile(project.selected)
-        if tile is not None:
-            self.excluding.setText("Use for training again" if tile.status == "excluded" else "Leave out of training")
-            self.judging.setChecked(tile.id in project.validation)
-            complete = tile.status == "complete"
-            self.judging.setEnabled(complete)
-            self.judging.setText("Keep for validation" if complete else "Keep for validation, once it is complete")
-            self.aside.setVisible(project.folder.has_aside(tile.id))
-
     def _prepare_menu(self) -> None:
         project = self.session.project
         self.undo_remove.setEnabled(bool(project.removed))
@@ -450,30 +368,6 @@ class TilesPanel(QWidget):
         self.view.changed.disconnect(self._show, missing_ok=True)
         self.viewer.layers.events.inserted.disconnect(self._on_inserted)
         self.tool.end()
-
-
-def _ignoring(call: Callable[[], object]) -> Callable[[Any], None]:
-    """Make a key's call of something that needs no layer; napari asks such calls for their names."""
-
-    def press(layer: Any) -> None:
-        call()
-
-    return press
-
-
-def _hint() -> QLabel:
-    label = QLabel()
-    label.setObjectName("semisegHint")
-    label.setTextFormat(Qt.TextFormat.PlainText)
-    label.setWordWrap(True)
-    label.hide()
-    return label
-
-
-def _say(label: QLabel, words: str) -> None:
-    if words != label.text():
-        label.setText(words)
-        label.setVisible(bool(words))
 
 
 _FIRST_TILE = (
