@@ -182,33 +182,35 @@ def measured(path: Path, method: str = "") -> str:
 def default_beside_threshold() -> str:
     """Show what one click gave on each set and with so many labels: its longest training, beside the threshold.
 
-    Trainings with other options than the program has today are marked.
+    Learned from another set, from whole images, or with classes is a line of its own. Trainings with other options than
+    the program has today are marked.
     """
     from napari_semiseg.engine.benchmark_budget import budget_of
     from napari_semiseg.engine.benchmark_report import mean_and_spread
     from napari_semiseg.methods._registry import AUTO
 
-    kept: dict[tuple[str, str], dict[tuple[str, Any], list[dict[str, Any]]]] = {}  # by file and budget
+    kept: dict[tuple[str, str, str], dict[tuple[str, Any], list[dict[str, Any]]]] = {}  # by file and budget
     bars: dict[str, dict[str, float]] = {}
     for path in sorted(RESULTS.glob("*.json")):
         for row in _rows(path):
-            images = _images(row["scored_on"])
             if row["method"] == BARS[0]:
-                bars[images] = row["scores"]
+                bars[_images(row["scored_on"])] = row["scores"]
             elif row["method"] == AUTO.name:
-                trainings = kept.setdefault((images, row["labeled"]), {})
+                trainings = kept.setdefault((_task(row), row["labeled"], row["by"]), {})
                 trainings.setdefault((path.stem, budget_of(row)), []).append(row)
     lines = []
-    for images, labeled in sorted(kept, key=lambda each: (each[0], -_amount(each[1]))):
-        (name, _), rows = max(kept[images, labeled].items(), key=lambda file: min(row["steps"] for row in file[1]))
+    for task, labeled, by in sorted(kept, key=lambda each: (each[0], -_amount(each[1]), each[2])):
+        trainings = kept[task, labeled, by]
+        (name, _), rows = max(trainings.items(), key=lambda file: min(row["steps"] for row in file[1]))
+        images = _images(rows[0]["scored_on"])
         dice, aji = (mean_and_spread([row["scores"][score] for row in rows]) for score in ("dice", "aji"))
         bar = [f"{bars[images][score]:.3f}" for score in ("dice", "aji")] if images in bars else ["", ""]
         file = f"[{name}](benchmarks/results/{name}.md)" + (" †" if any(map(_is_older, rows)) else "")
         words = {"0": "none", "1": "all"}.get(
-            labeled, f"{labeled} cells" if labeled.isdigit() else f"{labeled} of the cells"
+            labeled, f"{labeled} {by}" if labeled.isdigit() else f"{labeled} of the {by}"
         )
         steps = str(round(sum(row["steps"] for row in rows) / len(rows)))
-        lines.append((images, words, bar[0], dice, bar[1], aji, steps, str(len(rows)), file))
+        lines.append((task, words, bar[0], dice, bar[1], aji, steps, str(len(rows)), file))
     head = ("images", "labels", "threshold: Dice", "*Train*: Dice", "threshold: AJI", "*Train*: AJI", "steps", "runs")
     return _table((*head, "file"), lines)
 
@@ -226,11 +228,19 @@ def _is_older(row: dict[str, Any]) -> bool:
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a kept benchmark; none of any other file."""
+    """Return the rows of a kept benchmark, each with what they have in common; none of any other file."""
     kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-    rows = kept.get("rows", []) if isinstance(kept, dict) else []
+    rows, asked = (kept.get("rows", []), kept.get("request", {})) if isinstance(kept, dict) else ([], {})
     whole = all(isinstance(row, dict) and {"method", "labeled", "scores"} <= row.keys() for row in rows)
-    return rows if whole else []
+    shared = {"by": asked.get("by", "cells"), "classes": asked.get("classes", False)}
+    return [row | shared for row in rows] if whole else []
+
+
+def _task(row: dict[str, Any]) -> str:
+    """Name what was scored, and where it was learned and into what it was parted where that is not the usual."""
+    learned = row.get("learned_from", row["scored_on"])["dataset"]
+    elsewhere = f", learned on {learned}" if learned != row["scored_on"]["dataset"] else ""
+    return _images(row["scored_on"]) + elsewhere + (", in classes" if row["classes"] else "")
 
 
 def _images(scored: dict[str, Any]) -> str:

@@ -228,6 +228,34 @@ def test_the_readme_shows_the_longest_training_of_the_default_beside_the_thresho
     assert none.endswith("(benchmarks/results/long.md) † |"), "other options than today's are marked"
 
 
+def test_the_readme_tells_apart_where_and_from_what_the_default_has_learned(tables, tmp_path, monkeypatch):
+    def kept(name, learned, **request):
+        how = {"options": {"options": {}, "sampler": {}}, "network": "any", "budget": {"preset": "quick"}, "steps": 1}
+        scored = {"dataset": "set", "splits": "splits.json", "part": "test"}
+        where = {"scored_on": scored, "learned_from": scored | {"dataset": learned}}
+        rows = [
+            {"method": method, "labeled": labeled, "scores": dict.fromkeys(tables.SCORES, 0.5), **where, **how}
+            for method, labeled in (("hematoxylin_threshold", "0"), ("stain_guided", "1/8"))
+        ]
+        (tmp_path / f"{name}.json").write_text(tables.json.dumps({"rows": rows, "request": request}), encoding="utf-8")
+
+    kept("cells", "set", by="cells")
+    kept("images", "set", by="images")
+    kept("other", "another", by="cells")
+    kept("several", "set", by="cells", classes=True)
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+
+    lines = [line.split(" | ") for line in tables.default_beside_threshold().splitlines()[2:]]
+
+    assert [(line[0].strip("| "), line[1]) for line in lines] == [
+        ("set", "1/8 of the cells"),
+        ("set", "1/8 of the images"),
+        ("set, in classes", "1/8 of the cells"),
+        ("set, learned on another", "1/8 of the cells"),
+    ]
+    assert all(line[2] == "0.500" for line in lines), "the threshold learns nowhere"
+
+
 def test_equations_become_mathml_that_needs_nothing_from_elsewhere():
     pytest.importorskip("latex2mathml", reason="the tools for the documentation are not installed")
     pytest.importorskip("griffe", reason="the tools for the documentation are not installed")
