@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from unittest.mock import patch
 
@@ -28,7 +29,7 @@ from napari_semiseg.io.find_images import find_images
 from napari_semiseg.io.images import open_image
 from napari_semiseg.io.labels import read_labels
 from napari_semiseg.io.locate import stem
-from napari_semiseg.methods.stain_guided import stain_share
+from napari_semiseg.methods.stain_guided import elsewhere, stain_share
 from napari_semiseg.nn import neighborhood
 from napari_semiseg.nn.neighborhood import Neighborhood
 from napari_semiseg.nn.two_opinions import TwoOpinions
@@ -60,11 +61,18 @@ def score(logit: NDArray[np.floating], truth: NDArray[np.uint32], counts: NDArra
 
 
 def weighed(
-    network: TwoOpinions, labels: Tensor, stain: Tensor, pixels: int, choice: tuple[float, float, float, float]
+    network: TwoOpinions,
+    labels: Tensor,
+    stain: Tensor,
+    pixels: Mapping[str, int],
+    choice: tuple[float, float, float, float],
+    *,
+    home: bool,
 ) -> NDArray[np.float32]:
-    """Return the answer of both, as `TwoOpinions` gives it, (h, w)."""
+    """Return the answer of both, as `TwoOpinions` gives it, (h, w), for an image with labels or for another."""
     worth, network.around, network.contrast, side = choice
-    network.share.fill_(stain_share(pixels, worth))
+    counted = sum(pixels.values()) if home else elsewhere(pixels.values(), worth)
+    network.share.fill_(stain_share(counted, worth))
     with patch.object(neighborhood, "NEIGHBORHOOD", side):
         network.neighborhood = Neighborhood(1)
     found: NDArray[np.float32] = network.weighed(labels, stain)[0, 0].numpy()
@@ -95,10 +103,10 @@ def main() -> None:
         maps = logits_of(network, image, image.read(Box.whole(image.shape)))
         labels, stain = (torch.from_numpy(one)[None, None] for one in maps)
         for row, choice in enumerate(CHOICES):
-            answer = weighed(network, labels, stain, pixels, choice) - TODAY.caution
+            answer = weighed(network, labels, stain, pixels, choice, home=name in pixels) - TODAY.caution
             found[place, row] = score(answer, truth, counts)
         print(f"{place + 1} of {len(names)} images", end="\r", flush=True)
-    print(f"{args.run.name}: {pixels} labeled pixels, {len(names)} images\n")
+    print(f"{args.run.name}: {sum(pixels.values())} labeled pixels of {len(pixels)} images, {len(names)} images\n")
     print("| worth | around | contrast | neighborhood | Dice | AJI |\n|---|---|---|---|---|---|")
     for (worth, around, contrast, side), (dice, aji) in zip(CHOICES, found.mean(0), strict=True):
         print(f"| {worth:g} | {around:g} | {contrast:g} | {side:g} | {dice:.4f} | {aji:.4f} |")

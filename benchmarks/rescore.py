@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from napari_semiseg.engine.provenance import commit
 from napari_semiseg.io.find_images import find_images
 from napari_semiseg.io.images import open_image
 from napari_semiseg.io.locate import stem
-from napari_semiseg.methods.stain_guided import StainGuidedConfig, stain_share
+from napari_semiseg.methods.stain_guided import StainGuidedConfig, elsewhere, stain_share
 from napari_semiseg.nn.two_opinions import TwoOpinions
 
 TODAY = StainGuidedConfig()
@@ -34,25 +35,27 @@ WEIGHED = ("stain_worth", "stain_around", "caution", "contrast")
 """Options that change the answer, and nothing that is learned."""
 
 
-def reweighed(run: Path, device: torch.device, labeled_pixels: int) -> Predictor:
-    """Load a run as if it had weighed its two networks as `stain_guided` does today."""
+def reweighed(run: Path, device: torch.device, labeled_pixels: Mapping[str, int]) -> Predictor:
+    """Load a run as if it had weighed its two networks as `stain_guided` does today on images without labels."""
     found = load_predictor(run, device)
     if not isinstance(found.network, TwoOpinions):
         raise SystemExit(f"{run} is no run of stain_guided.")
-    found.network.share.fill_(stain_share(labeled_pixels, TODAY.stain_worth))
+    counted = elsewhere(labeled_pixels.values(), TODAY.stain_worth)
+    found.network.share.fill_(stain_share(counted, TODAY.stain_worth))
     found.network.caution.fill_(TODAY.caution)
     found.network.contrast, found.network.around = TODAY.contrast, TODAY.stain_around
     return found
 
 
-def labeled_pixels(run: Path, dataset: Path) -> int:
-    """Return how many pixels a run had labels of."""
+def labeled_pixels(run: Path, dataset: Path) -> dict[str, int]:
+    """Return how many pixels of each image a run had labels of."""
     labeled = json.loads((run / "run.json").read_text(encoding="utf-8"))["facts"]["labeled"]
     paths = {stem(path): path for path in find_images([dataset / "images"])}
-    total = 0
+    found: dict[str, int] = {}
     for name, number in (cell.rsplit("#", 1) for cell in labeled):
-        total += cells(open_image(paths[name]).shape, SIDE)[int(number)].area
-    return total
+        area = cells(open_image(paths[name]).shape, SIDE)[int(number)].area
+        found[name] = found.get(name, 0) + area
+    return found
 
 
 def rescored(row: dict[str, Any], run: Path, dataset: Path, splits: Path | None) -> dict[str, Any]:

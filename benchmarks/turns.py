@@ -29,8 +29,8 @@ SIDES: tuple[Sides, ...] = (1, 4)
 SCORES = ("dice", "aji")
 
 
-def predictor(run: Path, turns: Sides, pixels: int | None) -> Predictor:
-    """Load a run that looks at each block from so many sides; with a number of labeled pixels, weighed as today."""
+def predictor(run: Path, turns: Sides, pixels: dict[str, int] | None) -> Predictor:
+    """Load a run that looks at each block from so many sides; with its labeled pixels by image, weighed as today."""
     device = torch.device("cpu")
     if pixels is None:
         return load_predictor(run, device, turns)

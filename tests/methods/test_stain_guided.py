@@ -75,22 +75,44 @@ def taught(one: StainGuided, *batches: Batch) -> StainGuided:
 
 def test_the_stain_is_worth_so_many_labeled_pixels(new_network: Networks, make_batch: Batches) -> None:
     for pixels, share in ((500_000, 0.5), (1_500_000, 0.1), (24_000_000, 0.25 / 576.25)):
-        one = taught(method(new_network, stain_worth=0.5), replace(make_batch(), labeled_pixels=pixels))
-        assert one.predictor().share == pytest.approx(share)
-        assert one.net.share == pytest.approx(share)
+        one = taught(method(new_network, stain_worth=0.5), replace(make_batch(), labeled_pixels={"a": pixels}))
+        assert one.predictor().share_at_home == pytest.approx(share)
+        assert one.net.share_at_home == pytest.approx(share)
+
+
+@pytest.mark.parametrize(
+    ("told", "share"),
+    [
+        ({"a": 250_000}, 0.8),
+        ({"a": 24_000_000}, 0.5),
+        ({"a": 24_000_000, "b": 250_000, "c": 750_000}, 0.25 / (0.25 + 1.25**2)),
+    ],
+    ids=["little", "much of one", "of three"],
+)
+def test_on_images_without_labels_those_of_one_image_never_count_for_more_than_the_stain(
+    new_network: Networks, make_batch: Batches, told: dict[str, int], share: float
+) -> None:
+    one = taught(method(new_network, stain_worth=0.5), replace(make_batch(), labeled_pixels=told))
+
+    for network in (one.net, one.predictor()):
+        assert network.share == pytest.approx(share)
+        assert network.homes == told.keys()
 
 
 def test_labels_that_come_late_count_as_far_as_they_have_taught(new_network: Networks, make_batch: Batches) -> None:
-    early, late = make_batch(labeled=False), replace(make_batch(), labeled_pixels=1_500_000)
+    early, late = make_batch(labeled=False), replace(make_batch(), labeled_pixels={"a": 1_500_000})
     one = taught(method(new_network, stain_worth=0.5), *[early] * 9, late)
-    assert one.predictor().share == pytest.approx(0.25 / (0.25 + 2.25 * 2 * 1 / 10))
-    assert taught(one, *[late] * 10).predictor().share == pytest.approx(0.1), "taught half as often: they count fully"
+    assert one.predictor().share_at_home == pytest.approx(0.25 / (0.25 + 2.25 * 2 * 1 / 10))
+    fully = taught(one, *[late] * 10).predictor()
+    assert fully.share_at_home == pytest.approx(0.1), "taught half as often: they count fully"
 
 
 def test_labels_that_are_undone_have_no_say(new_network: Networks, make_batch: Batches) -> None:
-    one = taught(method(new_network), replace(make_batch(), labeled_pixels=1_000_000))
+    one = taught(method(new_network), replace(make_batch(), labeled_pixels={"a": 1_000_000}))
     assert one.predictor().share < 1
-    assert taught(one, make_batch(labeled=False)).predictor().share == 1.0
+    undone = taught(one, make_batch(labeled=False)).predictor()
+    assert undone.share == undone.share_at_home == 1.0
+    assert not undone.homes
 
 
 @pytest.mark.parametrize(("place", "share"), [(0, 1.0), (1, 0.0)], ids=["labels", "stain"])
@@ -98,7 +120,7 @@ def test_a_network_that_finds_one_class_everywhere_has_no_say_and_the_user_is_to
     new_network: Networks, make_batch: Batches, place: int, share: float
 ) -> None:
     one, said = method(new_network, stain_worth=0.25, collapse_patience=3), []
-    batch = replace(make_batch(), labeled_pixels=250_000)
+    batch = replace(make_batch(), labeled_pixels={"a": 250_000})
     blind, seeing = one.net.both[place], one.net.both[1 - place]
     with torch.no_grad():
         blind.head.bias.copy_(torch.tensor([9.0, -9.0]))  # background everywhere
@@ -117,7 +139,7 @@ def test_a_network_that_finds_one_class_everywhere_has_no_say_and_the_user_is_to
 
 
 def test_where_nothing_is_unlabeled_the_labels_alone_predict(new_network: Networks, make_batch: Batches) -> None:
-    batch = replace(make_batch(), labeled_pixels=1_000, weak_u=None, strong_u=(), valid_u=None, guide_u=None)
+    batch = replace(make_batch(), labeled_pixels={"a": 1_000}, weak_u=None, strong_u=(), valid_u=None, guide_u=None)
     assert taught(method(new_network), batch).predictor().share == 0.0
 
 
@@ -128,7 +150,7 @@ def test_the_average_of_late_labels_forgets_what_the_network_was_before_them(
     with torch.no_grad():
         for parameter in one.net.first.parameters():
             parameter.add_(1.0)
-    taught(one, replace(make_batch(), labeled_pixels=1_000))
+    taught(one, replace(make_batch(), labeled_pixels={"a": 1_000}))
     assert one.average is not None
     for averaged, parameter in zip(one.average.first.parameters(), one.net.first.parameters(), strict=True):
         assert torch.equal(averaged, parameter)
@@ -182,6 +204,21 @@ def test_the_answer_is_a_mean_of_both_in_logits_and_classes_are_those_of_the_lab
     z = z[:, 0]
     assert torch.allclose(answer[:, 1:].sum(1), z.sigmoid(), atol=1e-5)
     assert torch.allclose(answer[:, 1:] / answer[:, 1:].sum(1, keepdim=True), own[:, 1:] / nucleus[:, None], atol=1e-5)
+
+
+def test_on_images_that_labels_came_from_the_same_networks_are_weighed_as_they_are_there(
+    new_network: Networks,
+) -> None:
+    network = two_opinions(new_network()(), new_network()(), caution=0.4, contrast=0.25, around=9.0).eval()
+    network.share.fill_(0.6)
+    home = network.at_home().eval()
+    network.share_at_home.fill_(0.1)  # it has gone on learning
+    image = torch.rand(1, 3, 16, 16)
+    answer = home(image)
+
+    assert not torch.allclose(answer, network(image))
+    network.share.fill_(0.1)
+    assert torch.equal(answer, network(image))
 
 
 def test_labels_that_are_all_ignored_teach_nothing(new_network: Networks, make_batch: Batches) -> None:

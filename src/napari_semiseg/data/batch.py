@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import overload
 
 import torch
@@ -153,8 +154,9 @@ class Batch:
         Labeled crops, augmented. None also where a run has no label at all.
     label_l : Tensor, (B, H, W), int64
         Classes: 0 background, 1 and up the classes of nuclei, `IGNORE` where nothing is known.
-    labeled_pixels : int
-        How many pixels of the run's size the labels speak for, in all regions that such crops come from.
+    labeled_pixels : mapping of str to int
+        How many pixels of the run's size the labels speak for, in all regions that such crops come from: by the image
+        that they lie in, which is named by its fingerprint.
     weak_u : Tensor, (B, C, H, W), in [0, 1]
         Unlabeled crops, geometry only. None also where there is nothing unlabeled.
     strong_u : tuple of Tensor, each (B, C, H, W), in [0, 1]
@@ -174,7 +176,7 @@ class Batch:
 
     image_l: Tensor | None = None
     label_l: Tensor | None = None
-    labeled_pixels: int = 0
+    labeled_pixels: Mapping[str, int] = field(default_factory=dict)
     weak_u: Tensor | None = None
     strong_u: tuple[Tensor, ...] = ()
     valid_u: Tensor | None = None

@@ -130,8 +130,11 @@ class Sampler:
             batch = replace(batch, pair_u=pair, whole_u=whole, whole_valid_u=shown)
         return batch
 
-    def _told(self) -> int:
-        return round(sum(region.told * self.data.scales[region.image] ** 2 for region in self.data.labeled))
+    def _told(self) -> dict[str, int]:
+        told: dict[int, float] = {}
+        for region in self.data.labeled:
+            told[region.image] = told.get(region.image, 0.0) + region.told * self.data.scales[region.image] ** 2
+        return {self.data.images[index].identity: round(pixels) for index, pixels in told.items()}
 
     def probe(self, count: int, crop: int) -> Tensor:
         """Return fixed unlabeled crops, (count, C, crop, crop), in [0, 1]: the same in every run of one seed."""

@@ -24,6 +24,7 @@ from napari_semiseg.io.images import Image
 from napari_semiseg.io.rescale import Readable, Rescaled, resample, source_box
 from napari_semiseg.nn.network import PerImage
 from napari_semiseg.nn.turned import TurnAveraged
+from napari_semiseg.nn.two_opinions import TwoOpinions
 
 UNBOUNDED_HALO = 64
 """Halo, in pixels, of networks whose reach is the whole image. Blocks then differ a little from the whole image."""
@@ -218,7 +219,9 @@ def _assembled(
 
 
 def at_image(network: nn.Module, image: Readable, scale: float = 1.0) -> nn.Module:
-    """Return what predicts this image: the network itself, unless it first looks at the image as a whole.
+    """Return what predicts this image: the network itself, unless it answers otherwise for each image.
+
+    That is one that first looks at the image as a whole, or one that was taught by this very image.
 
     Parameters
     ----------
@@ -231,9 +234,16 @@ def at_image(network: nn.Module, image: Readable, scale: float = 1.0) -> nn.Modu
         alone = at_image(network.network, image, scale)
         pixels = math.prod(image.shape) if isinstance(image, Image) else 0
         return network.of(alone) if network.averages(pixels) else alone
+    if isinstance(network, TwoOpinions) and isinstance(image, Image) and network.homes:
+        network = _at_home(network) if image.identity in network.homes else network
     if isinstance(network, PerImage) and isinstance(image, Image):
         return _at_image(network, image, scale)
     return network
+
+
+@lru_cache(maxsize=8)
+def _at_home(network: TwoOpinions) -> TwoOpinions:
+    return network.at_home()
 
 
 @lru_cache(maxsize=64)

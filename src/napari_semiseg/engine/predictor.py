@@ -13,6 +13,7 @@ from napari_semiseg.engine.checkpoint import RunFolder, require_match
 from napari_semiseg.engine.recipe import Choices
 from napari_semiseg.errors import InputError
 from napari_semiseg.nn.turned import FIELD, Looks, TurnAveraged
+from napari_semiseg.nn.two_opinions import TwoOpinions
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ def load_predictor(run: Path, device: torch.device, turns: Looks = 1) -> Predict
     network = choices.build(device).predictor()
     require_match(tensors, network.state_dict(), folder.path)
     network.load_state_dict(tensors)
+    if isinstance(network, TwoOpinions):
+        network.homes = frozenset(card["homes"])
     whole = network if turns == 1 else _turned(network, turns).to(device)
     return Predictor(
         network=whole.eval(),

@@ -229,6 +229,11 @@ class Image:
                 digest.update(np.ascontiguousarray(self._values(level, box)).tobytes())
         return digest.hexdigest()
 
+    @functools.cached_property
+    def identity(self) -> str:
+        """Its fingerprint when it was first asked for: what tells it from other images, wherever it lies."""
+        return self.fingerprint()
+
     def close(self) -> None:
         """Let go of files and cached pixels; a later `read` opens them again."""
         self._pixels.close()

@@ -17,7 +17,8 @@ g      how far a pixel lies beyond the threshold on the stain of its surrounding
 l, t   below l background, above t nucleus, between them nothing is learned
 s(u)   an unlabeled crop in other colors
 ρ      how much the second network counts (`nn.two_opinions`): m² / (m² + n²) of n labeled pixels, where m says how
-       many are worth as much as the stain
+       many are worth as much as the stain. On images without labels n counts of each labeled image no more than m: how
+       slides differ is not learned from one of them
 c      caution: a network finds too much on slides unlike those that it has learned from
 f̄, h̄   means over the neighborhood of a pixel (`nn.neighborhood`)
 k      how many times as much the stain counts there: few cells teach what a nucleus looks like sooner than how many a
@@ -41,7 +42,7 @@ With several classes the stain tells nucleus from background only, and the label
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from typing import ClassVar, Literal
 
@@ -83,7 +84,8 @@ class StainGuidedConfig(MethodConfig):
         ge=0,
         le=1e6,
         description="How many million labeled pixels count as much as the stain for what stands out from its "
-        "neighborhood; twice as many count four times as much as it.",
+        "neighborhood; twice as many count four times as much as it. On images without labels those of one image count "
+        "as so many at most.",
     )
     stain_around: float = Field(
         9.0,
@@ -117,12 +119,25 @@ class StainGuidedConfig(MethodConfig):
     )
 
 
-def stain_share(labeled_pixels: int, worth: float, labels: float = 1.0, stain: float = 1.0) -> float:
+def elsewhere(labeled_pixels: Iterable[float], worth: float) -> float:
+    """Return as how many labeled pixels those of some images count on images without labels.
+
+    Parameters
+    ----------
+    labeled_pixels : iterable of float
+        Of each image that has some.
+    worth : float
+        As in `stain_share`: those of one image never count for more than the stain.
+    """
+    return sum(min(pixels, 1e6 * worth) for pixels in labeled_pixels)
+
+
+def stain_share(labeled_pixels: float, worth: float, labels: float = 1.0, stain: float = 1.0) -> float:
     """Return ρ, how much the stain counts beside the labels.
 
     Parameters
     ----------
-    labeled_pixels : int
+    labeled_pixels : float
     worth : float
         How many million labeled pixels count as much as the stain.
     labels, stain : float
@@ -160,7 +175,8 @@ class StainGuided(Method):
             contrast=config.contrast,
             around=config.stain_around,
         )
-        self.net.share.fill_(1.0)
+        for share in (self.net.share, self.net.share_at_home):
+            share.fill_(1.0)
         self.average = deepcopy(self.net).requires_grad_(False) if config.ema_decay else None
         self.register_buffer("lessons", torch.zeros(2, dtype=torch.int64))
         self.guards = nn.ModuleList(
@@ -168,7 +184,7 @@ class StainGuided(Method):
         )
         self._found: list[float | None] = [None, None]
         self._counters: dict[str, float] = {}
-        self._labeled_pixels = 0
+        self._labeled_pixels: Mapping[str, int] = {}
         self._taught = (False, False)
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor] | None:
@@ -219,15 +235,21 @@ class StainGuided(Method):
                 network, average = self.net.both[place], self.average.both[place]
                 ema_update(average, network, ema_decay(int(self.lessons[place]), self.config.ema_decay))
             self.lessons[place] += 1
-        self.net.share.fill_(self._share())
-        if self.average is not None:
-            self.average.share.copy_(self.net.share)
+        self._weigh()
 
-    def _share(self) -> float:
+    def _weigh(self) -> None:
+        """Say how much the stain counts, on images that the labels lie in and on others."""
+        told, worth = self._labeled_pixels, self.config.stain_worth
+        for network in (self.net,) if self.average is None else (self.net, self.average):
+            network.homes = frozenset(told)
+            network.share.fill_(self._share(elsewhere(told.values(), worth)))
+            network.share_at_home.fill_(self._share(sum(told.values())))
+
+    def _share(self, pixels: float) -> float:
         """Return how much the stain counts: its worth against that of the labels, each as far as it was taught."""
         most = max(1, int(self.lessons.max()))
         labels, stain = (min(1.0, 2 * count / most) for count in self.lessons.tolist())
-        pixels, worth = self._labeled_pixels, self.config.stain_worth
+        worth = self.config.stain_worth
         blind = [guard.weight < 1 for guard in self._guards()]
         if labels * pixels and stain * worth and blind[0] != blind[1]:
             return 1.0 if blind[0] else 0.0

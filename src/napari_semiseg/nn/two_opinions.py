@@ -25,7 +25,7 @@ class TwoOpinions(Network):
         level / (1 - level) = around share / (1 - share)
 
     f̄ and h̄ are means over the neighborhood of a pixel (`Neighborhood`). Which class a nucleus has is said by the first
-    alone.
+    alone. On images that the first was taught by, it may count more than on others: see `at_home`.
 
     Parameters
     ----------
@@ -37,9 +37,17 @@ class TwoOpinions(Network):
         How much more what stands out for the first counts than what does for the second.
     around : float
         How many times as much the second counts for the mean of a neighborhood as for what stands out from it.
+
+    Attributes
+    ----------
+    share, share_at_home : Tensor
+        How much the second counts, in [0, 1]: on any image, and on those that the first was taught by.
+    homes : frozenset of str
+        These, by their fingerprints.
     """
 
     share: Tensor
+    share_at_home: Tensor
     caution: Tensor
 
     def __init__(
@@ -53,13 +61,22 @@ class TwoOpinions(Network):
         self.contrast, self.around = contrast, around
         self.neighborhood = Neighborhood(first.stride)
         self.reach = None if first.reach is None else first.reach + self.neighborhood.reach
+        self.homes: frozenset[str] = frozenset()
         self.register_buffer("share", torch.tensor(0.0))
+        self.register_buffer("share_at_home", torch.tensor(0.0))
         self.register_buffer("caution", torch.tensor(caution))
 
     @property
     def both(self) -> tuple[Network, Network]:
         """The two networks."""
         return self.first, self.second
+
+    def at_home(self) -> TwoOpinions:
+        """Return the same networks, weighed as they are on images that the first was taught by."""
+        found = type(self)(self.first, self.second, contrast=self.contrast, around=self.around)
+        found.neighborhood, found.caution = self.neighborhood, self.caution
+        found.share = found.share_at_home = self.share_at_home
+        return found
 
     def features(self, image: Tensor) -> Tensor:
         """Return the features of both, one after the other."""

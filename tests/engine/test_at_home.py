@@ -1,0 +1,63 @@
+"""A model on the images that labels came from, and on others."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from napari_semiseg.blocks import Box
+from napari_semiseg.engine.infer import at_image, confidence_map
+from napari_semiseg.engine.predictor import load_predictor
+from napari_semiseg.engine.train import train
+from napari_semiseg.io.images import open_image
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(params=["small_unet", "narrow_stain_unet"])
+def of_one_image(request, quick_request, small_dataset, tmp_path):
+    """A model whose labels all lie in the first image; of three worths of the stain they are two."""
+    labeled = tmp_path / "labeled.txt"
+    labeled.write_text("field-0#0\nfield-0#1\n")
+    options = {"stain_worth": 64 * 64 / 1e6, "caution": 0.0}
+    asked = quick_request(
+        method="stain_guided", network=request.param, labeled=str(labeled), validation=0, steps=6, set=options
+    )
+    list(train(asked))
+    return load_predictor(tmp_path / "run", CPU)
+
+
+def confidence(predictor, path: Path) -> np.ndarray:
+    image = open_image(path)
+    return confidence_map(
+        predictor.network, image, Box.whole(image.shape), device=CPU, divisor=predictor.divisor, reach=predictor.reach
+    )
+
+
+def test_labels_of_one_image_count_there_for_all_that_they_are_and_elsewhere_for_as_much_as_the_stain(of_one_image):
+    assert of_one_image.network.share == pytest.approx(1 / 2)
+    assert of_one_image.network.share_at_home == pytest.approx(1 / 5)
+
+
+def test_the_image_of_the_labels_is_known_wherever_it_lies(of_one_image, small_dataset, tmp_path):
+    first, last = (small_dataset / "images" / f"field-{number}.tif" for number in (0, 3))
+    moved = Path(shutil.copy(first, tmp_path / "moved.tif"))
+    network = of_one_image.network
+    seen = {path: confidence(of_one_image, path) for path in (first, moved, last)}
+    network.share.copy_(network.share_at_home)
+    everywhere = {path: confidence(of_one_image, path) for path in (first, moved, last)}
+
+    np.testing.assert_array_equal(seen[first], everywhere[first])
+    np.testing.assert_array_equal(seen[first], seen[moved])
+    assert not np.array_equal(seen[last], everywhere[last])
+
+
+def test_what_predicts_an_image_without_labels_is_the_network_by_itself(of_one_image, small_dataset):
+    image = open_image(small_dataset / "images" / "field-3.tif")
+    found = at_image(of_one_image.network, image)
+
+    assert getattr(found, "network", found) is of_one_image.network
