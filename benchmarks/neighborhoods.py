@@ -29,7 +29,7 @@ from napari_semiseg.io.find_images import find_images
 from napari_semiseg.io.images import open_image
 from napari_semiseg.io.labels import read_labels
 from napari_semiseg.io.locate import stem
-from napari_semiseg.methods.stain_guided import elsewhere, stain_share
+from napari_semiseg.methods.stain_guided import counted, stain_share
 from napari_semiseg.nn import neighborhood
 from napari_semiseg.nn.neighborhood import Neighborhood
 from napari_semiseg.nn.two_opinions import TwoOpinions
@@ -67,12 +67,11 @@ def weighed(
     pixels: Mapping[str, int],
     choice: tuple[float, float, float, float],
     *,
-    home: bool,
+    image: str,
 ) -> NDArray[np.float32]:
-    """Return the answer of both, as `TwoOpinions` gives it, (h, w), for an image with labels or for another."""
+    """Return the answer of both, as `TwoOpinions` gives it, (h, w), on an image."""
     worth, network.around, network.contrast, side = choice
-    counted = sum(pixels.values()) if home else elsewhere(pixels.values(), worth)
-    network.share.fill_(stain_share(counted, worth))
+    network.share.fill_(stain_share(counted(pixels, worth, TODAY.labels_at_home, image), worth))
     with patch.object(neighborhood, "NEIGHBORHOOD", side):
         network.neighborhood = Neighborhood(1)
     found: NDArray[np.float32] = network.weighed(labels, stain)[0, 0].numpy()
@@ -103,7 +102,7 @@ def main() -> None:
         maps = logits_of(network, image, image.read(Box.whole(image.shape)))
         labels, stain = (torch.from_numpy(one)[None, None] for one in maps)
         for row, choice in enumerate(CHOICES):
-            answer = weighed(network, labels, stain, pixels, choice, home=name in pixels) - TODAY.caution
+            answer = weighed(network, labels, stain, pixels, choice, image=name) - TODAY.caution
             found[place, row] = score(answer, truth, counts)
         print(f"{place + 1} of {len(names)} images", end="\r", flush=True)
     print(f"{args.run.name}: {sum(pixels.values())} labeled pixels of {len(pixels)} images, {len(names)} images\n")

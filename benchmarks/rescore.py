@@ -27,11 +27,11 @@ from napari_semiseg.engine.provenance import commit
 from napari_semiseg.io.find_images import find_images
 from napari_semiseg.io.images import open_image
 from napari_semiseg.io.locate import stem
-from napari_semiseg.methods.stain_guided import StainGuidedConfig, elsewhere, stain_share
+from napari_semiseg.methods.stain_guided import StainGuidedConfig, counted, stain_share
 from napari_semiseg.nn.two_opinions import TwoOpinions
 
 TODAY = StainGuidedConfig()
-WEIGHED = ("stain_worth", "stain_around", "caution", "contrast")
+WEIGHED = ("stain_worth", "labels_at_home", "stain_around", "caution", "contrast")
 """Options that change the answer, and nothing that is learned."""
 
 
@@ -40,8 +40,8 @@ def reweighed(run: Path, device: torch.device, labeled_pixels: Mapping[str, int]
     found = load_predictor(run, device)
     if not isinstance(found.network, TwoOpinions):
         raise SystemExit(f"{run} is no run of stain_guided.")
-    counted = elsewhere(labeled_pixels.values(), TODAY.stain_worth)
-    found.network.share.fill_(stain_share(counted, TODAY.stain_worth))
+    pixels = counted(labeled_pixels, TODAY.stain_worth, TODAY.labels_at_home)
+    found.network.share.fill_(stain_share(pixels, TODAY.stain_worth))
     found.network.caution.fill_(TODAY.caution)
     found.network.contrast, found.network.around = TODAY.contrast, TODAY.stain_around
     return found

@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(params=["small_unet", "narrow_stain_unet"])
 def of_one_image(request, quick_request, small_dataset, tmp_path):
-    """A model whose labels all lie in the first image; of three worths of the stain they are two."""
+    """A model whose labels all lie in the first image: twice as many as are worth the stain."""
     labeled = tmp_path / "labeled.txt"
     labeled.write_text("field-0#0\nfield-0#1\n")
     options = {"stain_worth": 64 * 64 / 1e6, "caution": 0.0}
@@ -38,9 +38,11 @@ def confidence(predictor, path: Path) -> np.ndarray:
     )
 
 
-def test_labels_of_one_image_count_there_for_all_that_they_are_and_elsewhere_for_as_much_as_the_stain(of_one_image):
+def test_labels_of_one_image_count_three_times_there_and_elsewhere_for_as_much_as_the_stain(of_one_image):
+    (share_at_home,) = of_one_image.network.homes.values()
+
     assert of_one_image.network.share == pytest.approx(1 / 2)
-    assert of_one_image.network.share_at_home == pytest.approx(1 / 5)
+    assert share_at_home == pytest.approx(1 / (1 + 6**2))
 
 
 def test_the_image_of_the_labels_is_known_wherever_it_lies(of_one_image, small_dataset, tmp_path):
@@ -48,7 +50,7 @@ def test_the_image_of_the_labels_is_known_wherever_it_lies(of_one_image, small_d
     moved = Path(shutil.copy(first, tmp_path / "moved.tif"))
     network = of_one_image.network
     seen = {path: confidence(of_one_image, path) for path in (first, moved, last)}
-    network.share.copy_(network.share_at_home)
+    network.share.copy_(*network.homes.values())
     everywhere = {path: confidence(of_one_image, path) for path in (first, moved, last)}
 
     np.testing.assert_array_equal(seen[first], everywhere[first])
@@ -57,7 +59,8 @@ def test_the_image_of_the_labels_is_known_wherever_it_lies(of_one_image, small_d
 
 
 def test_what_predicts_an_image_without_labels_is_the_network_by_itself(of_one_image, small_dataset):
-    image = open_image(small_dataset / "images" / "field-3.tif")
-    found = at_image(of_one_image.network, image)
+    images = (open_image(small_dataset / "images" / f"field-{number}.tif") for number in (0, 3))
+    labeled, other = (list(at_image(of_one_image.network, image).modules()) for image in images)
 
-    assert getattr(found, "network", found) is of_one_image.network
+    assert of_one_image.network in other
+    assert of_one_image.network not in labeled

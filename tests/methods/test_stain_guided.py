@@ -74,45 +74,45 @@ def taught(one: StainGuided, *batches: Batch) -> StainGuided:
 
 
 def test_the_stain_is_worth_so_many_labeled_pixels(new_network: Networks, make_batch: Batches) -> None:
-    for pixels, share in ((500_000, 0.5), (1_500_000, 0.1), (24_000_000, 0.25 / 576.25)):
-        one = taught(method(new_network, stain_worth=0.5), replace(make_batch(), labeled_pixels={"a": pixels}))
-        assert one.predictor().share_at_home == pytest.approx(share)
-        assert one.net.share_at_home == pytest.approx(share)
+    for images, share in ((1, 0.5), (3, 0.1), (48, 0.25 / 576.25)):
+        told = {f"image {number}": 500_000 for number in range(images)}
+        one = taught(method(new_network, stain_worth=0.5), replace(make_batch(), labeled_pixels=told))
+        assert one.predictor().share == pytest.approx(share)
+        assert one.net.share == pytest.approx(share)
 
 
 @pytest.mark.parametrize(
-    ("told", "share"),
+    ("told", "away", "at_a"),
     [
-        ({"a": 250_000}, 0.8),
-        ({"a": 24_000_000}, 0.5),
-        ({"a": 24_000_000, "b": 250_000, "c": 750_000}, 0.25 / (0.25 + 1.25**2)),
+        ({"a": 250_000}, 0.25, 0.75),
+        ({"a": 24_000_000}, 0.5, 72),
+        ({"a": 24_000_000, "b": 250_000, "c": 750_000}, 1.25, 72.75),
     ],
-    ids=["little", "much of one", "of three"],
+    ids=["little", "much of one image", "of three images"],
 )
-def test_on_images_without_labels_those_of_one_image_never_count_for_more_than_the_stain(
-    new_network: Networks, make_batch: Batches, told: dict[str, int], share: float
+def test_labels_count_three_times_on_their_image_and_on_others_never_for_more_than_the_stain(
+    new_network: Networks, make_batch: Batches, told: dict[str, int], away: float, at_a: float
 ) -> None:
     one = taught(method(new_network, stain_worth=0.5), replace(make_batch(), labeled_pixels=told))
 
     for network in (one.net, one.predictor()):
-        assert network.share == pytest.approx(share)
-        assert network.homes == told.keys()
+        assert network.share == pytest.approx(0.25 / (0.25 + away**2))
+        assert network.at_home("a").share == pytest.approx(0.25 / (0.25 + at_a**2))
+        assert network.homes.keys() == told.keys()
 
 
 def test_labels_that_come_late_count_as_far_as_they_have_taught(new_network: Networks, make_batch: Batches) -> None:
-    early, late = make_batch(labeled=False), replace(make_batch(), labeled_pixels={"a": 1_500_000})
+    early, late = make_batch(labeled=False), replace(make_batch(), labeled_pixels=dict.fromkeys("abc", 500_000))
     one = taught(method(new_network, stain_worth=0.5), *[early] * 9, late)
-    assert one.predictor().share_at_home == pytest.approx(0.25 / (0.25 + 2.25 * 2 * 1 / 10))
-    fully = taught(one, *[late] * 10).predictor()
-    assert fully.share_at_home == pytest.approx(0.1), "taught half as often: they count fully"
+    assert one.predictor().share == pytest.approx(0.25 / (0.25 + 2.25 * 2 * 1 / 10))
+    assert taught(one, *[late] * 10).predictor().share == pytest.approx(0.1), "taught half as often: they count fully"
 
 
 def test_labels_that_are_undone_have_no_say(new_network: Networks, make_batch: Batches) -> None:
     one = taught(method(new_network), replace(make_batch(), labeled_pixels={"a": 1_000_000}))
     assert one.predictor().share < 1
     undone = taught(one, make_batch(labeled=False)).predictor()
-    assert undone.share == undone.share_at_home == 1.0
-    assert not undone.homes
+    assert undone.share == undone.at_home("a").share == 1.0
 
 
 @pytest.mark.parametrize(("place", "share"), [(0, 1.0), (1, 0.0)], ids=["labels", "stain"])
@@ -211,14 +211,17 @@ def test_on_images_that_labels_came_from_the_same_networks_are_weighed_as_they_a
 ) -> None:
     network = two_opinions(new_network()(), new_network()(), caution=0.4, contrast=0.25, around=9.0).eval()
     network.share.fill_(0.6)
-    home = network.at_home().eval()
-    network.share_at_home.fill_(0.1)  # it has gone on learning
+    network.weigh_at_homes({"a": 0.5})
+    home = network.at_home("a").eval()
+    network.weigh_at_homes({"a": 0.1, "b": 0.9})  # it has gone on learning
     image = torch.rand(1, 3, 16, 16)
     answer = home(image)
 
     assert not torch.allclose(answer, network(image))
     network.share.fill_(0.1)
     assert torch.equal(answer, network(image))
+    network.weigh_at_homes({"b": 0.9})
+    assert home.share == pytest.approx(0.1), "without labels it is an image like any other"
 
 
 def test_labels_that_are_all_ignored_teach_nothing(new_network: Networks, make_batch: Batches) -> None:
@@ -235,9 +238,12 @@ def test_who_has_no_say_is_not_asked_and_the_answer_is_the_same() -> None:
     shown = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
     alone = both.for_image([image], image, gray=False)
     asked: list[object] = []
-    both.first.register_forward_hook(lambda *_: asked.append(1))
+    both.first.stain_input.register_forward_hook(lambda *_: asked.append(1))
     with torch.inference_mode():
         answer = alone(shown)
         assert not asked
         whole = both(torch.cat([shown, alone.scale.channel(shown)], 1))
+        both.share.fill_(0.3)
+        assert not torch.allclose(alone(shown).softmax(1), answer.softmax(1), atol=1e-3), "labels have come since"
+        assert asked
     assert torch.allclose(answer.softmax(1), whole.softmax(1), atol=1e-6)

@@ -71,7 +71,7 @@ class _StepCard(_Card):
 class _ModelCard(_Card):
     choices: dict[str, Any]
     threshold: float = Field(ge=0, le=1)
-    homes: list[str] = Field(default_factory=list)
+    homes: dict[str, float] = Field(default_factory=dict)
 
 
 class RunFolder:

@@ -235,15 +235,15 @@ def at_image(network: nn.Module, image: Readable, scale: float = 1.0) -> nn.Modu
         pixels = math.prod(image.shape) if isinstance(image, Image) else 0
         return network.of(alone) if network.averages(pixels) else alone
     if isinstance(network, TwoOpinions) and isinstance(image, Image) and network.homes:
-        network = _at_home(network) if image.identity in network.homes else network
+        network = _at_home(network, image.identity) if image.identity in network.homes else network
     if isinstance(network, PerImage) and isinstance(image, Image):
         return _at_image(network, image, scale)
     return network
 
 
-@lru_cache(maxsize=8)
-def _at_home(network: TwoOpinions) -> TwoOpinions:
-    return network.at_home()
+@lru_cache(maxsize=64)
+def _at_home(network: TwoOpinions, image: str) -> TwoOpinions:
+    return network.at_home(image)
 
 
 @lru_cache(maxsize=64)

@@ -77,7 +77,7 @@ def load_predictor(run: Path, device: torch.device, turns: Looks = 1) -> Predict
     require_match(tensors, network.state_dict(), folder.path)
     network.load_state_dict(tensors)
     if isinstance(network, TwoOpinions):
-        network.homes = frozenset(card["homes"])
+        network.weigh_at_homes(card["homes"])
     whole = network if turns == 1 else _turned(network, turns).to(device)
     return Predictor(
         network=whole.eval(),

@@ -481,8 +481,9 @@ class _Loop:
     def _save_model(self, done: int) -> None:
         if self.recipe.method.ready_to_predict(done - 1):
             predictor = self.recipe.method.predictor()
-            card = {"choices": self.recipe.choices.model_dump(mode="json"), "threshold": 0.5}
-            self.run.save_model(predictor, done, card | {"homes": sorted(getattr(predictor, "homes", ()))})
+            homes = {image: float(share) for image, share in getattr(predictor, "homes", {}).items()}
+            card = {"choices": self.recipe.choices.model_dump(mode="json"), "threshold": 0.5, "homes": homes}
+            self.run.save_model(predictor, done, card)
 
     def _end(self, done: int) -> Iterator[Event]:
         if not isinstance(self.ending, Cancel):

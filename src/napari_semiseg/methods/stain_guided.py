@@ -17,8 +17,8 @@ g      how far a pixel lies beyond the threshold on the stain of its surrounding
 l, t   below l background, above t nucleus, between them nothing is learned
 s(u)   an unlabeled crop in other colors
 ρ      how much the second network counts (`nn.two_opinions`): m² / (m² + n²) of n labeled pixels, where m says how
-       many are worth as much as the stain. On images without labels n counts of each labeled image no more than m: how
-       slides differ is not learned from one of them
+       many are worth as much as the stain. n counts pixels three times on the image that they lie in, and on another
+       no more of each image than m: how slides differ is not learned from one of them
 c      caution: a network finds too much on slides unlike those that it has learned from
 f̄, h̄   means over the neighborhood of a pixel (`nn.neighborhood`)
 k      how many times as much the stain counts there: few cells teach what a nucleus looks like sooner than how many a
@@ -42,7 +42,7 @@ With several classes the stain tells nucleus from background only, and the label
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import ClassVar, Literal
 
@@ -84,8 +84,11 @@ class StainGuidedConfig(MethodConfig):
         ge=0,
         le=1e6,
         description="How many million labeled pixels count as much as the stain for what stands out from its "
-        "neighborhood; twice as many count four times as much as it. On images without labels those of one image count "
-        "as so many at most.",
+        "neighborhood; twice as many count four times as much as it. Those of one image count on others as so many at "
+        "most.",
+    )
+    labels_at_home: float = Field(
+        3.0, ge=1, le=100, description="How many times labeled pixels count on the image that they lie in."
     )
     stain_around: float = Field(
         9.0,
@@ -119,17 +122,22 @@ class StainGuidedConfig(MethodConfig):
     )
 
 
-def elsewhere(labeled_pixels: Iterable[float], worth: float) -> float:
-    """Return as how many labeled pixels those of some images count on images without labels.
+def counted(labeled_pixels: Mapping[str, float], worth: float, at_home: float, image: str = "") -> float:
+    """Return as how many labeled pixels those of some images count on one of them, or on another.
 
     Parameters
     ----------
-    labeled_pixels : iterable of float
+    labeled_pixels : mapping of str to float
         Of each image that has some.
     worth : float
-        As in `stain_share`: those of one image never count for more than the stain.
+        As in `stain_share`: those of one image never count for more than the stain on another.
+    at_home : float
+        How many times they count on their own.
+    image : str
+        On which; "" for one without labels.
     """
-    return sum(min(pixels, 1e6 * worth) for pixels in labeled_pixels)
+    others = sum(min(pixels, 1e6 * worth) for name, pixels in labeled_pixels.items() if name != image)
+    return at_home * labeled_pixels.get(image, 0) + others
 
 
 def stain_share(labeled_pixels: float, worth: float, labels: float = 1.0, stain: float = 1.0) -> float:
@@ -175,8 +183,7 @@ class StainGuided(Method):
             contrast=config.contrast,
             around=config.stain_around,
         )
-        for share in (self.net.share, self.net.share_at_home):
-            share.fill_(1.0)
+        self.net.share.fill_(1.0)
         self.average = deepcopy(self.net).requires_grad_(False) if config.ema_decay else None
         self.register_buffer("lessons", torch.zeros(2, dtype=torch.int64))
         self.guards = nn.ModuleList(
@@ -239,11 +246,13 @@ class StainGuided(Method):
 
     def _weigh(self) -> None:
         """Say how much the stain counts, on images that the labels lie in and on others."""
-        told, worth = self._labeled_pixels, self.config.stain_worth
+        share, *homes = (self._share(self._counted(image)) for image in ("", *self._labeled_pixels))
         for network in (self.net,) if self.average is None else (self.net, self.average):
-            network.homes = frozenset(told)
-            network.share.fill_(self._share(elsewhere(told.values(), worth)))
-            network.share_at_home.fill_(self._share(sum(told.values())))
+            network.share.fill_(share)
+            network.weigh_at_homes(dict(zip(self._labeled_pixels, homes, strict=True)))
+
+    def _counted(self, image: str) -> float:
+        return counted(self._labeled_pixels, self.config.stain_worth, self.config.labels_at_home, image)
 
     def _share(self, pixels: float) -> float:
         """Return how much the stain counts: its worth against that of the labels, each as far as it was taught."""

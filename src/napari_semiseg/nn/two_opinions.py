@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -40,14 +40,13 @@ class TwoOpinions(Network):
 
     Attributes
     ----------
-    share, share_at_home : Tensor
-        How much the second counts, in [0, 1]: on any image, and on those that the first was taught by.
-    homes : frozenset of str
-        These, by their fingerprints.
+    share : Tensor
+        How much the second counts, in [0, 1].
+    homes : dict of str to Tensor
+        Images that the first was taught by, named by their fingerprints, and how much the second counts there.
     """
 
     share: Tensor
-    share_at_home: Tensor
     caution: Tensor
 
     def __init__(
@@ -61,9 +60,8 @@ class TwoOpinions(Network):
         self.contrast, self.around = contrast, around
         self.neighborhood = Neighborhood(first.stride)
         self.reach = None if first.reach is None else first.reach + self.neighborhood.reach
-        self.homes: frozenset[str] = frozenset()
+        self.homes: dict[str, Tensor] = {}
         self.register_buffer("share", torch.tensor(0.0))
-        self.register_buffer("share_at_home", torch.tensor(0.0))
         self.register_buffer("caution", torch.tensor(caution))
 
     @property
@@ -71,12 +69,17 @@ class TwoOpinions(Network):
         """The two networks."""
         return self.first, self.second
 
-    def at_home(self) -> TwoOpinions:
-        """Return the same networks, weighed as they are on images that the first was taught by."""
+    def at_home(self, image: str) -> TwoOpinions:
+        """Return the same networks as they are weighed, now and later, on an image that the first was taught by."""
         found = type(self)(self.first, self.second, contrast=self.contrast, around=self.around)
         found.neighborhood, found.caution = self.neighborhood, self.caution
-        found.share = found.share_at_home = self.share_at_home
+        found.share = self.homes[image]
         return found
+
+    def weigh_at_homes(self, shares: Mapping[str, float]) -> None:
+        """Say how much the second counts on each image that the first was taught by; on others as on any."""
+        for image in self.homes.keys() | shares.keys():
+            self.homes.setdefault(image, self.share.clone()).fill_(shares.get(image, float(self.share)))
 
     def features(self, image: Tensor) -> Tensor:
         """Return the features of both, one after the other."""
@@ -105,19 +108,21 @@ class TwoOpinionsPerImage(TwoOpinions, PerImage):
 
     def for_image(self, parts: Sequence[NDArray[np.uint8]], look: NDArray[np.uint8], *, gray: bool) -> nn.Module:
         """See `PerImage`. Who has no say in an image without classes is not asked."""
-        asked = _Second(self) if self.share == 1 and self.classes == 2 else self
-        return AtImage(asked, find_scale(parts, look, gray=gray))
+        return AtImage(_WhoHasASay(self), find_scale(parts, look, gray=gray))
 
 
-class _Second(nn.Module):
-    """The second of two opinions, asked alone: half the work."""
+class _WhoHasASay(nn.Module):
+    """Two opinions, or as long as the first has no say, the second alone: half the work."""
 
     def __init__(self, both: TwoOpinions) -> None:
         super().__init__()
-        self.network, self.caution = both.second, both.caution
+        self.both = both
 
     def forward(self, image: Tensor) -> Tensor:
-        nucleus = nucleus_logit(self.network(image)) - self.caution
+        if self.both.share < 1 or self.both.classes > 2:
+            found: Tensor = self.both(image)
+            return found
+        nucleus = nucleus_logit(self.both.second(image)) - self.both.caution
         return torch.cat([torch.zeros_like(nucleus), nucleus], 1)
 
 
