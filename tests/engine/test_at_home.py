@@ -38,11 +38,11 @@ def confidence(predictor, path: Path) -> np.ndarray:
     )
 
 
-def test_labels_of_one_image_count_three_times_there_and_elsewhere_for_as_much_as_the_stain(of_one_image):
+def test_labels_of_one_image_count_eight_times_there_and_elsewhere_for_as_much_as_the_stain(of_one_image):
     (share_at_home,) = of_one_image.network.homes.values()
 
     assert of_one_image.network.share == pytest.approx(1 / 2)
-    assert share_at_home == pytest.approx(1 / (1 + 6**2))
+    assert share_at_home == pytest.approx(1 / (1 + 16**2))
 
 
 def test_the_image_of_the_labels_is_known_wherever_it_lies(of_one_image, small_dataset, tmp_path):

@@ -84,13 +84,13 @@ def test_the_stain_is_worth_so_many_labeled_pixels(new_network: Networks, make_b
 @pytest.mark.parametrize(
     ("told", "away", "at_a"),
     [
-        ({"a": 250_000}, 0.25, 0.75),
-        ({"a": 24_000_000}, 0.5, 72),
-        ({"a": 24_000_000, "b": 250_000, "c": 750_000}, 1.25, 72.75),
+        ({"a": 250_000}, 0.25, 2.0),
+        ({"a": 24_000_000}, 0.5, 192),
+        ({"a": 24_000_000, "b": 250_000, "c": 750_000}, 1.25, 192.75),
     ],
     ids=["little", "much of one image", "of three images"],
 )
-def test_labels_count_three_times_on_their_image_and_on_others_never_for_more_than_the_stain(
+def test_labels_count_eight_times_on_their_image_and_on_others_never_for_more_than_the_stain(
     new_network: Networks, make_batch: Batches, told: dict[str, int], away: float, at_a: float
 ) -> None:
     one = taught(method(new_network, stain_worth=0.5), replace(make_batch(), labeled_pixels=told))

@@ -17,7 +17,7 @@ g      how far a pixel lies beyond the threshold on the stain of its surrounding
 l, t   below l background, above t nucleus, between them nothing is learned
 s(u)   an unlabeled crop in other colors
 ρ      how much the second network counts (`nn.two_opinions`): m² / (m² + n²) of n labeled pixels, where m says how
-       many are worth as much as the stain. n counts pixels three times on the image that they lie in, and on another
+       many are worth as much as the stain. n counts pixels eight times on the image that they lie in, and on another
        no more of each image than m: how slides differ is not learned from one of them
 c      caution: a network finds too much on slides unlike those that it has learned from
 f̄, h̄   means over the neighborhood of a pixel (`nn.neighborhood`)
@@ -88,7 +88,7 @@ class StainGuidedConfig(MethodConfig):
         "most.",
     )
     labels_at_home: float = Field(
-        3.0, ge=1, le=100, description="How many times labeled pixels count on the image that they lie in."
+        8.0, ge=1, le=100, description="How many times labeled pixels count on the image that they lie in."
     )
     stain_around: float = Field(
         9.0,
