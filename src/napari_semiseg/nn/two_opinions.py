@@ -78,8 +78,10 @@ class TwoOpinions(Network):
 
     def weigh_at_homes(self, shares: Mapping[str, float]) -> None:
         """Say how much the second counts on each image that the first was taught by; on others as on any."""
-        for image in self.homes.keys() | shares.keys():
-            self.homes.setdefault(image, self.share.clone()).fill_(shares.get(image, float(self.share)))
+        for image in self.homes.keys() - shares.keys():
+            self.homes[image].copy_(self.share)
+        for image, share in shares.items():
+            self.homes.setdefault(image, self.share.clone()).fill_(share)
 
     def features(self, image: Tensor) -> Tensor:
         """Return the features of both, one after the other."""
