@@ -3,7 +3,8 @@
 A stand-in for a person works with the gestures of the dock (`app/corrections.py`) until every nucleus of the truth is
 matched and nothing else is left: one gesture for each nucleus drawn, redrawn, deleted, cut or joined, and one for the
 tile accepted. From nothing that is one for each nucleus, and one for the tile. The proposals are those of the dock: of
-a run trained with a few cells, and of the threshold that needs none. The tiles are cells of the part `val`.
+a run trained with a few cells, and of the threshold that needs none. The tiles are cells of the part `val`, on slides
+that the run has not seen; with --at-home, further cells of the slides that its labels lie in.
 
     python benchmarks/gestures.py DATASET --run RUN --tiles 20 --out benchmarks/results/gestures.md
 """
@@ -244,13 +245,17 @@ def main() -> None:
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--run", type=Path, required=True, help="a run trained with a few cells of the part train")
     parser.add_argument("--part", default="val")
+    parser.add_argument("--at-home", action="store_true", help="cells of the labeled slides, in the place of the part")
     parser.add_argument("--tiles", type=int, default=20, help="how many cells, drawn with the seed")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="file for the figures (.md; a .json lies beside it)")
     options = parser.parse_args()
-    stems = read_split(options.dataset, None, options.part)
+    labeled = json.loads((options.run / "run.json").read_text(encoding="utf-8"))["facts"]["labeled"]
+    homes = list(dict.fromkeys(name.rsplit("#", 1)[0] for name in labeled))
+    stems = homes if options.at_home else read_split(options.dataset, None, options.part)
     paths = {stem(path): path for path in find_images([options.dataset / "images"])}
     every = cut_cells([(index, name, open_image(paths[name]).shape) for index, name in enumerate(stems)], SIDE)
+    every = [cell for cell in every if cell.name not in labeled]
     chosen = np.random.default_rng(options.seed).permutation(len(every))[: options.tiles]
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -282,12 +287,14 @@ def table(rows: list[dict], options: argparse.Namespace) -> str:
     card = json.loads((options.run / "run.json").read_text())
     facts = card.get("facts", {})
     step = load_predictor(options.run, choose_device("cpu")).step
+    where = "--at-home" if options.at_home else f"--part {options.part}"
     command = (
-        f"`python benchmarks/gestures.py {options.dataset} --run RUN --tiles {options.tiles} --part {options.part} "
+        f"`python benchmarks/gestures.py {options.dataset} --run RUN --tiles {options.tiles} {where} "
         f"--seed {options.seed}`"
     )
+    place = "the slides that it has labels of" if options.at_home else f"the part `{options.part}`"
     what = (
-        f"{tiles} cells of {SIDE} x {SIDE} of the part `{options.part}`. RUN: {facts.get('method', '?')}, "
+        f"{tiles} cells of {SIDE} x {SIDE} of {place}. RUN: {facts.get('method', '?')}, "
         f"{len(facts.get('labeled', ()))} cells learned from, seed {card.get('request', {}).get('seed', '?')}, "
         f"weights of step {step}. A tile is done when each of its nuclei is matched at that "
         "IoU and nothing else is left. Share: gestures from proposals over gestures from nothing, all tiles together; "

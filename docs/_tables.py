@@ -156,11 +156,12 @@ def measured(path: Path, method: str = "") -> str:
     With `method`, only its rows and those that it has to be compared with, and "" where it has none.
     """
     from napari_semiseg.engine.benchmark_budget import budget_of
-    from napari_semiseg.engine.benchmark_report import mean_and_spread, name_of
+    from napari_semiseg.engine.benchmark_report import CLASS_COLUMNS, mean_and_spread, name_of
 
     rows = _rows(path)
     if not rows:
         return ""
+    scores = SCORES | (CLASS_COLUMNS if any("mdice" in row["scores"] for row in rows) else {})
     kinds = list(dict.fromkeys((name_of(row, code="`"), row["labeled"], budget_of(row)) for row in rows))
     if method and method not in [row["method"] for row in rows]:
         return ""
@@ -172,10 +173,10 @@ def measured(path: Path, method: str = "") -> str:
         own = [row for row in rows if (name_of(row, code="`"), row["labeled"], budget_of(row)) == kind]
         if method and own[0]["method"] not in (*BARS, method):
             continue
-        figures = (mean_and_spread([row["scores"][score] for row in own]) for score in SCORES)
+        figures = (mean_and_spread([row["scores"].get(score) for row in own]) for score in scores)
         given = [str(budget or "")] if several else []
         lines.append((name, {"0": "none", "1": "all"}.get(labeled, labeled), *given, *figures, str(len(own))))
-    table = _table(("", "labels", *(["budget"] if several else []), *SCORES.values(), "runs"), lines)
+    table = _table(("", "labels", *(["budget"] if several else []), *scores.values(), "runs"), lines)
     return f"**{heading.lstrip('# ')}** (`benchmarks/results/{path.name}`)\n\n{conditions}\n\n{table}"
 
 

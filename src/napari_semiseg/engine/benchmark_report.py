@@ -89,6 +89,8 @@ def table_of(rows: Sequence[Record], request: Record, total: int, failed: Mappin
     scored = f"`{request['part']}` of {dataset}"
     if request["splits"] and Path(request["splits"]).stem not in USUAL_SPLITS:
         scored += f" as `{Path(request['splits']).name}` parts it"
+    if request.get("classes"):
+        scored += ", in classes"
     lines = [f"# {trained}, scored on {scored}", "", _conditions(rows, request)]
     if len(rows) + len(failed) < total:
         lines += ["", f"**Unfinished: {len(rows)} of {total} rows.**"]
