@@ -561,6 +561,15 @@ def test_a_papers_row_fills_only_the_columns_that_it_defines():
     assert [cell.strip() for cell in line.split("|")[3:-1]] == ["0.760", "", "0.618", "", "", "", "0.898", *[""] * 5]
 
 
+def test_a_paper_that_drew_cells_does_not_stand_beside_whole_images():
+    def papers(**asked):
+        table = table_of([finished()], ASKED | asked, 1, {}, "monuseg")
+        return [line for line in table.splitlines() if "CDCL 2022" in line]
+
+    assert papers()
+    assert not papers(by="images")
+
+
 def test_a_papers_row_of_all_labels_says_so():
     rows = [finished() | {"labeled": "1"}, finished("csl", 0) | {"labeled": "0"}]
     table = table_of(rows, ASKED, 2, {}, "consep")

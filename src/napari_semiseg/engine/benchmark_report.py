@@ -103,17 +103,22 @@ def table_of(rows: Sequence[Record], request: Record, total: int, failed: Mappin
         heading = f"## {_amount(amount, mine, request['by'])}"
         lines += ["", heading, "", *_section(amount, mine, unlabeled, papers, several=several)]
     lines += ["", *[f"- *{name}*: {WORDS[key]}." for key, name in COLUMNS.items()], "", EMPTY_CASES]
-    named = [paper for paper in PAPERS if any(row.paper == paper for row in papers)]
+    named = [paper for paper in PAPERS if any(f"({paper})*" in line for line in lines)]
     lines += ["", *[f"- *{paper}*, as printed there: {PAPERS[paper]}." for paper in named]] if named else []
     lines += ["", *[f"- No row `{name}`: {why}" for name, why in failed.items()]] if failed else []
     return "\n".join(lines) + "\n"
 
 
 def _papers(request: Record, dataset: str) -> list[PaperRow]:
-    """Return the papers' rows that were learned from the same set and scored on the same."""
+    """Return the papers' rows that were learned from the same set and scored on the same.
+
+    What a paper has of so many cells, drawn from all images, is not what whole images of as many give.
+    """
     trained = Path(request["dataset"]).name
     elsewhere = request["test"] is not None and Path(request["test"]).name != trained
-    return paper_rows(dataset, trained if elsewhere else "")
+    found = paper_rows(dataset, trained if elsewhere else "")
+    by_cells = request["by"] == "cells"
+    return [row for row in found if by_cells or row.count is None or row.labeled in (NONE, ALL)]
 
 
 def _section(
