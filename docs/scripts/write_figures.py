@@ -14,6 +14,7 @@ from _tables import RESULTS, default_beside_threshold  # noqa: E402
 
 BEGIN = "<!-- figures: written by docs/scripts/write_figures.py -->"
 END = "<!-- end of figures -->"
+OLDER = "†: measured before what *Train* takes was changed last, and to be measured anew."
 
 
 def figures() -> str:
@@ -22,7 +23,9 @@ def figures() -> str:
     for path in sorted(RESULTS.glob("*.md")):
         heading = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
         files.append(f"- [{path.stem}](benchmarks/results/{path.name}): {heading}")
-    return "\n".join([default_beside_threshold(), "", *files])
+    table = default_beside_threshold()
+    marked = [OLDER, ""] if "†" in table else []
+    return "\n".join([table, "", *marked, *files])
 
 
 def with_figures(readme: str) -> str:
