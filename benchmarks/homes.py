@@ -66,7 +66,7 @@ def main() -> None:
     train, val = (read_split(args.dataset, None, part) for part in ("train", "val"))
     told = labeled_pixels(args.run, args.dataset)
     groups = {
-        "with labels": [name for name in told if not all(f"{name}#{k}" in seen for k in range(16))],
+        "with labels": [name for name in told if unseen(name, open_image(paths[name]).shape, seen).any()],
         "others": [*val, *[name for name in train if name not in told][::2]],
     }
     print(f"{args.run.name}: {len(seen)} cells of {len(told)} images\n")

@@ -5,14 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QMenu, QPushButton, QToolButton, QVBoxLayout, QWidget
 
 from napari_semiseg.app.comparison import Comparison
 from napari_semiseg.app.session import Session
 from napari_semiseg.plugin.comparison_layers import BOTH, ONLY_OTHER, ONLY_THIS, ComparisonLayers
 from napari_semiseg.plugin.slide_view import SlideView
-from napari_semiseg.plugin.widgets.look import framed_button, plain_button
+from napari_semiseg.plugin.widgets.look import framed_button, plain_button, sentences
 from napari_semiseg.plugin.widgets.score_table import ScoreTable
 
 _LEGEND = {ONLY_THIS: "this run only", BOTH: "both", ONLY_OTHER: "the other only"}
@@ -34,12 +33,12 @@ class ComparisonBox(QWidget):
         self.session = session
         self.comparison = Comparison(session)
         self.layers = ComparisonLayers(session, viewer, view, self.comparison)
-        self.accuracy = _lines("semisegReason")
+        self.accuracy = sentences("semisegReason")
         self.compare = framed_button("Compare with ▾")
         self.compare.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self.runs = QMenu(self)
         self.compare.setMenu(self.runs)
-        self.difference = _lines("semisegHint")
+        self.difference = sentences("semisegHint")
         self.leave = plain_button("✕", "Compare no longer")
         self.leave.clicked.connect(self.comparison.drop)
         self.legend = _legend()
@@ -112,14 +111,6 @@ class ComparisonBox(QWidget):
         self.difference.setText(self.comparison.words)
         for widget in (self.difference, self.leave):
             widget.setVisible(bool(self.comparison.words))
-
-
-def _lines(name: str) -> QLabel:
-    label = QLabel()
-    label.setTextFormat(Qt.TextFormat.PlainText)
-    label.setObjectName(name)
-    label.setWordWrap(True)
-    return label
 
 
 def _legend() -> QWidget:

@@ -15,7 +15,7 @@ from superqt.utils import signals_blocked
 from napari_semiseg.app.export_model import FORMATS, Format, Outcome
 from napari_semiseg.app.session import Session
 from napari_semiseg.plugin.slide_view import SlideView
-from napari_semiseg.plugin.widgets.look import main_button, plain_button
+from napari_semiseg.plugin.widgets.look import main_button, plain_button, sentences
 from napari_semiseg.plugin.widgets.step import ElidedLabel
 
 
@@ -44,10 +44,7 @@ class ExportPanel(QWidget):
         layout.addLayout(self._make_target())
         self.export = main_button("Export", "")
         self.export.clicked.connect(self.model.request_export)
-        self.reason = QLabel()
-        self.reason.setObjectName("semisegReason")
-        self.reason.setTextFormat(Qt.TextFormat.PlainText)
-        self.reason.setWordWrap(True)
+        self.reason = sentences("semisegReason")
         layout.addWidget(self.export)
         layout.addWidget(self._make_progress())
         layout.addWidget(self.reason)

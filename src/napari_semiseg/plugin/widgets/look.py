@@ -107,12 +107,18 @@ def toggle_button(text: str, tooltip: str) -> QToolButton:
     return button
 
 
-def hint() -> QLabel:
-    """Make a dim line that is only there while it says something; see `say`."""
+def sentences(name: str) -> QLabel:
+    """Make a label of wrapped plain text, whatever it holds; `name` is what the style sheet calls it."""
     label = QLabel()
-    label.setObjectName("semisegHint")
+    label.setObjectName(name)
     label.setTextFormat(Qt.TextFormat.PlainText)
     label.setWordWrap(True)
+    return label
+
+
+def hint() -> QLabel:
+    """Make a dim line that is only there while it says something; see `say`."""
+    label = sentences("semisegHint")
     label.hide()
     return label
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QVBoxLayout, QWidget
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QVBoxLayout, QWidget
 
 from napari_semiseg.app.session import Session
 from napari_semiseg.plugin.keys import Keys
@@ -16,7 +16,7 @@ from napari_semiseg.plugin.slide_view import SlideView
 from napari_semiseg.plugin.tile_layers import TileLayers
 from napari_semiseg.plugin.widgets.comparison_box import ComparisonBox
 from napari_semiseg.plugin.widgets.history_box import HistoryBox
-from napari_semiseg.plugin.widgets.look import framed_button, main_button, plain_button, toggle_button
+from napari_semiseg.plugin.widgets.look import framed_button, main_button, plain_button, sentences, toggle_button
 from napari_semiseg.plugin.widgets.nuclei_by_doubt import NucleiByDoubt
 from napari_semiseg.plugin.widgets.onward_button import OnwardButton
 from napari_semiseg.plugin.widgets.places_button import PlacesButton
@@ -91,10 +91,7 @@ class ReviewPanel(QWidget):
     def _lay_out(self) -> None:
         self.segment = main_button("Segment", "")
         self.segment.clicked.connect(lambda: self.model.request_predict())
-        self.reason = QLabel()
-        self.reason.setObjectName("semisegReason")
-        self.reason.setTextFormat(Qt.TextFormat.PlainText)
-        self.reason.setWordWrap(True)
+        self.reason = sentences("semisegReason")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(5)

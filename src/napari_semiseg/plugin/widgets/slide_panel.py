@@ -14,7 +14,7 @@ from napari_semiseg.app.session import Session
 from napari_semiseg.app.slide import MPP_RANGE
 from napari_semiseg.io.find_images import EXTENSIONS
 from napari_semiseg.plugin.slide_view import SlideView
-from napari_semiseg.plugin.widgets.look import main_button, plain_button
+from napari_semiseg.plugin.widgets.look import main_button, plain_button, sentences
 from napari_semiseg.plugin.widgets.step import ElidedLabel
 
 IMAGE_FILES = f"Images ({' '.join(f'*{ending}' for ending in EXTENSIONS if ending != '.zarr')})"
@@ -60,10 +60,7 @@ class SlidePanel(QWidget):
         form.addWidget(self._target_label, 1, 0)
         form.addWidget(self.target, 1, 1)
         form.addWidget(self.change, 1, 2)
-        self.reason = QLabel()
-        self.reason.setObjectName("semisegReason")
-        self.reason.setTextFormat(Qt.TextFormat.PlainText)
-        self.reason.setWordWrap(True)
+        self.reason = sentences("semisegReason")
         self.start = main_button("Start", "Make a project folder for this image; everything you do is kept there")
         self.start.clicked.connect(view.start)
         self.open_image = self._link(

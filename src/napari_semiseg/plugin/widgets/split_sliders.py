@@ -8,6 +8,7 @@ from superqt import QLabeledDoubleSlider
 from superqt.utils import signals_blocked
 
 from napari_semiseg.app.review_model import ReviewModel
+from napari_semiseg.plugin.widgets.look import hint, say
 
 _AREAS = {"µm²": (0.5, 60.0, 0.5, 1), "px": (1, 1000, 1, 0)}
 """Least and largest area of the smallest nucleus that the slider gives, its step, and how many decimals it shows."""
@@ -48,10 +49,7 @@ class SplitSliders(QWidget):
             slider.setRange(0.0, 1.0)
             slider.setSingleStep(0.01)
             slider.setDecimals(2)
-        self.waits = QLabel()
-        self.waits.setTextFormat(Qt.TextFormat.PlainText)
-        self.waits.setObjectName("semisegHint")
-        self.waits.setWordWrap(True)
+        self.waits = hint()
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(5)
@@ -71,8 +69,7 @@ class SplitSliders(QWidget):
         self.model.changed.disconnect(self._show_waiting, missing_ok=True)
 
     def _show_waiting(self) -> None:
-        self.waits.setText(self.model.wait_words)
-        self.waits.setVisible(bool(self.model.wait_words))
+        say(self.waits, self.model.wait_words)
 
     def _show_split(self) -> None:
         split, smallest = self.model.split, self.model.smallest

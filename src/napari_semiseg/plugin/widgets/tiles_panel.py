@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
@@ -35,7 +35,7 @@ from napari_semiseg.plugin.tile_marks import STATUS_WORDS
 from napari_semiseg.plugin.tile_removal import TileRemoval
 from napari_semiseg.plugin.tile_tool import TileTool
 from napari_semiseg.plugin.widgets.class_actions import ClassActions
-from napari_semiseg.plugin.widgets.look import hint, main_button, plain_button, say
+from napari_semiseg.plugin.widgets.look import hint, main_button, plain_button, say, sentences
 from napari_semiseg.plugin.widgets.suggestion_card import SuggestionCard
 from napari_semiseg.plugin.widgets.tile_box import TileBox
 from napari_semiseg.plugin.widgets.tile_pictures import TilePictures
@@ -91,10 +91,7 @@ class TilesPanel(QWidget):
         self._gone_to = ""
         self._scores: tuple[dict[str, float], ...] = ({}, {})
 
-        self.reason = QLabel()
-        self.reason.setObjectName("semisegReason")
-        self.reason.setWordWrap(True)
-        self.reason.setTextFormat(Qt.TextFormat.PlainText)
+        self.reason = sentences("semisegReason")
         self.strip = TileStrip()
         self.strip.chosen.connect(self.go_to)
         self.table = TileTable()

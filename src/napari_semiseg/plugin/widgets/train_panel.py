@@ -11,7 +11,6 @@ from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import (
     QButtonGroup,
     QHBoxLayout,
-    QLabel,
     QProgressBar,
     QPushButton,
     QToolButton,
@@ -29,7 +28,7 @@ from napari_semiseg.plugin.strokes import Strokes
 from napari_semiseg.plugin.widgets.advanced_form import AdvancedForm
 from napari_semiseg.plugin.widgets.curves import Curves
 from napari_semiseg.plugin.widgets.inside import Inside
-from napari_semiseg.plugin.widgets.look import main_button, plain_button
+from napari_semiseg.plugin.widgets.look import main_button, plain_button, sentences
 from napari_semiseg.plugin.widgets.step import ElidedLabel
 
 _LOOK_MS = 250
@@ -152,10 +151,10 @@ class TrainPanel(QWidget):
         column.setSpacing(2)
         self.choice = ElidedLabel()
         self.choice.setObjectName("semisegHint")
-        self.reason = _sentences("semisegReason")
+        self.reason = sentences("semisegReason")
         self.seen = ElidedLabel()
         self.seen.setObjectName("semisegHint")
-        self.warnings = _sentences("semisegHint")
+        self.warnings = sentences("semisegHint")
         for label in (self.choice, self.reason, self.seen, self.warnings):
             column.addWidget(label)
         return box
@@ -303,11 +302,3 @@ class TrainPanel(QWidget):
         if active:
             return model.score_words or model.time_words
         return " · ".join(part for part in (model.score_words, model.outcome_words) if part)
-
-
-def _sentences(name: str) -> QLabel:
-    label = QLabel()
-    label.setObjectName(name)
-    label.setTextFormat(Qt.TextFormat.PlainText)
-    label.setWordWrap(True)
-    return label
