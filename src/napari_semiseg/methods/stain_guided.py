@@ -192,6 +192,7 @@ class StainGuided(Method):
         self._found: list[float | None] = [None, None]
         self._counters: dict[str, float] = {}
         self._labeled_pixels: Mapping[str, int] = {}
+        self._said: tuple[Mapping[str, int], tuple[float, ...], tuple[bool, ...]] | None = None
         self._taught = (False, False)
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor] | None:
@@ -245,21 +246,21 @@ class StainGuided(Method):
         self._weigh()
 
     def _weigh(self) -> None:
-        """Say how much the stain counts, on images that the labels lie in and on others."""
-        share, *homes = (self._share(self._counted(image)) for image in ("", *self._labeled_pixels))
-        for network in (self.net,) if self.average is None else (self.net, self.average):
-            network.share.fill_(share)
-            network.weigh_at_homes(dict(zip(self._labeled_pixels, homes, strict=True)))
-
-    def _counted(self, image: str) -> float:
-        return counted(self._labeled_pixels, self.config.stain_worth, self.config.labels_at_home, image)
-
-    def _share(self, pixels: float) -> float:
-        """Return how much the stain counts: its worth against that of the labels, each as far as it was taught."""
+        """Say how much the stain counts on any image, and where that may have changed, on those of the labels."""
         most = max(1, int(self.lessons.max()))
-        labels, stain = (min(1.0, 2 * count / most) for count in self.lessons.tolist())
-        worth = self.config.stain_worth
-        blind = [guard.weight < 1 for guard in self._guards()]
+        taught = tuple(min(1.0, 2 * count / most) for count in self.lessons.tolist())
+        blind = tuple(guard.weight < 1 for guard in self._guards())
+        said = self._labeled_pixels, taught, blind
+        for network in (self.net,) if self.average is None else (self.net, self.average):
+            network.share.fill_(self._share("", *said))
+            if said != self._said:  # there may be hundreds of images
+                network.weigh_at_homes({image: self._share(image, *said) for image in self._labeled_pixels})
+        self._said = said
+
+    def _share(self, image: str, told: Mapping[str, int], taught: tuple[float, ...], blind: tuple[bool, ...]) -> float:
+        """Return how much the stain counts: its worth against that of the labels, each as far as it was taught."""
+        worth, (labels, stain) = self.config.stain_worth, taught
+        pixels = counted(told, worth, self.config.labels_at_home, image)
         if labels * pixels and stain * worth and blind[0] != blind[1]:
             return 1.0 if blind[0] else 0.0
         return stain_share(pixels, worth, labels, stain)
