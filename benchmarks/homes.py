@@ -51,32 +51,39 @@ def scores(network: TwoOpinions, path: Path, labels: Path, seen: set[str]) -> li
     return [metrics.dice(metrics.confusion(nuclei, truth[new])) for nuclei in found]
 
 
-def main() -> None:
-    """Print a row for images with labels, and one for others."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="a run of `stain_guided` with labels of some images")
-    parser.add_argument("dataset", type=Path)
-    args = parser.parse_args()
-    seen = set(json.loads((args.run / "run.json").read_text(encoding="utf-8"))["facts"]["labeled"])
-    network = load_predictor(args.run, torch.device("cpu")).network
+def table(run: Path, dataset: Path, most: int | None = None) -> str:
+    """Return a row for images with labels and one for others, of which the first `most` are looked at."""
+    seen = set(json.loads((run / "run.json").read_text(encoding="utf-8"))["facts"]["labeled"])
+    network = load_predictor(run, torch.device("cpu")).network
     if not isinstance(network, TwoOpinions):
-        parser.error(f"{args.run} is no run of stain_guided.")
+        raise SystemExit(f"{run} is no run of stain_guided.")
     network.neighborhood = Neighborhood(1)
-    paths = {stem(path): path for path in find_images([args.dataset / "images"])}
-    train, val = (read_split(args.dataset, None, part) for part in ("train", "val"))
-    told = labeled_pixels(args.run, args.dataset)
+    paths = {stem(path): path for path in find_images([dataset / "images"])}
+    train, val = (read_split(dataset, None, part) for part in ("train", "val"))
+    told = labeled_pixels(run, dataset)
     groups = {
         "with labels": [name for name in told if unseen(name, open_image(paths[name]).shape, seen).any()],
         "others": [*val, *[name for name in train if name not in told][::2]],
     }
-    print(f"{args.run.name}: {len(seen)} cells of {len(told)} images\n")
-    print("| images | how many | stain alone | " + " | ".join(map(str, CELLS)) + " | labels alone |")
-    print("|---|---|" + "---|" * (len(CELLS) + 2))
+    lines = [
+        "| images | how many | stain alone | " + " | ".join(map(str, CELLS)) + " | labels alone |",
+        "|---|---|" + "---|" * (len(CELLS) + 2),
+    ]
     for words, names in groups.items():
-        if names:
-            every = [scores(network, paths[name], args.dataset / "labels" / f"{name}.tif", seen) for name in names]
+        if names := names[:most]:
+            every = [scores(network, paths[name], dataset / "labels" / f"{name}.tif", seen) for name in names]
             row = " | ".join(f"{dice:.3f}" for dice in np.mean(every, axis=0))
-            print(f"| {words} | {len(names)} | {row} |", flush=True)
+            lines.append(f"| {words} | {len(names)} | {row} |")
+    return "\n".join([f"{run.name}: {len(seen)} cells of {len(told)} images", "", *lines, ""])
+
+
+def main() -> None:
+    """Print the table of a run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="a run of `stain_guided` with labels of some images")
+    parser.add_argument("dataset", type=Path)
+    args = parser.parse_args()
+    print(table(args.run, args.dataset))
 
 
 if __name__ == "__main__":

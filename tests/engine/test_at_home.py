@@ -23,7 +23,7 @@ def of_one_image(request, quick_request, small_dataset, tmp_path):
     """A model whose labels all lie in the first image: twice as many as are worth the stain."""
     labeled = tmp_path / "labeled.txt"
     labeled.write_text("field-0#0\nfield-0#1\n")
-    options = {"stain_worth": 64 * 64 / 1e6, "caution": 0.0}
+    options = {"stain_worth": 64 * 64 / 1e6, "labels_full_at": 1, "caution": 0.0}
     asked = quick_request(
         method="stain_guided", network=request.param, labeled=str(labeled), validation=0, steps=6, set=options
     )

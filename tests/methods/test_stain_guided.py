@@ -17,13 +17,16 @@ from napari_semiseg.nn.neighborhood import Neighborhood
 from napari_semiseg.nn.stain_unet import StainUNet
 from napari_semiseg.nn.two_opinions import two_opinions
 
+GROWN = {"labels_full_at": 1}
+"""Labels count in full at once."""
+
 Networks = Callable[..., Callable]
 Batches = Callable[..., Batch]
 
 
 def method(networks: Networks, *, classes: int = 2, steps: int = 100, **options: object) -> StainGuided:
     torch.manual_seed(0)
-    return StainGuided(networks(classes), Task(classes, steps, crop=64), StainGuidedConfig(**options))
+    return StainGuided(networks(classes), Task(classes, steps, crop=64), StainGuidedConfig(**GROWN | options))
 
 
 def guided(batch: Batch, guide: Tensor) -> Batch:
@@ -106,6 +109,18 @@ def test_labels_that_come_late_count_as_far_as_they_have_taught(new_network: Net
     one = taught(method(new_network, stain_worth=0.5), *[early] * 9, late)
     assert one.predictor().share == pytest.approx(0.25 / (0.25 + 2.25 * 2 * 1 / 10))
     assert taught(one, *[late] * 10).predictor().share == pytest.approx(0.1), "taught half as often: they count fully"
+
+
+def test_labels_count_little_while_their_network_is_young(new_network: Networks, make_batch: Batches) -> None:
+    early, batch = make_batch(labeled=False), replace(make_batch(), labeled_pixels=dict.fromkeys("abc", 500_000))
+    one = taught(method(new_network, stain_worth=0.5, labels_full_at=10), *[early] * 5, *[batch] * 5)
+    pixels = 1.5 * (5 / 10) ** 2
+    at_home = (8 * 0.5 + 1.0) * (5 / 10) ** 2
+    assert one.predictor().share == pytest.approx(0.25 / (0.25 + pixels**2))
+    assert one.predictor().at_home("a").share == pytest.approx(0.25 / (0.25 + at_home**2))
+    grown = taught(one, *[batch] * 5).predictor()
+    assert grown.share == pytest.approx(0.1), "ten steps with labels, whatever came before them"
+    assert taught(one, *[batch] * 5).predictor().share == pytest.approx(0.1)
 
 
 def test_labels_that_are_undone_have_no_say(new_network: Networks, make_batch: Batches) -> None:

@@ -90,6 +90,13 @@ class StainGuidedConfig(MethodConfig):
     labels_at_home: float = Field(
         8.0, ge=1, le=100, description="How many times labeled pixels count on the image that they lie in."
     )
+    labels_full_at: int = Field(
+        50,
+        ge=1,
+        le=100_000,
+        description="Steps with labels after which they count in full: their network is too young before. Until then "
+        "labeled pixels count as the square of the part of the steps that is done.",
+    )
     stain_around: float = Field(
         9.0,
         gt=0,
@@ -248,7 +255,9 @@ class StainGuided(Method):
     def _weigh(self) -> None:
         """Say how much the stain counts on any image, and where that may have changed, on those of the labels."""
         most = max(1, int(self.lessons.max()))
-        taught = tuple(min(1.0, 2 * count / most) for count in self.lessons.tolist())
+        labels, stain = (min(1.0, 2 * count / most) for count in self.lessons.tolist())
+        grown = min(1.0, int(self.lessons[0]) / self.config.labels_full_at) ** 2
+        taught = labels * grown**2, stain  # the square of the pixels is what is weighed
         blind = tuple(guard.weight < 1 for guard in self._guards())
         said = self._labeled_pixels, taught, blind
         for network in (self.net,) if self.average is None else (self.net, self.average):
