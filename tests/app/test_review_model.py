@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from napari_semiseg.app.engine_model import ChildEnded
 from napari_semiseg.blocks import Box
@@ -23,6 +24,7 @@ from napari_semiseg.events import (
     Stop,
     Written,
 )
+from napari_semiseg.io.images import open_image
 from napari_semiseg.io.result_writer import ResultWriter
 
 
@@ -64,6 +66,16 @@ def segmented(trained):
     trained.settle()
     trained.session.show_box(Box(10, 20, 110, 140))
     return trained
+
+
+def show_another(bench, tmp_path: Path) -> None:
+    """Bring another image of the project into view, which has a result as well."""
+    project = bench.session.project
+    tifffile.imwrite(tmp_path / "other.tif", np.full((200, 200, 3), 200, np.uint8), photometric="rgb")
+    other = project.add_image(open_image(tmp_path / "other.tif"))
+    write_result(project.folder.prediction_path(other), nuclei=7)
+    bench.session.show_image(other)
+    bench.settle()
 
 
 def test_nothing_is_segmented_before_something_was_trained(bench):
@@ -308,6 +320,47 @@ def test_each_ticked_format_is_written_one_after_the_other(segmented):
         ("csv", "", "'a.csv' is there already: choose another name."),
     ]
     assert not exporting.active
+
+
+def test_an_export_writes_the_image_that_it_was_asked_for_whatever_is_looked_at_meanwhile(segmented, tmp_path):
+    exporting, asked_for = segmented.session.exporting, segmented.session.review.result
+    exporting.formats = {"tiff", "csv"}
+    exporting.request_export()
+    show_another(segmented, tmp_path)
+    for path in ("a.tif", "a.csv"):
+        segmented.say(Written(exporting.doing, path), Finished("export", path))
+
+    assert [run.args["source"] for run in asked(segmented, "export")] == [str(asked_for)] * 2
+
+
+def test_a_table_that_comes_when_another_image_is_in_view_is_not_taken_for_that_of_its_nuclei(segmented, tmp_path):
+    review = segmented.session.review
+    review.measure()
+    table = asked(segmented, "export")[0].args["out"]
+    show_another(segmented, tmp_path)
+    assert review.result is not None
+    segmented.say(Written("parquet", table, {"nuclei": 3}), Finished("export", table))
+
+    assert review.table is None
+    assert not review.measuring
+
+
+def test_what_is_being_found_in_another_image_is_not_shown_over_the_one_in_view(segmented, tmp_path):
+    review, seen = segmented.session.review, []
+    review.request_predict()
+    out = Path(asked(segmented, "predict")[-1].args["out"])
+    segmented.say(Started("predict", "", 40), BlockDone(0, (0, 0, 9, 9), 1, 40))
+    assert review.growing == out
+    review.grown.connect(lambda: seen.append(review.growing))
+    show_another(segmented, tmp_path)
+    segmented.say(BlockDone(0, (0, 9, 9, 18), 2, 40))
+    assert review.growing is None
+    assert set(seen) == {None}
+
+    segmented.session.show_image(0)
+    segmented.settle()
+    segmented.say(BlockDone(0, (9, 0, 18, 9), 3, 40))
+    assert review.growing == out
 
 
 def test_nuclei_are_measured_into_a_table_that_holds_until_they_change(segmented):

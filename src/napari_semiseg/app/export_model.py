@@ -43,9 +43,6 @@ FORMATS = (
 )
 
 
-_MODELS = {form.name for form in FORMATS if form.holds == "model"}
-
-
 @dataclass(frozen=True)
 class Outcome:
     """How the export to a format ended: the path that was written, or the sentence that says why not."""
@@ -86,7 +83,7 @@ class ExportModel:
         self.doing = ""
         self.share_done = 0.0
         self._target: Path | None = None
-        self._left: deque[str] = deque()
+        self._left: deque[tuple[str, Path]] = deque()  # formats that are still to be written, and of what
         self._job = ""
         session.review.changed.connect(self.changed)
         session.project.closed.connect(self._forget)
@@ -165,7 +162,8 @@ class ExportModel:
             )
             return
         self.outcomes = []
-        self._left = deque(form.name for form in self.chosen)
+        of_holds = {"nuclei": self.session.review.result, "model": self.session.training.run}
+        self._left = deque((form.name, source) for form in self.chosen if (source := of_holds[form.holds]) is not None)
         self._next()
 
     def stop(self) -> None:
@@ -201,8 +199,7 @@ class ExportModel:
     def _next(self) -> None:
         self._job, self.doing, self.share_done = "", "", 0.0
         if self._left:
-            name = self._left.popleft()
-            source = self.session.training.run if name in _MODELS else self.session.review.result
+            name, source = self._left.popleft()
             args = {"source": str(source), "to": name, "out": str(self.target), "overwrite": self.replace}
             try:
                 self._job = self.session.engine.run("export", args, when_busy="wait")

@@ -124,7 +124,7 @@ class ReviewModel:
     only_in_view : bool
         Whether a slider was moved in a project that is open read-only: what is in view follows, the result does not.
     growing : Path or None
-        The result that is being written, once something of it can be looked at.
+        The result that is being written, once something of it can be looked at; None while another image is in view.
     table : Path or None
         The measured nuclei of the result, as Parquet.
     measuring : bool
@@ -269,8 +269,8 @@ class ReviewModel:
         """Measure all nuclei of the result, into a table beside it. Does nothing where `why_not_measure` says why."""
         if self.why_not_measure or self.result is None:
             return
-        out = self.result.with_name(self.result.name.removesuffix(".ome.zarr") + ".nuclei.parquet")
-        args = {"source": str(self.result), "to": "parquet", "out": str(out), "overwrite": True}
+        out = str(_table_of(self.result))
+        args = {"source": str(self.result), "to": "parquet", "out": out, "overwrite": True}
         try:
             self._table_job = self.session.engine.run("export", args)
         except InputError as error:
@@ -297,6 +297,8 @@ class ReviewModel:
         self._drop_live()
         self._moved_at, self.only_in_view = None, False
         self.session.drop_errands("split", _VIEW)
+        if self.growing is not None:  # and another image may be in view
+            self._grow()
         folder, index = self.session.project.folder, self.session.image_index
         if folder is None or index is None:
             self._take(None)
@@ -398,8 +400,7 @@ class ReviewModel:
                 self._set("stopping" if self.state == "stopping" else "running")
             case BlockDone(_, _, done, total, rate, eta_s):
                 self.done, self.total, self.rate, self.eta_s = done, total, rate, eta_s
-                self.growing = self._out
-                self.grown.emit()
+                self._grow()
                 self.changed.emit()
             case Progressed(_, done, total, rate, eta_s):
                 self.done, self.total, self.rate, self.eta_s = done, total, rate, eta_s
@@ -420,7 +421,7 @@ class ReviewModel:
 
     def _note_table(self, event: Event) -> None:
         match event:
-            case Written("parquet", path, _):
+            case Written("parquet", path, _) if self.result is not None and Path(path) == _table_of(self.result):
                 self.table = Path(path)
                 self.table_changed.emit()
             case Warned(message):
@@ -442,11 +443,22 @@ class ReviewModel:
         box = self.session.visible_box
         if self._viewed_at is None or self._clock() - self._viewed_at < FOCUS_S:
             return
-        if self.state in ("running", "paused") and box is not None and box.area:
+        if self.state in ("running", "paused") and self._here and box is not None and box.area:
             self.session.engine.focus(0, (box.y0, box.x0, box.y1, box.x1))  # its only image
         if self.only_in_view:
             self._split_view()
         self._viewed_at = None
+
+    @property
+    def _here(self) -> bool:
+        """Whether the prediction is that of the image in view."""
+        folder, index = self.session.project.folder, self.session.image_index
+        return folder is not None and index is not None and folder.prediction_path(index) == self._out
+
+    def _grow(self) -> None:
+        """Let what is being written be looked at, as long as its image is in view."""
+        self.growing = self._out if self._here else None
+        self.grown.emit()
 
     def _grow_no_more(self) -> None:
         self._out = None
@@ -560,3 +572,8 @@ class ReviewModel:
     def _set(self, state: State) -> None:
         self.state = state
         self.changed.emit()
+
+
+def _table_of(result: Path) -> Path:
+    """Return where the measured nuclei of a result lie."""
+    return result.with_name(result.name.removesuffix(".ome.zarr") + ".nuclei.parquet")

@@ -199,11 +199,12 @@ class ProposedNuclei:
 
 
 def _covers(layer: Any, tile: Tile) -> bool:
-    """Whether a layer shows nuclei of a whole tile, pixel by pixel."""
+    """Whether a layer shows nuclei of a whole tile, pixel by pixel and not as outlines."""
     return (
         tag(layer).get("image", tile.image) == tile.image
         and tag(layer).get("downsample", 1) == 1
         and not layer.multiscale
+        and not tag(layer).get("outlines")
         and Box.whole(layer.data.shape).shifted(*_origin(layer)).contains(tile.box)
     )
 

@@ -184,14 +184,16 @@ class ResultLayers(QObject):
         insert(self.viewer, layer)
         return layer
 
-    def _add_nuclei(self, levels: list[Any], name: str, place: dict[str, Any], contour: int = 1) -> Labels:
+    def _add_nuclei(
+        self, levels: list[Any], name: str, place: dict[str, Any], contour: int = 1, **noted: Any
+    ) -> Labels:
         layer = Labels(
             _data(levels),
             name=name,
             multiscale=len(levels) > 1,
             opacity=0.95,
             colormap=nuclei_colormap(),
-            metadata=self._tag("nuclei"),
+            metadata=self._tag("nuclei", **noted),
             **place,
         )
         layer.contour = contour
@@ -215,13 +217,15 @@ class ResultLayers(QObject):
             values[live.box.slices] = np.where(labels, labels + np.uint32(self.session.review.nuclei), 0)
             self.nuclei.refresh(thumbnail=False, highlight=False, extent=False)
             return
-        place = self.view.placement.at(live.box.y0, live.box.x0)
+        origin = live.box.y0, live.box.x0
+        place = self.view.placement.at(*origin)
         if self.live is not None and self.live.data.shape == labels.shape:
             self.live.data = labels
+            self.live.metadata[KEY] = self._tag("nuclei", origin=origin)[KEY]
             put(self.live, place)
         else:
             self._remove("live")
-            self.live = self._add_nuclei([labels], "Nuclei (in view, being adjusted)", place)
+            self.live = self._add_nuclei([labels], "Nuclei (in view, being adjusted)", place, origin=origin)
         self._live_box = live.box
         if self.nuclei is not None:
             self.nuclei.visible = False
@@ -251,7 +255,9 @@ class ResultLayers(QObject):
     def _show_growing(self, path: Path, levels: list[Any]) -> None:
         if not levels or self.growing is not None or path != self.session.review.growing or not self.view.placement:
             return
-        self.growing = self._add_nuclei(levels, "Nuclei (being found)", self.view.placement.at(), contour=0)
+        self.growing = self._add_nuclei(
+            levels, "Nuclei (being found)", self.view.placement.at(), contour=0, outlines=True
+        )
         hide(self.viewer, "proposal")
         if self.nuclei is not None:  # those of the result before
             self.nuclei.visible = False
@@ -289,8 +295,9 @@ class ResultLayers(QObject):
         if nothing_left and not self._loader.pending:
             self._timer.stop()
 
-    def _tag(self, role: str) -> dict[str, Any]:
-        return {KEY: {"role": role, "project": str(self.session.project.path), "image": self.session.image_index}}
+    def _tag(self, role: str, **noted: Any) -> dict[str, Any]:
+        project, image = str(self.session.project.path), self.session.image_index
+        return {KEY: {"role": role, "project": project, "image": image, **noted}}
 
     def _fits(self, layer: Layer | None, levels: list[Any]) -> bool:
         """Whether a layer that is there can show these levels."""
