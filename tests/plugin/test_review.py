@@ -17,15 +17,26 @@ from qtpy.QtWidgets import QLabel
 from napari_semiseg.app import comparison as comparison_module
 from napari_semiseg.app.nuclei_review import beside
 from napari_semiseg.app.onward import without_result
-from napari_semiseg.app.painting import BACKGROUND_ID
+from napari_semiseg.app.painting import BACKGROUND_ID, is_proposed
 from napari_semiseg.blocks import Box
 from napari_semiseg.engine.control import Control
 from napari_semiseg.engine.serve import VERBS
 from napari_semiseg.errors import InputError
-from napari_semiseg.events import Failed, Finished, PreviewWritten, Started, StepDone, Validated, Written, encode
+from napari_semiseg.events import (
+    BlockDone,
+    Failed,
+    Finished,
+    PreviewWritten,
+    Started,
+    StepDone,
+    Validated,
+    Written,
+    encode,
+)
 from napari_semiseg.io.result import Result
 from napari_semiseg.io.result_writer import ResultWriter
-from napari_semiseg.plugin.layers import of_role
+from napari_semiseg.plugin import result_layers
+from napari_semiseg.plugin.layers import of_role, tag
 from napari_semiseg.plugin.region_tool import figures
 from napari_semiseg.project.folder import ProjectFolder
 from napari_semiseg.project.schema import with_class
@@ -638,6 +649,105 @@ def test_the_model_goes_to_the_next_image_that_it_has_not_segmented_until_there_
     show()
     many_images.wait(lambda: session.image_index == 1, "the next image")
     assert not session.review.active
+
+
+def proposed_in(hands: Any, tile_id: str) -> set[int]:
+    """Return the numbers, in the result, of the nuclei that are proposed in a tile where they have their centers."""
+    tile, data = hands.project.tile(tile_id), hands.dock.tiles.layer(tile_id).data
+    there = {n: Box(y, x, y + 1, x + 1).shifted(-tile.box.y0, -tile.box.x0) for n, (y, x) in NUCLEI.items()}
+    inside = {n: box for n, box in there.items() if Box.whole(data.shape).contains(box)}
+    return {n for n, box in inside.items() if is_proposed(int(data[box.slices][0, 0]))}
+
+
+def test_outlines_that_are_seen_while_nuclei_are_found_are_not_proposed_for_nuclei(many_images, monkeypatch):
+    monkeypatch.setattr(result_layers, "GROW_S", 0.0)
+    monkeypatch.setattr(result_layers, "STILL_S", 0.0)
+    session, layers = many_images.dock.session, many_images.dock.review_panel.layers
+    many_images.dock.view.show_image(0)
+    many_images.wait(lambda: session.image_index == 0 and session.review.result is None, "an image without a result")
+    tile = many_images.project.add_tile(0, box=Box(80, 80, 180, 180))
+    many_images.wait(lambda: many_images.dock.tiles.layer(tile.id) is not None, "the tile")
+    work(many_images)  # what was asked for before
+    many_images.press(many_images.dock.review_panel.segment)
+    job = session.engine.job
+    with ResultWriter.create(Path(job.args["out"]), (SIDE, SIDE), ["nucleus"]) as writer:
+        writer.write_nuclei(Box.whole((SIDE, SIDE)), nuclei_and_confidence()[0])
+        session.engine.apply([(BlockDone(0, (0, 0, SIDE, SIDE), 1, 2), job.id)])
+        many_images.wait(lambda: layers.growing is not None, "the outlines", 10)
+        many_images.press(many_images.dock.tiles_panel.tile_box.from_proposal)
+        many_images.rest(0.2)
+
+    assert not many_images.dock.tiles.layer(tile.id).data.any()
+    assert tile.id in many_images.dock.proposals.waiting  # the engine is asked
+
+
+def test_nuclei_of_what_is_in_view_are_proposed_where_they_lie_and_nowhere_else(compared):
+    panel, session = compared.dock.review_panel, compared.dock.session
+    compared.viewer.layers.remove(panel.layers.nuclei)  # as where an image is too large for one layer
+    session.show_box(Box(60, 60, 460, 460))
+    panel.sliders.threshold.setValue(0.45)
+    work(compared)
+    compared.wait(lambda: panel.layers.live is not None, "the nuclei in view")
+    tile = compared.project.add_tile(0, box=Box(20, 20, 70, 200))
+    compared.wait(lambda: compared.dock.tiles.layer(tile.id) is not None, "the tile")
+    compared.press(compared.dock.tiles_panel.tile_box.from_proposal)
+    compared.rest(0.2)
+
+    assert not compared.dock.tiles.layer(tile.id).data.any()  # it holds no nucleus, and does not lie in that view
+
+    compared.dock.tiles_panel.go_to("t0001")
+    compared.press(compared.dock.tiles_panel.tile_box.from_proposal)
+    compared.wait(lambda: compared.dock.tiles.layer("t0001").data.any(), "the nuclei that are shown there", 5)
+    assert proposed_in(compared, "t0001") == {1, 2}
+
+
+def test_a_word_on_a_nucleus_goes_into_no_tile_of_an_image_that_has_just_come_into_view(many_images):
+    many_images.dock.view.show_image(2)
+    session = many_images.dock.session
+    many_images.wait(lambda: session.image_index == 2 and session.review.result is not None, "the third image")
+    many_images.dock.view.show_image(1)
+    many_images.wait(lambda: session.image_index == 1 and of_role(many_images.viewer, "nuclei"), "the second image")
+    work(many_images)
+    panel = begin(many_images)
+    tiles = many_images.project.tiles
+    many_images.dock.view.show_image(2)  # it is open already, so that it comes at once, and its result a moment later
+    assert session.image_index == 2
+    panel.by_doubt.accept.click()
+    many_images.wait(lambda: not session.background.pending, "what was asked for")
+    many_images.rest(0.2)
+
+    assert many_images.project.tiles == tiles
+
+
+def test_a_model_goes_on_to_no_image_of_a_project_that_is_opened_later(many_images, tissue, tmp_path):
+    panel, session = many_images.dock.review_panel, many_images.dock.session
+    folder = many_images.project.folder
+    shutil.rmtree(folder.prediction_path(3))
+    predict(None, {"out": folder.prediction_path(3), "run": folder.runs_dir / "run-1"})
+    Path(folder.source_path(0)).unlink()
+    many_images.viewer.layers.remove(next(one for one in many_images.viewer.layers if tag(one).get("image") == 0))
+    many_images.press(panel.onward)
+    many_images.wait(lambda: session.notice and "not where it was" in session.notice.sentence, "a word", 10)
+    with ProjectFolder.create(tmp_path / "other") as folder:
+        folder.add_array(tissue, "other", 0.5)
+        make_run(folder.runs_dir / "run-7", {})
+    many_images.dock.view.open_project(tmp_path / "other.semiseg")
+    many_images.wait(lambda: session.image_index == 0 and session.training.run is not None, "the other project")
+    many_images.rest(0.2)
+
+    assert not session.review.active
+
+
+def test_the_other_run_is_not_offered_while_nothing_can_be_segmented(compared):
+    panel, session = compared.dock.review_panel.comparing, compared.dock.session
+    assert panel.prefer.isEnabled()
+    session.training.state = "waiting"
+    session.training.changed.emit()
+    assert not panel.prefer.isEnabled()
+
+    session.training.state = "done"
+    session.training.changed.emit()
+    assert panel.prefer.isEnabled()
 
 
 def test_an_image_that_is_gone_is_gone_on_to_last(many_images):

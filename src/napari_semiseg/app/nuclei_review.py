@@ -101,6 +101,7 @@ class NucleiReview:
         self._round = 0
         session.review.result_changed.connect(self.forget)
         session.review.split_changed.connect(self.forget)
+        session.image_changed.connect(self.forget)  # its result is another one, which comes a moment later
 
     @property
     def why_not(self) -> str:
@@ -203,6 +204,7 @@ class NucleiReview:
         """Hear nothing more."""
         self.session.review.result_changed.disconnect(self.forget, missing_ok=True)
         self.session.review.split_changed.disconnect(self.forget, missing_ok=True)
+        self.session.image_changed.disconnect(self.forget, missing_ok=True)
 
     def _kind(self, title: str) -> int:
         """Return the number, on disk, of a class of the project by its name; 0 where it has none of that name."""

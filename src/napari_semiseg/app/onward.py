@@ -28,6 +28,7 @@ class Onward:
         self._looking = False
         self._going: tuple[int, Path | None] | None = None
         session.image_changed.connect(self._arrived)
+        session.project.closed.connect(self._forget)
 
     @property
     def why_not(self) -> str:
@@ -59,6 +60,11 @@ class Onward:
     def end(self) -> None:
         """Hear nothing more."""
         self.session.image_changed.disconnect(self._arrived, missing_ok=True)
+        self.session.project.closed.disconnect(self._forget, missing_ok=True)
+
+    def _forget(self) -> None:
+        """Go nowhere: an image of that number in another project is another one."""
+        self._going = None
 
     def _go(self, found: list[int], following: int) -> None:
         if found:

@@ -16,6 +16,7 @@ from napari_semiseg.plugin.widgets.score_table import ScoreTable
 
 _LEGEND = {ONLY_THIS: "this run only", BOTH: "both", ONLY_OTHER: "the other only"}
 _COMPARE = "Segment this image with another run as well, and see where the two differ"
+_PREFER = "Segment this image with the other run instead, and go on with that one"
 
 
 class ComparisonBox(QWidget):
@@ -46,12 +47,11 @@ class ComparisonBox(QWidget):
         self.flip.setCheckable(True)
         self.flip.clicked.connect(self.layers.flip)
         self.prefer = QPushButton("Use the other")
-        self.prefer.setToolTip("Segment this image with the other run instead, and go on with that one")
         self.prefer.clicked.connect(self._prefer_other)
         self.scores = ScoreTable()
         self._lay_out()
         self.comparison.changed.connect(self._show)
-        session.review.changed.connect(self._show_words)
+        session.review.changed.connect(self._show_state)
         self._show()
 
     def add_beside(self, widget: QWidget) -> None:
@@ -60,7 +60,7 @@ class ComparisonBox(QWidget):
 
     def end(self) -> None:
         """Let go of the viewer and of the models."""
-        self.session.review.changed.disconnect(self._show_words, missing_ok=True)
+        self.session.review.changed.disconnect(self._show_state, missing_ok=True)
         self.layers.end()
         self.comparison.end()
 
@@ -93,21 +93,24 @@ class ComparisonBox(QWidget):
         self.runs.clear()
         for run in found.runs:
             self.runs.addAction(run.words.replace("&", "&&"), partial(found.compare, run.path))
-        self.compare.setEnabled(not found.why_not and not found.waiting)
-        self.compare.setToolTip(found.why_not or _COMPARE)
         for widget in (self.flip, self.prefer, self.legend, self.scores):
             widget.setVisible(found.difference is not None)
         if found.difference is not None:
             self.scores.show_scores(found.scores)
-        self.prefer.setEnabled(not review.why_not and not found.waiting)
         self.flip.setChecked(self.layers.showing_other)
         other = found.compared.words if found.compared else ""
         self.flip.setToolTip(other and f"Show the nuclei of the other run ({other}), or again those of this one")
         self.accuracy.setText(found.accuracy)
         self.accuracy.setToolTip(review.run and f"Of the run {review.run}, with which this image was segmented")
-        self._show_words()
+        self._show_state()
 
-    def _show_words(self) -> None:
+    def _show_state(self) -> None:
+        """Show what is waited for, and what can be done just now: a training or an export may begin, or end."""
+        found, why_not_segment = self.comparison, self.session.review.why_not
+        self.compare.setEnabled(not found.why_not and not found.waiting)
+        self.compare.setToolTip(found.why_not or _COMPARE)
+        self.prefer.setEnabled(not why_not_segment and not found.waiting)
+        self.prefer.setToolTip(why_not_segment or _PREFER)
         self.difference.setText(self.comparison.words)
         for widget in (self.difference, self.leave):
             widget.setVisible(bool(self.comparison.words))
