@@ -160,6 +160,7 @@ class ReviewModel:
         self._clock = clock
         self._job = self._split_job = self._table_job = ""
         self._out: Path | None = None
+        self._image: int | None = None  # that is being segmented
         self._moved_at: float | None = None
         self._viewed_at: float | None = None
         self._count = 0
@@ -223,7 +224,7 @@ class ReviewModel:
         self.done = self.total = 0
         self.rate = self.eta_s = math.nan
         self._moved_at = None
-        self._out = out
+        self._out, self._image = out, index
         self._set("waiting")
 
     @property
@@ -452,8 +453,7 @@ class ReviewModel:
     @property
     def _here(self) -> bool:
         """Whether the prediction is that of the image in view."""
-        folder, index = self.session.project.folder, self.session.image_index
-        return folder is not None and index is not None and folder.prediction_path(index) == self._out
+        return self._out is not None and self.session.image_index == self._image
 
     def _grow(self) -> None:
         """Let what is being written be looked at, as long as its image is in view."""
