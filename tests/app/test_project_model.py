@@ -46,6 +46,19 @@ def test_what_is_painted_reaches_the_disk_and_makes_an_empty_tile_sparse(project
     assert ProjectFolder.open(path, read_only=True).annotation(tile.id).nuclei == 3
 
 
+def test_nuclei_of_all_images_are_counted_when_a_project_is_opened(project, discs):
+    project.folder.add_array(np.zeros((300, 400, 3), np.uint8), "other field")
+    labels = discs(3, shape=(100, 100)).astype(np.uint16)
+    for image in (0, 1):
+        project.submit(project.add_tile(image, center=(150, 150), side=100).id, labels, {1: 2, 2: 2, 3: 2})
+    settle(project, lambda: project.words == "2 sparse · 6 nuclei")
+    path = project.path
+    project.close()
+    project.open(path)
+
+    settle(project, lambda: project.words == "2 sparse · 6 nuclei")
+
+
 def test_a_complete_tile_stays_complete_when_it_is_corrected(project, discs):
     tile = project.add_tile(0, center=(150, 150), side=100)
     project.set_status(tile.id, "complete")

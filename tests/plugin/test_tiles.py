@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 from napari.layers import Labels
 from qtpy.QtCore import Qt
 
-from napari_semiseg.app.painting import BACKGROUND_ID
+from napari_semiseg.app.painting import BACKGROUND_ID, PROPOSED_FROM, is_proposed
 from napari_semiseg.errors import InputError
 from napari_semiseg.plugin.layers import KEY, of_role, role
 from napari_semiseg.project.folder import ProjectFolder
@@ -320,6 +322,7 @@ def test_the_tile_that_is_chosen_lies_on_the_image_in_view(open_images):
     hands.dock.view.show_image(1)
     hands.wait(lambda: hands.dock.session.image_index == 1, "the second image")
     assert hands.project.selected == "t0002"
+    hands.wait(lambda: hands.dock.tiles.layer("t0002") is not None, "its tile")
     hands.press(hands.dock.tiles_panel.tile_box.complete)
     assert [tile.status for tile in hands.project.tiles] == ["empty", "complete"]
 
@@ -624,3 +627,39 @@ def test_choosing_a_tile_touches_no_layer_but_the_two_and_strokes_need_no_new_co
     assert len(np.unique(layer.data)) == 21
     assert (ids[0], "colormap") not in touched
     assert len(np.unique([layer.get_color(number) for number in range(1, 21)], axis=0)) == 3  # shades of one class
+
+
+def test_a_class_that_is_brought_back_takes_the_place_of_no_other_one(started):
+    panel, project = started.dock.tiles_panel, started.project
+    nucleus, *others = with_class(with_class(project.classes, "tumor"), "immune")
+    tumor, immune = others
+    project.set_classes([nucleus, tumor])
+    choose(panel.more.menu(), "Remove the class “tumor”")
+    ((_, bring_back),) = started.dock.session.notice.actions
+    project.set_classes([nucleus, immune])
+    bring_back()
+
+    assert project.classes == (nucleus, immune, tumor)
+
+
+def test_a_tile_is_not_marked_before_what_is_painted_in_it_is_there(open_images, monkeypatch):
+    hands = open_images("first", "second")
+    read = hands.project.newest_annotation
+    late = threading.Event()
+    monkeypatch.setattr(hands.project, "newest_annotation", lambda tile_id: late.wait(10) and read(tile_id))
+    labels = np.full((100, 100), PROPOSED_FROM, np.int64)
+    hands.project.submit("t0002", labels, {PROPOSED_FROM: BACKGROUND + 1})
+    hands.project._saver.drain(5)
+    hands.project.tick()
+    hands.dock.view.show_image(1)
+    hands.wait(lambda: hands.dock.session.image_index == 1, "the second image")
+    assert hands.dock.tiles.layer("t0002") is None
+    hands.press(hands.dock.tiles_panel.tile_box.complete)
+    assert hands.project.tile("t0002").status == "sparse"
+    assert "t0002" in hands.dock.session.notice.sentence
+
+    late.set()
+    hands.wait(lambda: hands.dock.tiles.layer("t0002") is not None, "the tile")
+    hands.press(hands.dock.tiles_panel.tile_box.complete)
+    assert hands.project.tile("t0002").status == "complete"
+    assert not is_proposed(int(hands.dock.tiles.layer("t0002").data[50, 50]))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from psygnal import Signal
 
-from napari_semiseg.app.background import Background
+from napari_semiseg.app.background import UNREADABLE, Background
 from napari_semiseg.app.painting import from_layer
 from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
@@ -70,6 +70,7 @@ class ProjectModel:
         self.tallies: dict[str, Tally] = {}
         self.painted: dict[str, bool] = {}
         self._saver = Background("annotation counts")
+        self._counter = Background("counting nuclei")
         self._failure = ""
         self._saved_at: float | None = None
         self._autosave: Autosave | None = None  # kept: asking the folder waits while a large image is written into it
@@ -190,6 +191,7 @@ class ProjectModel:
         """Close, and end the thread."""
         self.close()
         self._saver.end()
+        self._counter.end()
 
     def _work_on(self, folder: ProjectFolder) -> None:
         self.close()
@@ -200,8 +202,28 @@ class ProjectModel:
         self.images_changed.emit()
         self.classes_changed.emit()
         self.tiles_changed.emit()
+        self._count_all(folder)
         if not folder.recovery.clean:
             self.recovered.emit(folder.recovery)
+
+    def _count_all(self, folder: ProjectFolder) -> None:
+        """Count nuclei of images that are not looked at, in the background; where there is one, its tiles are read."""
+        if len(folder.images) < 2:
+            return
+
+        def count() -> dict[str, Tally]:
+            tallies = {tile.id: _tally(folder, tile.id) for tile in folder.tiles}
+            return {tile_id: tally for tile_id, tally in tallies.items() if tally is not None}
+
+        def done(tallies: dict[str, Tally]) -> None:
+            if self.folder is not folder:
+                return
+            for tile_id, tally in tallies.items():
+                if tile_id not in self.tallies and self.tile(tile_id):  # else it was read or painted in since
+                    self.counts[tile_id], self.tallies[tile_id] = tally.nuclei, tally
+            self.tiles_changed.emit()
+
+        self._counter.submit(count, done)
 
     def _owned(self) -> ProjectFolder:
         if self.folder is None:
@@ -390,6 +412,7 @@ class ProjectModel:
     def tick(self) -> None:
         """Look how far saving has come. The dock calls it a few times a second."""
         self._saver.deliver()
+        self._counter.deliver()
         if self._autosave is None:
             return
         status = self._autosave.status
@@ -443,6 +466,14 @@ class ProjectModel:
             raise error
         self._failure = str(error)
         self.failed.emit(self._failure)
+
+
+def _tally(folder: ProjectFolder, tile_id: str) -> Tally | None:
+    """Count what is painted in a tile; None where it cannot be read, which is said where it is shown."""
+    try:
+        return folder.newest_annotation(tile_id).tally
+    except UNREADABLE:
+        return None
 
 
 _STATUSES: tuple[Status, ...] = ("complete", "sparse", "empty", "excluded")

@@ -41,8 +41,8 @@ class TileMarks:
         if tile.status == "excluded":
             self.session.tell(f"Tile {tile.id} is left out of training: take it in again first, in its menu ⋯.")
             return
-        if tile.image != self.session.image_index and self.layers.painted(tile.id) is None:
-            self.session.tell(f"Tile {tile.id} is not in view, so it was not marked: go to it first.")
+        if self.layers.painted(tile.id) is None and (why := self._why_not_marked(tile)):
+            self.session.tell(f"Tile {tile.id} {why}")
             return
         try:
             take_back = self._complete(tile)
@@ -54,6 +54,14 @@ class TileMarks:
             f"Tile {tile.id} is {now.status}: {STATUS_WORDS[now.status]}.",
             actions=(("Undo", lambda: self._try(take_back)),),
         )
+
+    def _why_not_marked(self, tile: Tile) -> str:
+        """Why a tile that is not there to be painted in is not marked, in words; "" if it is."""
+        if tile.image != self.session.image_index:
+            return "is not in view, so it was not marked: go to it first."
+        if tile.status != "complete":  # what is proposed in it would be neither accepted nor seen
+            return "is not read yet, or cannot be, so it was not marked: try again in a moment."
+        return ""
 
     def _complete(self, tile: Tile) -> Callable[[], None]:
         """Mark a tile complete, which accepts what is still proposed in it; or sparse again.

@@ -63,7 +63,7 @@ class ClassActions:
         if self._set(classes):
             self.session.tell(
                 f"The class {gone.name} is removed: nothing was painted in it.",
-                actions=(("Bring it back", lambda: self._set([*classes, gone])),),
+                actions=(("Bring it back", lambda: self._set([*self.session.project.classes, gone])),),
             )
 
     def _set(self, classes: Sequence[ClassSpec]) -> bool:
