@@ -64,6 +64,7 @@ from napari_semiseg.events import (
     Warned,
 )
 from napari_semiseg.io.claims import Claim
+from napari_semiseg.nn.two_opinions import TwoOpinions
 
 REPORT_SECONDS = 0.2
 SAVE_SECONDS = 20.0
@@ -276,6 +277,9 @@ class _Loop:
             yield Warned(sentence)
         if snapshot is not None:
             self.guard = Guard.of(snapshot.state)
+            predictor = self.recipe.method.predictor()
+            if isinstance(predictor, TwoOpinions):
+                predictor.weigh_at_homes(self.guard.homes)
         if self.guard.sampler is not None:
             self.recipe.draw_by(self.guard.sampler)
         if (self.guard.labels or before.get("labels")) not in (None, self.recipe.data.digest()):
@@ -472,6 +476,7 @@ class _Loop:
         return Validated(done, scores | {f"{REGION}{name}": score for name, score in each.items()}, kept)
 
     def _save(self, done: int) -> Saved:
+        self.guard.homes = self._homes()
         path = self.run.save(self.recipe.method, self.recipe.optimizers, Snapshot(done, self.guard.state()))
         if not self.recipe.data.validation:
             self._save_model(done)
@@ -480,10 +485,13 @@ class _Loop:
 
     def _save_model(self, done: int) -> None:
         if self.recipe.method.ready_to_predict(done - 1):
-            predictor = self.recipe.method.predictor()
-            homes = {image: float(share) for image, share in getattr(predictor, "homes", {}).items()}
-            card = {"choices": self.recipe.choices.model_dump(mode="json"), "threshold": 0.5, "homes": homes}
-            self.run.save_model(predictor, done, card)
+            card = {"choices": self.recipe.choices.model_dump(mode="json"), "threshold": 0.5, "homes": self._homes()}
+            self.run.save_model(self.recipe.method.predictor(), done, card)
+
+    def _homes(self) -> dict[str, float]:
+        predictor = self.recipe.method.predictor()
+        known = predictor.homes if isinstance(predictor, TwoOpinions) else {}
+        return {image: float(share) for image, share in known.items()}
 
     def _end(self, done: int) -> Iterator[Event]:
         if not isinstance(self.ending, Cancel):
