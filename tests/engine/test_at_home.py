@@ -12,6 +12,7 @@ import torch
 from napari_semiseg.blocks import Box
 from napari_semiseg.engine.infer import at_image, confidence_map
 from napari_semiseg.engine.predictor import load_predictor
+from napari_semiseg.engine.recipe import prepare
 from napari_semiseg.engine.train import train
 from napari_semiseg.io.images import open_image
 
@@ -43,6 +44,25 @@ def test_labels_of_one_image_count_eight_times_there_and_elsewhere_for_as_much_a
 
     assert of_one_image.network.share == pytest.approx(1 / 2)
     assert share_at_home == pytest.approx(1 / (1 + 16**2))
+
+
+def test_a_finished_run_that_is_resumed_still_counts_labels_at_home(of_one_image, quick_request, tmp_path):
+    list(train(quick_request(resume=True)))
+
+    again = load_predictor(tmp_path / "run", CPU)
+    assert again.network.homes
+    assert again.network.homes == of_one_image.network.homes
+
+
+def test_labels_of_an_image_and_of_its_copy_are_labels_of_one_image(quick_request, small_dataset, tmp_path):
+    for folder in ("images", "labels"):
+        shutil.copy(small_dataset / folder / "field-0.tif", small_dataset / folder / "copy.tif")
+    (small_dataset / "splits.json").write_text('{"train": ["field-0", "copy"]}')
+    (tmp_path / "labeled.txt").write_text("field-0#0\nfield-0#1\ncopy#2\n")
+    asked = quick_request(method="stain_guided", labeled=str(tmp_path / "labeled.txt"), validation=0)
+
+    told = prepare(asked).batch(0).labeled_pixels
+    assert list(told.values()) == [3 * 64 * 64]
 
 
 def test_the_image_of_the_labels_is_known_wherever_it_lies(of_one_image, small_dataset, tmp_path):

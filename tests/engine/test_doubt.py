@@ -10,6 +10,7 @@ from torch import nn
 
 from napari_semiseg.blocks import Box
 from napari_semiseg.engine import doubt as doubt_module
+from napari_semiseg.engine import infer
 from napari_semiseg.engine.control import Control
 from napari_semiseg.engine.doubt import RESTARTS, Witness, doubt_of_runs, mean_doubt, witness_of
 from napari_semiseg.engine.requests import TrainRequest
@@ -38,11 +39,11 @@ def project(tmp_path, discs):
         yield folder
 
 
-def trained(project, method="mean_teacher", seed=0, control=None):
+def trained(project, method="mean_teacher", seed=0, control=None, **more):
     run = project.new_run_dir()
     options = {"network": "small_unet", "set": SMALL} if method == "mean_teacher" else {}
     asked = {"project": str(project.path), "out": str(run), "method": method, "steps": 2, "seed": seed, "device": "cpu"}
-    return run, list(train(TrainRequest(**asked, **options), control))
+    return run, list(train(TrainRequest(**asked, **options | more), control))
 
 
 class Says(nn.Module):
@@ -117,6 +118,18 @@ def test_the_image_of_a_file_is_asked_about_that_the_project_names(project, tmp_
     first, second = (doubt(index, Box(0, 0, 96, 96)) for index in indices)
     assert second == doubt(0, Box(0, 0, 96, 96))
     assert first != second
+
+
+def test_an_image_is_looked_at_as_a_whole_once_for_all_its_places(project, monkeypatch):
+    trained(project, "stain_guided", network="narrow_stain_unet", set=SMALL)
+    looked = []
+    look = infer.typical_of
+    monkeypatch.setattr(infer, "typical_of", lambda image, scale: looked.append(image) or look(image, scale))
+    doubt = doubt_of_runs(project, models_of(project, project.path), "cpu")
+    for x0 in (0, 16, 32):
+        doubt(0, Box(0, x0, 64, x0 + 64))
+
+    assert len(looked) == 1
 
 
 def test_a_run_that_is_named_is_asked_with_those_before_it_and_one_without_a_model_is_none(project):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,6 +49,19 @@ def one_thread():  # type: ignore[no-untyped-def]
 
 def looks(events: list) -> list[Written]:
     return [event for event in events if isinstance(event, Written) and event.what == "look"]
+
+
+def test_labels_of_an_ome_tiff_are_found_by_its_stem(quick_request: Ask, tmp_path: Path) -> None:
+    request = quick_request(steps=3)
+    list(train(request))
+    folder = Path(request.dataset)
+    image = shutil.copy(folder / "images" / "field-3.tif", tmp_path / "field-3.ome.tif")
+    asked = InspectRequest(
+        run=request.out, images=(str(image),), labels=str(folder / "labels"), show=("confusion",), out=str(tmp_path)
+    )
+
+    (look,) = looks(list(inspect(asked)))
+    assert Path(look.path).name.startswith("field-3-confusion-")
 
 
 def test_a_finished_run_is_looked_into_with_pictures_and_a_report(quick_request: Ask, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from napari_semiseg.data.batch import IGNORE
 from napari_semiseg.data.sources import LabeledRegion
 from napari_semiseg.engine.control import Control
 from napari_semiseg.engine.learning_data import read_project, read_training_data
+from napari_semiseg.engine.manuscript import methods_paragraph
 from napari_semiseg.engine.predictor import load_predictor
 from napari_semiseg.engine.recipe import prepare
 from napari_semiseg.engine.requests import TrainRequest
@@ -28,6 +30,7 @@ from napari_semiseg.events import (
     LabelsChanged,
     LabelsRead,
     StepDone,
+    Stop,
     Suggested,
     SuggestTiles,
     Unanswered,
@@ -129,6 +132,38 @@ def test_what_is_painted_while_a_run_goes_on_reaches_it(project: ProjectFolder, 
             assert not event.stopped
 
     assert [tiles for tiles, _ in digests] == [3]
+
+
+def fields_and_nuclei(run: Path) -> tuple[int, int]:
+    """Return how many labeled fields, with how many nuclei, have taught a run, as its methods paragraph says."""
+    said = re.search(r"of which (\d+) labeled fields? of .* with (\d+) nuclei taught it", methods_paragraph(run))
+    assert said is not None
+    return int(said[1]), int(said[2])
+
+
+def test_the_methods_paragraph_counts_labels_that_came_while_the_run_went_on(
+    project: ProjectFolder, tmp_path: Path
+) -> None:
+    request, one = quick_run(project, tmp_path / "run"), np.ones((64, 64), np.uint32)
+    told(request, lambda: painted(project, Box(64, 64, 128, 128), one))
+    taught = read_project(project.path).labeled
+    painted(project, Box(0, 32, 64, 96), one)  # no step is left to learn from it
+    list(train(request.model_copy(update={"resume": True})))
+
+    assert fields_and_nuclei(tmp_path / "run") == (3, sum(region.nuclei for region in taught))
+
+
+def test_the_methods_paragraph_counts_labels_that_came_before_the_run_was_resumed(
+    project: ProjectFolder, tmp_path: Path
+) -> None:
+    request, stop = quick_run(project, tmp_path / "run"), Control()
+    stop.send(Stop())
+    list(train(request, stop))
+    before = fields_and_nuclei(tmp_path / "run")
+    painted(project, Box(64, 64, 128, 128), np.ones((64, 64), np.uint32))
+    list(train(request.model_copy(update={"resume": True})))
+
+    assert fields_and_nuclei(tmp_path / "run") == (before[0] + 1, before[1] + 1)
 
 
 def test_contradicting_tiles_are_listed(project: ProjectFolder) -> None:

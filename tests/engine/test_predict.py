@@ -1,5 +1,6 @@
 """From a run and images to results on disk."""
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -293,6 +294,17 @@ def test_a_stopped_prediction_goes_on_where_it_stopped(darkness, field, tmp_path
     assert all((array == expected[kind]).all() for kind, array in whole(path).items())
 
 
+def test_only_an_image_of_which_blocks_were_there_is_said_to_go_on(darkness, field, tmp_path):
+    darkness()
+    images = [shutil.copy(field[0], tmp_path / name) for name in ("a.tif", "b.tif", "c.tif")]
+    list(predict(request(images[1], tmp_path / "out", block=64), Clicks(after=12, commands=[Stop()])))
+    asked = request(images[0], tmp_path / "out", block=64, images=[str(image) for image in images])
+
+    found = [event for event in predict(asked) if isinstance(event, Progressed) and event.what == "blocks found"]
+    assert len(found) == 1
+    assert 12 <= found[0].done < 25
+
+
 def test_a_canceled_prediction_leaves_nothing(darkness, field, tmp_path):
     darkness()
     events = list(predict(request(field[0], tmp_path / "out", block=64), Clicks(after=3, commands=[Cancel()])))
@@ -316,6 +328,16 @@ def test_a_paused_prediction_holds_until_it_is_told_to_go_on(darkness, field, tm
     assert heard.count(Paused) == heard.count(Resumed) == 1
     assert heard[heard.index(Paused) + 1] is Resumed
     assert heard.count(BlockDone) == 25
+
+
+def test_a_prediction_that_is_stopped_while_paused_is_not_said_to_go_on(darkness, field, tmp_path):
+    darkness()
+    control = Clicks(after=2, commands=[Pause()])
+    control.send(Stop())
+    heard = [type(event) for event in predict(request(field[0], tmp_path / "out", block=64), control)]
+
+    assert Paused in heard
+    assert Resumed not in heard
 
 
 def test_what_is_looked_at_comes_first(darkness, field, tmp_path):
@@ -549,6 +571,16 @@ for event in predict(request({str(field[0])!r}, {str(tmp_path / "out")!r}, block
     assert sum(isinstance(event, BlockDone) for event in again) < 25  # two seconds of work may be lost
     expected = whole(tmp_path / "fresh" / "field.ome.zarr")
     assert all((array == expected[kind]).all() for kind, array in whole(path).items())
+
+
+def test_planes_of_one_file_are_refused_before_anything_is_predicted(darkness, field, tmp_path):
+    darkness()
+    two = tmp_path / "two.ome.tif"
+    tifffile.imwrite(two, np.zeros((2, 64, 64), np.uint8), metadata={"axes": "CYX"}, photometric="minisblack")
+    planes = [f"{two}[c={channel}]" for channel in (0, 1)]
+    with pytest.raises(InputError, match="parts of one file, and their results would have the same name"):
+        list(predict(request(two, tmp_path / "out", images=planes)))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_file_is_no_place_for_results_and_stays(darkness, field, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from napari_semiseg.engine.run import RunRequest, run
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import Cancel, Event, Finished, Started, Stop, Written
 from napari_semiseg.io.result import Result
+from napari_semiseg.project.folder import ProjectFolder
 
 SMALL = {"crop": 64, "batch_labeled": 2, "batch_unlabeled": 2}
 
@@ -123,6 +125,25 @@ def test_what_cannot_be_done_is_said_before_anything_is_computed(pictures, tmp_p
         next(run(RunRequest(**{**asked(pictures, tmp_path / "never").model_dump(), **change})))
 
     assert not (tmp_path / "never").exists()
+
+
+def test_planes_of_one_file_are_refused_before_anything_is_computed(pictures, tmp_path):
+    two = tmp_path / "two.ome.tif"
+    tifffile.imwrite(two, np.zeros((2, 64, 64), np.uint8), metadata={"axes": "CYX"}, photometric="minisblack")
+    with pytest.raises(InputError, match="their results would have the same name"):
+        list(run(asked(pictures, tmp_path / "new", images=[f"{two}[c=0]", f"{two}[c=1]"], labels=None)))
+    assert not (tmp_path / "new").exists()
+
+
+def test_images_of_a_project_that_have_one_name_are_refused_before_anything_is_computed(pictures, tmp_path):
+    with ProjectFolder.create(tmp_path / "case") as project:
+        for number in range(2):
+            (tmp_path / str(number)).mkdir()
+            image = Path(shutil.copy(pictures / "images" / "a.png", tmp_path / str(number)))
+            project.add_image(image, shape=(128, 128))
+    with pytest.raises(InputError, match="have the same name"):
+        list(run(asked(pictures, tmp_path / "new", images=[], labels=None, project=str(project.path), method="auto")))
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_folder_of_images_has_a_report_each_and_one_of_all(done, pictures, tmp_path):

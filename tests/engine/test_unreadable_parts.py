@@ -1,6 +1,7 @@
 """Images of which a part cannot be read, with networks that look at an image as a whole first."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,17 +13,20 @@ from napari_semiseg.blocks import Box
 from napari_semiseg.engine import cluster, predict_image, typical
 from napari_semiseg.engine import predict as predict_module
 from napari_semiseg.engine.cluster import Assignment, predict_block
+from napari_semiseg.engine.control import Control
 from napari_semiseg.engine.export import export
 from napari_semiseg.engine.export_job import ExportRequest
 from napari_semiseg.engine.infer import BlockwiseNetwork, weights_digest
 from napari_semiseg.engine.predict import PredictRequest, predict
 from napari_semiseg.engine.predictor import Predictor
+from napari_semiseg.engine.split import SplitRequest, split
 from napari_semiseg.errors import InputError, ReadError
-from napari_semiseg.events import BlockDone, Finished, Warned
+from napari_semiseg.events import BlockDone, Finished, Stop, Warned
 from napari_semiseg.io.images import Image, open_image
 from napari_semiseg.io.result import Result
 from napari_semiseg.io.result_card import result_state
 from napari_semiseg.nn.threshold import GrayThreshold
+from napari_semiseg.nn.turned import TurnAveraged
 
 CPU = torch.device("cpu")
 TILE = 128
@@ -275,6 +279,19 @@ def test_gaps_are_tried_again_and_named_after_a_prediction_that_broke_off(otsu, 
     assert card.facts["gaps"] == [list(DAMAGED)]
 
 
+def test_gaps_are_known_after_splitting_the_nuclei_anew_broke_off(otsu, stained, tmp_path):
+    damaged = written(tmp_path / "damaged.tif", stained, [(TILE, TILE)])
+    list(predict(request(damaged, tmp_path, block=512, gaps=True)))
+    stop = Control()
+    stop.send(Stop())
+    list(split(SplitRequest(source=str(tmp_path / "damaged.ome.zarr"), apply=True), stop))
+    list(predict(request(damaged, tmp_path, block=512)))
+
+    card = Result.open(tmp_path / "damaged.ome.zarr").card
+    assert card.complete
+    assert card.facts["gaps"] == [list(DAMAGED)]
+
+
 @pytest.mark.parametrize("read_at_last", [False, True])
 def test_gaps_that_are_tried_again_are_known_after_that_broke_off(
     otsu, stained, tmp_path, flaky_disk, monkeypatch, read_at_last
@@ -350,6 +367,22 @@ def test_a_worker_that_sees_other_parts_than_the_others_gives_the_block_back(ots
     assert predict_block(work, (0, 0, TILE, TILE)).shape == (1, TILE, TILE)
     with pytest.raises(ReadError, match="cannot read the same parts"):
         predict_block(Assignment(**(vars(work) | {"unread": ()})), (0, 0, TILE, TILE))
+
+
+def test_what_the_overview_could_not_show_keeps_no_worker_from_a_network_that_does_not_look_at_it(
+    network_of_pixels, stained, tmp_path, monkeypatch
+):
+    turned = TurnAveraged(network_of_pixels.network, 4, largest=1)  # as a slide is looked at: from one side
+    monkeypatch.setattr(cluster, "load_predictor", lambda *_: replace(network_of_pixels, network=turned))
+    damaged = written(tmp_path / "damaged.tif", stained, [(TILE, TILE)])
+    image = open_image(damaged)
+    image.overview()  # in which tissue is looked for here, and by no worker
+    unread = cluster.look(BlockwiseNetwork(turned, CPU, 1, 0), image)
+    weights, pixels = weights_digest(turned), image.fingerprint()
+    work = Assignment("another run", weights, str(damaged), pixels, None, 1.0, "cpu", "auto", unread)
+
+    assert image.unread
+    assert predict_block(work, (0, 0, TILE, TILE)).shape == (1, TILE, TILE)
 
 
 def test_an_overview_shows_damaged_parts_as_light_as_the_lightest_and_names_them(stained, tmp_path):

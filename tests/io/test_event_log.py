@@ -56,6 +56,15 @@ def test_an_event_without_a_time_is_read_too(log: Path) -> None:
     assert event == SAID[0]
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
+def test_a_disk_that_becomes_full_is_said_in_words(tmp_path: Path) -> None:
+    (tmp_path / "events.jsonl").symlink_to("/dev/full")
+
+    with pytest.raises(InputError, match=r"events.jsonl' cannot be written, because the disk is full"):  # noqa: SIM117
+        with open_log(tmp_path / "events.jsonl") as log:
+            log.write(SAID[0])
+
+
 def test_a_log_that_cannot_be_written_is_said_in_words(tmp_path: Path) -> None:
     (tmp_path / "events.jsonl").mkdir()
 

@@ -131,10 +131,11 @@ class Sampler:
         return batch
 
     def _told(self) -> dict[str, int]:
-        told: dict[int, float] = {}
+        told: dict[str, float] = {}
         for region in self.data.labeled:
-            told[region.image] = told.get(region.image, 0.0) + region.told * self.data.scales[region.image] ** 2
-        return {self.data.images[index].identity: round(pixels) for index, pixels in told.items()}
+            image = self.data.images[region.image].identity  # a copy of an image is the same one
+            told[image] = told.get(image, 0.0) + region.told * self.data.scales[region.image] ** 2
+        return {image: round(pixels) for image, pixels in told.items()}
 
     def probe(self, count: int, crop: int) -> Tensor:
         """Return fixed unlabeled crops, (count, C, crop, crop), in [0, 1]: the same in every run of one seed."""

@@ -26,7 +26,8 @@ from napari_semiseg.engine.predictor import load_predictor
 from napari_semiseg.errors import InputError, ReadError
 from napari_semiseg.io.images import Image, open_image
 from napari_semiseg.io.locate import locate
-from napari_semiseg.nn.turned import Looks
+from napari_semiseg.nn.network import PerImage
+from napari_semiseg.nn.turned import Looks, TurnAveraged
 
 BLOCKS_PER_THREAD = 2
 """Blocks that each thread of the cluster is given ahead."""
@@ -228,7 +229,10 @@ def predict_block(work: Assignment, box: tuple[int, int, int, int]) -> NDArray[n
 
 def look(network: BlockwiseNetwork, image: Image) -> tuple[Box, ...]:
     """Let a network look at an image as a whole, where it does; return the parts that it could not see."""
-    return image.unread if at_image(network.network, image, network.scale) is not network.network else ()
+    at_image(network.network, image, network.scale)
+    alone = network.network.network if isinstance(network.network, TurnAveraged) else network.network
+    looks = isinstance(alone, PerImage)  # for others it is looked at for tissue alone, and by no worker
+    return image.unread if looks else ()
 
 
 @lru_cache(maxsize=1)

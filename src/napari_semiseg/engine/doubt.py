@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -106,9 +107,10 @@ def doubt_of_runs(project: ProjectFolder, runs: Sequence[Path], device: str) -> 
     newest, *earlier = runs
     chosen = choose_device(device)
     witnesses = [witness_of(newest, chosen), *restarts(kind_of(newest), earlier, chosen)]
+    image = lru_cache(maxsize=16)(partial(opened, project))  # one that is opened anew is looked at as a whole anew
 
     def doubt(index: int, box: Box) -> Doubt:
-        return mean_doubt(witnesses, opened(project, index), box)
+        return mean_doubt(witnesses, image(index), box)
 
     return doubt
 

@@ -161,21 +161,21 @@ def _places(request: InspectRequest, run: RunFolder, choices: Choices) -> list[_
         return [_Place(f"image-{index}", index, data.images[index], truth)]
     paths = find_images(request.images or tuple(map(str, config.get("images", [])[:1])))
     return [
-        _Place(path.stem, index, image := open_image(path), _labeled(request.labels, path, image))
-        for index, path in enumerate(paths)
+        _Place(image.name, index, image, _labeled(request.labels, image))
+        for index, image in enumerate(map(open_image, paths))
     ]
 
 
-def _labeled(labels: str | None, path: Path, image: Image) -> list[LabeledRegion]:
+def _labeled(labels: str | None, image: Image) -> list[LabeledRegion]:
     """Return the labels of an image as one region; none where there is no file of its stem."""
     if labels is None:
         return []
     found = Path(labels)
     if found.is_dir():
-        files = [found / f"{path.stem}{suffix}" for suffix in _LABELS]
-        found = next((file for file in files if file.is_file()), found / f"{path.stem}.tif")
+        files = [found / f"{image.name}{suffix}" for suffix in _LABELS]
+        found = next((file for file in files if file.is_file()), found / f"{image.name}.tif")
     instances = read_labels(found, expect_shape=image.shape)
-    return [LabeledRegion(path.stem, 0, Box.whole(image.shape), class_labels(instances), int(instances.max()))]
+    return [LabeledRegion(image.name, 0, Box.whole(image.shape), class_labels(instances), int(instances.max()))]
 
 
 def _pictured(place: _Place, look: Look, out: Path) -> list[Picture]:

@@ -19,7 +19,7 @@ from napari_semiseg.engine.progress import BlockProgress
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import Cancel, Event, Finished, Started, Warned
 from napari_semiseg.io.claims import check_target
-from napari_semiseg.io.find_images import find_images
+from napari_semiseg.io.find_images import check_results, find_images
 from napari_semiseg.io.images import Image, open_image
 from napari_semiseg.nn.turned import Looks
 
@@ -172,6 +172,7 @@ def _wanted(request: PredictRequest, predictor: Predictor) -> Wanted:
 
 def _targets(images: Sequence[Image], out: Path) -> list[tuple[Image, Path]]:
     """Return where the result of each image goes."""
+    check_results(image.source for image in images)
     if not out.name.endswith(".ome.zarr"):
         targets = [(image, out / f"{image.name}.ome.zarr") for image in images]
     elif len(images) == 1:

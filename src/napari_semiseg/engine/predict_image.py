@@ -305,11 +305,12 @@ class ImagePrediction:
         yield Warned(f"{which}: nuclei are missing there. Segmenting once more tries them again. {reason}")
 
     def _skip_written(self, writer: ResultWriter) -> Iterator[Event]:
-        for box in [box for box in self._left if writer.is_written("confidence", box)]:
+        written = [box for box in self._left if writer.is_written("confidence", box)]
+        for box in written:
             del self._left[box]
             self._progress.done += 1
-        if self._left and self._progress.done:
-            yield Progressed("blocks found", self.blocks - len(self._left), self.blocks)
+        if self._left and written:
+            yield Progressed("blocks found", len(written), self.blocks)
 
     def _predict_left(
         self, writer: ResultWriter, objects: Objects, patience: float = math.inf

@@ -73,8 +73,8 @@ class BlockProgress:
         while not self.ends():
             command = self._control.wait()
             if isinstance(command, Resume):
+                yield Resumed(self.done)
                 break
             if not isinstance(command, Pause):
                 yield from self._answer(command)
         self.restart_clock()
-        yield Resumed(self.done)

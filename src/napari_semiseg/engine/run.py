@@ -18,6 +18,8 @@ from napari_semiseg.engine.requests import TrainRequest
 from napari_semiseg.engine.train import train
 from napari_semiseg.errors import InputError
 from napari_semiseg.events import Event, Finished, Started, Written
+from napari_semiseg.io.find_images import check_results, find_images
+from napari_semiseg.project.folder import ProjectFolder
 
 INDEX = "report.html"
 """The page on all images of a run, in its folder, where ``to`` asks for reports."""
@@ -94,6 +96,8 @@ def _check(request: RunRequest) -> None:
         raise InputError(f"There is no format '{unknown[0]}': choose of {', '.join(known)}.")
     if request.model and not request.images:
         raise InputError("With --model nothing is trained: name images to predict, not a data set or a project.")
+    if named := request.images or _images_in(request.project):
+        check_results(find_images(named))
 
 
 def _parts(request: RunRequest, out: Path, control: Control) -> Generator[Event, None, Finished]:
@@ -149,6 +153,14 @@ def _training(request: RunRequest, run_folder: Path) -> TrainRequest:
 def _export(source: str, form: str, out: Path) -> ExportRequest:
     # A folder of this job's own, whose exports belong to an earlier run of the same.
     return ExportRequest.checked({"source": source, "to": form, "out": str(out), "overwrite": True}, "the request")
+
+
+def _images_in(project: str | None) -> tuple[str, ...]:
+    """Return the images of a project; none without one."""
+    if not project:
+        return ()
+    folder = ProjectFolder.open(project, read_only=True)
+    return tuple(folder.source_path(index) for index in range(len(folder.images)))
 
 
 def _images_of(run_folder: Path) -> tuple[str, ...]:

@@ -113,11 +113,13 @@ def _split_rectangle(request: SplitRequest) -> tuple[Box, NDArray[np.uint32]]:
 def _applied(request: SplitRequest, control: Control) -> Iterator[Event]:
     if request.source.endswith(".npy"):
         raise InputError(f"'{request.source}' is a single map: only a result (.ome.zarr) can be split as a whole.")
-    if not Result.open(request.source).complete:
+    card = Result.open(request.source).card
+    if not card.complete:
         raise InputError(
             f"'{request.source}' is not finished: let the prediction end, or run it again, and it goes on."
         )
-    with ResultWriter.open(request.source) as writer:
+    gaps = [Box(*gap) for gap in card.facts.get("gaps", [])]  # known to whoever goes on where this breaks off
+    with ResultWriter.open(request.source, gaps) as writer:
         rule = _rule(request, writer.card.mpp)
         forget_objects(writer)
         with Nuclei(writer, rule) as nuclei:

@@ -64,6 +64,7 @@ from napari_semiseg.events import (
     Warned,
 )
 from napari_semiseg.io.claims import Claim
+from napari_semiseg.nn.two_opinions import TwoOpinions
 
 REPORT_SECONDS = 0.2
 SAVE_SECONDS = 20.0
@@ -221,6 +222,8 @@ class _Loop:
         start = yield from self._restored(config)
         tell_state(recipe)
         yield from self._meet_labels()
+        if start < recipe.way.steps:
+            self._write_down()
         self._start_clock(start)
         done = start
         while done < recipe.way.steps:
@@ -276,6 +279,9 @@ class _Loop:
             yield Warned(sentence)
         if snapshot is not None:
             self.guard = Guard.of(snapshot.state)
+            predictor = self.recipe.method.predictor()
+            if isinstance(predictor, TwoOpinions):
+                predictor.weigh_at_homes(self.guard.homes)
         if self.guard.sampler is not None:
             self.recipe.draw_by(self.guard.sampler)
         if (self.guard.labels or before.get("labels")) not in (None, self.recipe.data.digest()):
@@ -352,19 +358,23 @@ class _Loop:
         except InputError as error:
             yield Warned(f"{error} Until then the run goes on with the labels that it has.")
             return
-        self._write_down(before.learned)
+        self._write_down()
         for note in (note for note in data.notes if note not in before.notes):
             yield Warned(note)
         yield from self._meet_labels()
         nuclei = sum(region.nuclei for region in data.labeled)
         yield LabelsRead(len(data.labeled), nuclei, data.digest(), data.seen or {})
 
-    def _write_down(self, before: Learned) -> None:
-        """Keep on the disk what the run learns from, before it makes a step by it: none of it may judge the run."""
-        learned = self.recipe.data.learned
-        if learned != before:
-            self.config["learned"] = learned.facts()
-            self.run.write_config(self.config)
+    def _write_down(self) -> None:
+        """Keep on the disk what the run learns from, before it makes a step by it: none of it may judge the run.
+
+        The methods paragraph tells of it, too.
+        """
+        now = {**self.config, **_taught_by(self.recipe)}
+        now["facts"] = {**self.config.get("facts", {}), **now["facts"]}
+        if now != self.config:
+            self.config = now
+            self.run.write_config(now)
 
     def _step(self, step: int) -> Iterator[Event]:
         terms, finite = yield from self._made(step)
@@ -472,6 +482,7 @@ class _Loop:
         return Validated(done, scores | {f"{REGION}{name}": score for name, score in each.items()}, kept)
 
     def _save(self, done: int) -> Saved:
+        self.guard.homes = self._homes()
         path = self.run.save(self.recipe.method, self.recipe.optimizers, Snapshot(done, self.guard.state()))
         if not self.recipe.data.validation:
             self._save_model(done)
@@ -480,10 +491,13 @@ class _Loop:
 
     def _save_model(self, done: int) -> None:
         if self.recipe.method.ready_to_predict(done - 1):
-            predictor = self.recipe.method.predictor()
-            homes = {image: float(share) for image, share in getattr(predictor, "homes", {}).items()}
-            card = {"choices": self.recipe.choices.model_dump(mode="json"), "threshold": 0.5, "homes": homes}
-            self.run.save_model(predictor, done, card)
+            card = {"choices": self.recipe.choices.model_dump(mode="json"), "threshold": 0.5, "homes": self._homes()}
+            self.run.save_model(self.recipe.method.predictor(), done, card)
+
+    def _homes(self) -> dict[str, float]:
+        predictor = self.recipe.method.predictor()
+        known = predictor.homes if isinstance(predictor, TwoOpinions) else {}
+        return {image: float(share) for image, share in known.items()}
 
     def _end(self, done: int) -> Iterator[Event]:
         if not isinstance(self.ending, Cancel):
@@ -522,14 +536,23 @@ def _config(request: TrainRequest, recipe: Recipe) -> dict[str, Any]:
         "images": [image.source for image in recipe.data.images],
         "fingerprints": fingerprints(recipe.data.images),
         "labels": recipe.data.digest(),
-        "learned": recipe.data.learned.facts(),
+        **_taught_by(recipe),
         "facts": recipe.facts(),
-        "judging": full_tiles(region.nuclei for region in recipe.data.validation),
         "versions": {
             name: _version(name) for name in ("napari-semiseg", "torch", "torchvision", "numpy", "scikit-image")
         },
         "python": platform.python_version(),
         "free_bytes": shutil.disk_usage(Path(request.out)).free,
+    }
+
+
+def _taught_by(recipe: Recipe) -> dict[str, Any]:
+    """Return what ``run.json`` says of labels, those of now: with new ones it says so anew."""
+    data, told = recipe.data, ("images", "labeled", "validation", "nuclei", "seen")
+    return {
+        "learned": data.learned.facts(),
+        "facts": {name: value for name, value in recipe.facts().items() if name in told},
+        "judging": full_tiles(region.nuclei for region in data.validation),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import Field
@@ -36,6 +36,8 @@ class Guard:
     """Hash of all labels in use."""
     judges: str = ""
     """Hash of those that judge: a Dice is compared with those of the same."""
+    homes: dict[str, float] = field(default_factory=dict)
+    """What the predictor knows of the images of its labels (`TwoOpinions.homes`), which is none of its tensors."""
 
     def keeps(self, step: int, dice: float, tiles: float) -> bool:
         """Take note of a score on so many tiles (`full_tiles`); say whether its network is kept from now on."""
@@ -81,3 +83,4 @@ class _GuardState(Config):
     sampler: SamplerConfig | None = None
     labels: str = ""
     judges: str = ""
+    homes: dict[str, float] = Field(default_factory=dict)

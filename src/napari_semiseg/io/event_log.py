@@ -6,7 +6,7 @@ import math
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -27,9 +27,18 @@ class EventLog:
         self._file = file
 
     def write(self, event: Event) -> None:
-        """Append one event."""
-        self._file.write(f'{encode(event)[:-1]}, "time": {time.time():.3f}}}\n')
-        self._file.flush()
+        """Append one event.
+
+        Raises
+        ------
+        InputError
+            If the disk is full or gone.
+        """
+        try:
+            self._file.write(f'{encode(event)[:-1]}, "time": {time.time():.3f}}}\n')
+            self._file.flush()
+        except OSError as error:
+            raise atomic.said(error, f"{atomic.quoted(self._file.name)} cannot be written") from error
 
 
 @contextmanager
@@ -46,10 +55,13 @@ def open_log(path: Path) -> Iterator[EventLog]:
         file = path.open("a", encoding="ascii")
     except OSError as error:
         raise atomic.said(error, f"{atomic.quoted(path)} cannot be written") from error
-    with file:
+    try:
         if torn:
             file.write("\n")
         yield EventLog(file)
+    finally:
+        with suppress(OSError):  # of what could not be written it was said when
+            file.close()
 
 
 def read_timed(path: Path) -> Iterator[tuple[float, Event]]:

@@ -99,6 +99,25 @@ def _in_folder(folder: Path) -> list[Path]:
     return found
 
 
+def check_results(images: Iterable[str | Path]) -> None:
+    """Make sure that images have results of different names: the planes of one file have not.
+
+    Raises
+    ------
+    InputError
+        If two would share a result.
+    """
+    seen: dict[str, str | Path] = {}
+    for image in images:
+        name = locate(image).name
+        if name in seen:
+            raise InputError(
+                f"'{seen[name]}' and '{image}' are parts of one file, and their results would have the same name: "
+                "predict one after the other, each into a folder of its own."
+            )
+        seen[name] = image
+
+
 def _check_names(paths: Sequence[Path]) -> None:
     """Results are named after images: names have to differ, on disks that ignore case and accents' spelling too."""
     seen: dict[str, Path] = {}
