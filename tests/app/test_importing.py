@@ -292,3 +292,12 @@ def test_the_verb_brings_labels_into_a_project_that_it_makes_with_the_folders_ab
     assert "no tile was made" in str(again.exception)
     with ProjectFolder.open(tmp_path / "new" / "p.semiseg", read_only=True) as folder:
         assert [tile.status for tile in folder.tiles] == ["complete"]
+
+
+def test_the_verb_makes_no_project_where_there_is_no_image(tmp_path: Path, labels: np.ndarray) -> None:
+    geojson(tmp_path / "x.geojson", labels)
+    words = ["import", str(tmp_path / "x.geojson"), "--project", str(tmp_path / "p.semiseg"), "--image"]
+    asked = CliRunner().invoke(app, [*words, str(tmp_path / "nowhere.tif")])
+
+    assert isinstance(asked.exception, InputError)
+    assert not (tmp_path / "p.semiseg").exists()

@@ -446,8 +446,9 @@ def test_what_was_stopped_is_never_taken_for_complete(
     while not isinstance(next(events), Paused):
         pass
     control.send(command)
-    last = list(events)[-1]
+    *said, last = events
 
+    assert not any(isinstance(event, Resumed) for event in said), "it does not go on, it ends"
     assert last == Finished(
         "export", str(tmp_path / NAMES[to]), stopped=command == Stop(), canceled=command == Cancel()
     )

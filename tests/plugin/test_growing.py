@@ -44,6 +44,9 @@ def test_nuclei_appear_while_they_are_found_and_make_place_for_the_result(starte
         assert tuple(layers.growing.scale) == (0.5, 0.5)
         assert set(np.unique(layers.growing.data[:80, :80])) == {0, 7}
         assert not layers.growing.data[60:].any()
+        hands.viewer.layers.selection.active = layers.growing
+        hands.dock._prepare_menu()
+        assert not hands.dock.import_menu.layer.isEnabled(), "its outlines are no nuclei"
         rest = Box(40, 0, *shape)
         writer.write_nuclei(rest, np.full(rest.shape, 9, np.uint32))
         review.grown.emit()

@@ -46,9 +46,8 @@ def import_(
 
     Nothing that was painted before is changed: empty tiles are filled, and new ones are made where there are none yet.
     """
-    found = open_labels(labels)
+    found, opened = open_labels(labels), open_image(image)
     with _opened(project) as folder:
-        opened = open_image(image)
         index = folder.add_image(opened)
         plan = plan_tiles(folder, index, found, side=side, most=most)
         if plan.empty:

@@ -52,7 +52,7 @@ def watched(
                 said_paused = True
                 yield Paused(clock.done)
             asked = _obey(worker, control, asked)
-            if said_paused and worker.going.is_set():
+            if said_paused and asked is None and worker.going.is_set():
                 said_paused = False
                 yield Resumed(clock.done)
     finally:

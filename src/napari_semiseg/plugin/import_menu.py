@@ -13,7 +13,7 @@ from napari_semiseg.app.last_import import PaintedTiles
 from napari_semiseg.app.session import Session
 from napari_semiseg.errors import InputError
 from napari_semiseg.io.foreign_labels import ForeignLabels, of_array
-from napari_semiseg.plugin.layers import Placement, levels, role, unwrapped
+from napari_semiseg.plugin.layers import Placement, levels, role, tag, unwrapped
 from napari_semiseg.plugin.slide_view import SlideView
 
 _FILES = "Labels (*.geojson *.json *.geojson.gz *.json.gz *.zip *.roi *.tif *.tiff *.png)"
@@ -83,10 +83,11 @@ class ImportMenu(QMenu):
         self.model.begin(make, name)
 
     def _selected(self) -> Any:
-        """Return the labels layer that is selected, if it is not one of a tile's own."""
+        """Return the labels layer that is selected, if it is not one of a tile's own, and no outlines."""
         active = self._viewer.layers.selection.active
-        is_labels = active is not None and isinstance(unwrapped(active), Labels)
-        return active if is_labels and role(active) != "annotation" else None
+        if active is None or not isinstance(unwrapped(active), Labels):
+            return None
+        return None if role(active) == "annotation" or tag(active).get("outlines") else active
 
     def _ask_file(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self.parentWidget(), "Labels of this image", "", _FILES)
