@@ -248,6 +248,36 @@ def test_a_slider_that_moves_during_a_training_is_answered_in_view_and_the_saved
     assert review.pending
 
 
+def test_a_slider_that_moved_during_a_training_is_not_forgotten_when_another_image_is_shown(segmented, tmp_path):
+    session, review = segmented.session, segmented.session.review
+    result = str(review.result)
+    session.training.request_train()
+    review.set_split(threshold=0.7)
+    show_another(segmented, tmp_path)
+    assert review.split.threshold == 0.5
+    segmented.say(Finished("train", "", stopped=True, canceled=True))
+
+    applied = [run for run in asked(segmented, "split") if run.args.get("apply")]
+    assert [(run.args["source"], run.args["threshold"]) for run in applied] == [(result, 0.7)]
+
+
+def test_a_slider_that_moved_during_a_training_stands_where_it_stood_when_its_image_is_back(segmented, tmp_path):
+    session, review = segmented.session, segmented.session.review
+    session.training.request_train()
+    review.set_split(threshold=0.7)
+    show_another(segmented, tmp_path)
+    session.show_image(0)
+    segmented.settle()
+
+    assert review.split.threshold == 0.7
+    assert review.wait_words == "The saved result waits for the training"
+    segmented.say(Finished("train", "", stopped=True, canceled=True))
+    segmented.clock.now += 1
+    session.tick()
+    (applied,) = [run for run in asked(segmented, "split") if run.args.get("apply")]
+    assert applied.args["threshold"] == 0.7
+
+
 def test_a_training_is_not_begun_while_a_segmentation_waits(trained):
     session = trained.session
     session.ask("suggest", {}, lambda event: None)

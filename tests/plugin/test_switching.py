@@ -66,3 +66,26 @@ def test_a_stroke_is_saved_when_the_project_goes_at_once(two_images, tmp_path, h
         two_images.wait(lambda: two_images.project.path != path, "the other project")
 
     assert on_disk(path).any()
+
+
+def test_an_image_chosen_while_another_is_opened_in_vain_is_the_one_that_is_worked_on(two_images, tmp_path):
+    (tmp_path / "broken.tif").write_bytes(b"no image")
+    two_images.dock.view.open_image(tmp_path / "broken.tif")
+    two_images.viewer.layers.selection.active = two_images.viewer.layers["second"]
+    two_images.wait(lambda: not two_images.dock.view.busy, "the end of opening")
+
+    assert two_images.dock.session.image_index == 1
+    two_images.wait(lambda: two_images.dock.tiles.layer("t0002") is not None, "its tile")
+    assert two_images.dock.tiles.layer("t0001") is None
+
+
+def test_that_one_image_has_come_is_not_taken_for_the_end_of_opening_another(two_images, tmp_path):
+    view, go_on = two_images.dock.view, threading.Event()
+    view.open_image(tmp_path / "first.tif")
+    two_images.dock.session.background.submit(lambda: go_on.wait(30))
+    view.open_image(tmp_path / "second.tif")
+    before = len(two_images.viewer.layers)
+    two_images.wait(lambda: len(two_images.viewer.layers) > before or view.busy == "", "the first")
+    assert view.busy == "Opening second.tif…"
+    go_on.set()
+    two_images.wait(lambda: not view.busy, "the second")

@@ -291,6 +291,20 @@ def test_options_are_drawn_from_the_schema_and_only_the_ticked_ones_are_asked_fo
     assert run.args["set"] == {"crop": 96}
 
 
+def test_what_is_set_for_a_training_is_still_shown_when_the_form_is_drawn_anew(started):
+    panel = started.dock.train_panel
+    panel.more.setChecked(True)
+    panel.form.ticks["crop"].setChecked(True)
+    panel.form.editors["crop"].value = 96
+    other = {**DESCRIPTION, "optimizer": {"properties": {"lr": {"type": "number", "default": 0.001}}}}
+    started.dock.session.engine.apply([(Described(other), "")])
+    started.rest(0.05)
+
+    assert "lr" in panel.form.ticks
+    assert started.dock.session.training.setup.options == {"crop": 96}
+    assert panel.form.editors["crop"].value == 96
+
+
 @pytest.fixture
 def segmented(started):
     """… whose image was segmented: two nuclei."""

@@ -162,6 +162,7 @@ class ReviewModel:
         self._out: Path | None = None
         self._image: int | None = None  # that is being segmented
         self._moved_at: float | None = None
+        self._later: dict[Path, Split] = {}  # how results that are no longer looked at are yet to be split
         self._viewed_at: float | None = None
         self._count = 0
         self._elsewhere: TemporaryDirectory[str] | None = None  # for what is in view of a project that is read only
@@ -224,6 +225,7 @@ class ReviewModel:
         self.done = self.total = 0
         self.rate = self.eta_s = math.nan
         self._moved_at = None
+        self._take_up(out)
         self._out, self._image = out, index
         self._set("waiting")
 
@@ -296,8 +298,9 @@ class ReviewModel:
     def look(self) -> None:
         """Find the result of the image in view, in the background."""
         self._drop_live()
-        self._moved_at, self.only_in_view = None, False
         self.session.drop_errands("split", _VIEW)
+        self._split_later()
+        self._moved_at, self.only_in_view = None, False
         if self.growing is not None:  # and another image may be in view
             self._grow()
         folder, index = self.session.project.folder, self.session.image_index
@@ -485,6 +488,29 @@ class ReviewModel:
             case Warned(message):
                 self.session.tell(message, "warning")
 
+    def _split_later(self) -> None:
+        """Have a result split as the sliders were left, once the engine is free: another image may be in view."""
+        if self._moved_at is None or self.result is None or self.session.project.folder is None:
+            return
+        self._later[self.result] = self.split
+        args = {"source": str(self.result), "apply": True, **self.split.args(self.mpp)}
+        listen = partial(self._note_later_split, self.result)
+        self.session.ask("split", args, listen, purpose=str(self.result))
+
+    def _take_up(self, path: Path) -> Split | None:
+        """Return how a result is yet to be split, and see to it no longer."""
+        self.session.drop_errands("split", str(path))
+        return self._later.pop(path, None)
+
+    def _note_later_split(self, source: Path, event: Event) -> None:
+        match event:
+            case Warned(message):
+                self.session.tell(message, "warning")
+            case Failed(message):
+                self.session.tell(message, "error")
+        if isinstance(event, Finished | Failed):
+            self._later.pop(source, None)
+
     def _applied(self) -> None:
         self.applying = False
         self._drop_table()
@@ -520,6 +546,9 @@ class ReviewModel:
         self.nuclei, self.gaps = int(facts.get("nuclei", 0)), bool(facts.get("gaps"))
         if found is not None:
             self.split = Split.of_result(facts["split"], self.mpp) if facts.get("split") else self.split
+            left = self._take_up(found.path)
+            if left is not None:
+                self.split, self._moved_at = left, self._clock()
             self.split_changed.emit()
         self.result_changed.emit()
         self.changed.emit()
@@ -533,6 +562,8 @@ class ReviewModel:
         if self.active:
             self.session.engine.stop(self._job)
         self.session.drop_errands("split", _VIEW)
+        for path in list(self._later):
+            self._take_up(path)
         self._job = self._split_job = self._table_job = ""
         self._moved_at, self.applying, self.measuring, self.only_in_view = None, False, False, False
         self.state = "idle"

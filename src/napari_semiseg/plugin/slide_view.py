@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -59,8 +60,6 @@ class SlideView:
         Where it lies.
     target : Path
         Where its project is or would be; empty (``Path()``) without an image.
-    busy : str
-        What is being waited for, in words; "" for nothing.
     """
 
     changed = Signal()
@@ -75,7 +74,7 @@ class SlideView:
         self.slide: Slide | None = None
         self.layer: Any = None
         self.placement: Placement | None = None
-        self.busy = ""
+        self._waits: list[str] = []  # for what, in words
         self._chosen_target: Path | None = None
         self._mpp: WeakKeyDictionary[Any, float] = WeakKeyDictionary()  # by layer: what the user said
         self._ended = False
@@ -99,6 +98,11 @@ class SlideView:
             self._watch(layer)
         self.layer = layer
         self._note()
+
+    @property
+    def busy(self) -> str:
+        """What is being waited for, of several the newest, in words; "" for nothing."""
+        return self._waits[-1] if self._waits else ""
 
     @property
     def layer_mpp(self) -> float | None:
@@ -239,7 +243,6 @@ class SlideView:
             if here:
                 self._arriving.pop(index)
             if here and isinstance(error, _NotThere):
-                self._wait("")
                 self.not_found.emit(index)
             else:
                 self._failed(error)
@@ -271,13 +274,25 @@ class SlideView:
         put: Callable[[Shown], object],
         failed: Callable[[Exception], object],
     ) -> None:
-        self._wait(f"Opening {name}…")
+        self._submit(f"Opening {name}…", lambda: picture_layer(opened()), put, failed)
 
-        def done(found: Shown) -> None:
-            self._wait("")
-            put(found)
+    def _submit(
+        self,
+        words: str,
+        work: Callable[[], Any],
+        done: Callable[[Any], object],
+        failed: Callable[[Exception], object],
+    ) -> None:
+        """Do `work` in the background, and say in `words` what is waited for, whatever else is."""
+        self._waits.append(words)
+        self.changed.emit()
 
-        self.session.background.submit(lambda: picture_layer(opened()), done, failed)
+        def end(then: Callable[[Any], object], result: Any) -> None:
+            self._waits.remove(words)
+            self.changed.emit()
+            then(result)
+
+        self.session.background.submit(work, partial(end, done), partial(end, failed))
 
     def _add(self, found: Shown, name: str, path: str, known: dict[str, Any]) -> Image:
         """Make the layer of an image that we have opened, lowest and active."""
@@ -343,7 +358,7 @@ class SlideView:
 
     def _note_index(self) -> None:
         """Another image layer of the same project may have come into view."""
-        if self.session.project.folder is not None and not self.busy:
+        if self.session.project.folder is not None:
             index = self._index_of(self.layer)
             if index is not None and index < len(self.session.project.images):
                 if index != self.session.image_index:
@@ -399,7 +414,7 @@ class SlideView:
         known = [(index, folder.source_path(index), source) for index, source in enumerate(project.images)]
         read_only = project.read_only or only_find
         place = "into the project" if not slide.path else ""
-        self._wait(
+        words = (
             f"Writing {slide.name} {place} ({atomic.size_text(slide.nbytes)})…"
             if place and not only_find
             else "Opening…"
@@ -423,7 +438,6 @@ class SlideView:
             return folder.add_array(data, slide.name, slide.mpp), True
 
         def done(result: tuple[int | None, bool]) -> None:
-            self._wait("")
             if project.folder is not folder:
                 return
             index, certain = result
@@ -440,7 +454,7 @@ class SlideView:
             else:
                 self.show_image(index)
 
-        self.session.background.submit(work, done, self._failed)
+        self._submit(words, work, done, self._failed)
 
     def _took(self, index: int | None) -> None:
         self.session.show_image(index)
@@ -449,12 +463,7 @@ class SlideView:
         if tiles and not self.session.project.selected:
             self.session.project.select(tiles[-1].id)
 
-    def _wait(self, words: str) -> None:
-        self.busy = words
-        self.changed.emit()
-
     def _failed(self, error: Exception) -> None:
-        self._wait("")
         said = str(error) if isinstance(error, InputError) else f"The image cannot be read ({error})."
         self.session.tell(said, "error")
 

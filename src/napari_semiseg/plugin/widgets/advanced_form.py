@@ -80,7 +80,11 @@ class AdvancedForm(QWidget):
             chosen = self.setup.request.get(name, self.setup.options.get(name))
             with signals_blocked(tick):
                 tick.setChecked(chosen is not None)
-            self.editors[name].enabled = chosen is not None
+            editor = self.editors[name]
+            editor.enabled = chosen is not None
+            if chosen is not None and editor.value != chosen:  # drawn anew, or set elsewhere
+                with editor.changed.blocked():
+                    editor.value = chosen
         self.reset.setVisible(any(tick.isChecked() for tick in self.ticks.values()))
 
     def showEvent(self, event: Any) -> None:
