@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from napari_semiseg.blocks import Box
-from napari_semiseg.engine.preview import LARGEST, WIDEST, _shown
+from napari_semiseg.engine.preview import KEPT, LARGEST, WIDEST, _shown, _thin_out
 
 SLIDE = (40_000, 60_000)
 
@@ -36,3 +38,16 @@ def test_where_nobody_looks_a_label_is_shown_with_its_surroundings() -> None:
 @pytest.mark.parametrize("shape", [(1000, 1000), (10, LARGEST), (1, 1)])
 def test_a_small_image_is_always_shown_whole(shape: tuple[int, int]) -> None:
     assert _shown(Box(0, 0, 1, 1), shape, None) == Box.whole(shape)
+
+
+def test_only_so_many_maps_of_an_image_stay_however_often_a_run_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "image-1-step-0000001.npy").touch()
+    for step in range(1, 4 * KEPT):
+        (tmp_path / f"image-0-step-{step:07d}.npy").touch()
+        _thin_out(tmp_path, 0)  # knows nothing of those before, as a run that goes on
+
+    kept = sorted(tmp_path.glob("image-0-*"))
+    assert KEPT // 2 < len(kept) <= KEPT
+    assert kept[0].stem == "image-0-step-0000001"
+    assert kept[-1].stem == f"image-0-step-{4 * KEPT - 1:07d}"
+    assert (tmp_path / "image-1-step-0000001.npy").exists()  # of another image: it has a limit of its own

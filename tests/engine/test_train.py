@@ -320,6 +320,32 @@ def test_the_best_model_stays_the_best_when_an_older_checkpoint_is_taken_up(
     assert max(Path(request.out).glob("checkpoints/best-*.safetensors")).stem == "best-0000002"
 
 
+def test_a_run_that_goes_on_before_a_better_step_that_was_lost_reports_the_model_that_is_read(
+    quick_request: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([0.5, 0.6, 0.7, 0.8, 0.1, 0.1])
+    monkeypatch.setattr("napari_semiseg.engine.train.dice_of_regions", lambda recipe: {"cell": next(scores)})
+    monkeypatch.setattr("napari_semiseg.engine.train.full_tiles", lambda nuclei: 1.0)
+    control, request = Control(), quick_request(steps=8)
+    broken = train(request, control)
+    for event in broken:
+        if isinstance(event, Validated) and event.step == 1:
+            control.send(Pause())  # which saves
+            control.send(Resume())
+        if isinstance(event, Validated) and event.step == 4:
+            break
+    broken.close()  # as a kill would: the steps after the checkpoint are lost
+
+    control = Control()
+    for event in train(quick_request(resume=True), control):
+        if isinstance(event, Started):
+            control.send(Stop())
+        last = event
+
+    assert last.facts["best_step"] == 1
+    assert RunFolder(Path(request.out)).read_model()[1]["step"] == 1
+
+
 @pytest.fixture
 def changed_image(quick_request: Ask, small_dataset: Path) -> Path:
     """An image that became another one after a run on it had been stopped; the old one lies beside its data set."""

@@ -232,11 +232,24 @@ class RunFolder:
         return None
 
     def save_model(self, predictor: nn.Module, step: int, card: Mapping[str, Any]) -> Path:
-        """Write the predictor of a step, and drop all but the one before it: the newest is the one that is kept."""
+        """Write the predictor of a step, and drop all but the one before it: the newest is the one that is kept.
+
+        Those of later steps go too: the run has gone back behind them.
+        """
         path = self.checkpoints / f"best-{step:07d}.safetensors"
         write_tensors(path, predictor.state_dict(), {"schema": SCHEMA_VERSION, "step": step, **card}, copies=1)
-        _drop(sorted(self.checkpoints.glob("best-*.safetensors"), reverse=True)[2:])
+        models = sorted(self.checkpoints.glob("best-*.safetensors"), reverse=True)
+        place = models.index(path)
+        _drop([*models[:place], *models[place + 2 :]])
         return path
+
+    def go_back_to_model(self, step: int) -> bool:
+        """Drop the predictors of later steps, whose training was lost; False, and all stay, where this one is gone."""
+        path = self.checkpoints / f"best-{step:07d}.safetensors"
+        if not verifies(path):
+            return False
+        _drop([later for later in self.checkpoints.glob("best-*.safetensors") if later.name > path.name])
+        return True
 
     def read_model(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Read the newest predictor that verifies: its tensors and its card.

@@ -58,7 +58,6 @@ class Previewer:
         self.image = 0
         self.box: Box | None = None
         self._next = 0.0
-        self._written: list[Path] = []
 
     def focus(self, image: int, box: Box) -> None:
         """Turn to another rectangle, at once."""
@@ -90,7 +89,7 @@ class Previewer:
         buffer = io.BytesIO()
         np.save(buffer, confidence[0] if len(confidence) == 1 else confidence, allow_pickle=False)
         atomic.write_bytes(path, buffer.getvalue())
-        self._thin_out(path)
+        _thin_out(self.folder, self.image)
         nucleus = confidence.sum(0, dtype=np.uint16).clip(max=255).astype(np.uint8)
         by_confidence, by_entropy = patch_histograms(nucleus, downsample)
         self.counted = PatchesCounted(step + 1, self.image, by_confidence.tolist(), by_entropy.tolist())
@@ -132,14 +131,14 @@ class Previewer:
         regions = (*self.recipe.data.validation, *self.recipe.data.labeled)
         return next((region.box for region in regions if region.image == self.image), None)
 
-    def _thin_out(self, path: Path) -> None:
-        self._written.append(path)
-        if len(self._written) > KEPT:
-            half = len(self._written) // 2
-            for old in self._written[1:half:2]:
-                with contextlib.suppress(PermissionError):  # on Windows, while it is being read: then it stays
-                    old.unlink(missing_ok=True)
-            self._written = [*self._written[0:half:2], *self._written[half:]]
+
+def _thin_out(folder: Path, image: int) -> None:
+    """Remove maps of an image where there are too many; those of before a run was resumed count as well."""
+    written = sorted(folder.glob(f"image-{image}-step-*.npy"))
+    if len(written) > KEPT:
+        for old in written[1 : len(written) // 2 : 2]:
+            with contextlib.suppress(PermissionError):  # on Windows, while it is being read: then it stays
+                old.unlink(missing_ok=True)
 
 
 def _shown(box: Box | None, shape: tuple[int, int], labeled: Box | None) -> Box:

@@ -279,6 +279,8 @@ class _Loop:
             yield Warned(sentence)
         if snapshot is not None:
             self.guard = Guard.of(snapshot.state)
+            if self.guard.best_step >= 0 and not self.run.go_back_to_model(self.guard.best_step):
+                self.guard.forget_scores()  # what is read is of a step that was lost, until one is kept anew
             predictor = self.recipe.method.predictor()
             if isinstance(predictor, TwoOpinions):
                 predictor.weigh_at_homes(self.guard.homes)
