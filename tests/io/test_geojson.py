@@ -105,8 +105,9 @@ def test_what_qupath_writes_is_read(tmp_path: Path, indent: int | None) -> None:
         "", "{", "[1]", '{"features": [', '{"features": [{}', '{"features": [{},]}', "\x00", '{"a": ' * 100_000,
         json.dumps(feature([[[0, 0], [1, float("inf")], [1, 1]]])), json.dumps(feature([[[0, 0], [1, 1]]])),
         json.dumps(feature("abc")), json.dumps(feature([[["a", "b"]] * 4])), json.dumps(feature(7, "MultiPolygon")),
+        json.dumps(feature([[[0, 0], [1, 1e30], [1, 1]]])),
     ],
-    ids=range(13),
+    ids=range(14),
 )  # fmt: skip
 def test_what_is_no_geojson_is_refused_in_a_sentence(tmp_path: Path, text: str) -> None:
     with pytest.raises(InputError, match=r"x\.geojson"):

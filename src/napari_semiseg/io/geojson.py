@@ -49,6 +49,9 @@ MAX_FEATURE = 2**26
 MAX_NAME = 200
 """Longest name of a class that is read, in characters."""
 
+FARTHEST = 2.0**31
+"""No corner lies as far out, in pixels: numbers of pixels are whole."""
+
 _OURS = "napari-semiseg"
 _IDS = uuid.UUID("6e617061-7269-4e75-8c65-692066726f6d")
 _PIECE = 2**20
@@ -201,7 +204,7 @@ def _class_name(given: Any) -> str:
 
 def _ring(points: Any) -> NDArray[np.float64]:
     ring = np.array([(point[1], point[0]) for point in points], np.float64)
-    if len(ring) < 3 or not np.isfinite(ring).all():
+    if len(ring) < 3 or not (np.abs(ring) < FARTHEST).all():  # nor is NaN
         raise ValueError("no ring")
     return ring[:-1] if len(ring) > 3 and (ring[0] == ring[-1]).all() else ring
 
