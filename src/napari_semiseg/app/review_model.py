@@ -299,15 +299,16 @@ class ReviewModel:
         """Find the result of the image in view, in the background."""
         self._drop_live()
         self.session.drop_errands("split", _VIEW)
-        self._split_later()
+        folder, index = self.session.project.folder, self.session.image_index
+        path = None if folder is None or index is None else folder.prediction_path(index)
+        if path != self.result:  # else it was written anew, and the sliders begin with what it says
+            self._split_later()
         self._moved_at, self.only_in_view = None, False
         if self.growing is not None:  # and another image may be in view
             self._grow()
-        folder, index = self.session.project.folder, self.session.image_index
-        if folder is None or index is None:
+        if path is None:
             self._take(None)
             return
-        path = folder.prediction_path(index)
 
         def work() -> Result | None:
             return Result.open(path) if result_state(path) == "complete" else None
