@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from napari_semiseg.errors import InputError
@@ -107,28 +107,34 @@ def check_results(images: Iterable[str | Path]) -> None:
     InputError
         If two would share a result.
     """
-    seen: dict[str, str | Path] = {}
-    for image in images:
-        name = locate(image).name
-        if name in seen:
-            raise InputError(
-                f"'{seen[name]}' and '{image}' are parts of one file, and their results would have the same name: "
-                "predict one after the other, each into a folder of its own."
-            )
-        seen[name] = image
+    if twins := _twins(images, lambda location: location.name):
+        raise InputError(
+            f"'{twins[0]}' and '{twins[1]}' are parts of one file, and their results would have the same name: "
+            "predict one after the other, each into a folder of its own."
+        )
 
 
 def _check_names(paths: Sequence[Path]) -> None:
     """Results are named after images: names have to differ, on disks that ignore case and accents' spelling too."""
-    seen: dict[str, Path] = {}
-    for path in paths:
-        location = locate(path)
-        key = unicodedata.normalize("NFC", location.name).casefold() + repr(sorted(location.chosen.items()))
-        if key in seen:
-            raise InputError(
-                f"'{seen[key]}' and '{path}' have the same name, and so would their results: rename one of them."
-            )
-        seen[key] = path
+    if twins := _twins(paths, _on_any_disk):
+        raise InputError(
+            f"'{twins[0]}' and '{twins[1]}' have the same name, and so would their results: rename one of them."
+        )
+
+
+def _on_any_disk(location: Location) -> str:
+    return unicodedata.normalize("NFC", location.name).casefold() + repr(sorted(location.chosen.items()))
+
+
+def _twins(images: Iterable[str | Path], key: Callable[[Location], str]) -> tuple[str | Path, str | Path] | None:
+    """Return the first two images that have the same key; None where each has another."""
+    seen: dict[str, str | Path] = {}
+    for image in images:
+        found = key(locate(image))
+        if found in seen:
+            return seen[found], image
+        seen[found] = image
+    return None
 
 
 def _is_zarr(path: Path) -> bool:

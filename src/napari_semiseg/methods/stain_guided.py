@@ -256,14 +256,17 @@ class StainGuided(Method):
         """Say how much the stain counts on any image, and where that may have changed, on those of the labels."""
         most = max(1, int(self.lessons.max()))
         labels, stain = (min(1.0, 2 * count / most) for count in self.lessons.tolist())
-        grown = min(1.0, int(self.lessons[0]) / self.config.labels_full_at) ** 2
-        taught = labels * grown**2, stain  # the square of the pixels is what is weighed
+        grown = min(1.0, int(self.lessons[0]) / self.config.labels_full_at)
+        taught = labels * grown**4, stain  # the square of the pixels is weighed, and they count as that of the part
         blind = tuple(guard.weight < 1 for guard in self._guards())
         said = self._labeled_pixels, taught, blind
+        share = self._share("", *said)
+        known = said == self._said  # there may be hundreds of images; the share on others lies in checkpoints
+        homes = {} if known else {image: self._share(image, *said) for image in self._labeled_pixels}
         for network in (self.net,) if self.average is None else (self.net, self.average):
-            network.share.fill_(self._share("", *said))
-            if said != self._said:  # there may be hundreds of images
-                network.weigh_at_homes({image: self._share(image, *said) for image in self._labeled_pixels})
+            network.share.fill_(share)
+            if not known:
+                network.weigh_at_homes(homes)
         self._said = said
 
     def _share(self, image: str, told: Mapping[str, int], taught: tuple[float, ...], blind: tuple[bool, ...]) -> float:
