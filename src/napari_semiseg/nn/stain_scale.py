@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from napari_semiseg.nn.ink import find_ink
 from napari_semiseg.nn.stain import Stain, hematoxylin
 from napari_semiseg.postprocess.stain_guide import SMOOTHING, StainGuide
 
@@ -88,12 +89,11 @@ def own_channel(image: Tensor, stain: Stain) -> Tensor:
 
 def density(image: Tensor, stain: Stain) -> Tensor:
     """Return what nuclei stand out by, (B, 1, H, W), of images (B, 3, H, W) in [0, 1]; see `StainScale.level`."""
-    if stain == "hematoxylin":
-        return hematoxylin(image)
-    if stain == "green":
-        return 255 - 255 * image[:, 1:2]
-    strongest = 255 * image.amax(1, keepdim=True)
-    return strongest if stain == "intensity" else 255 - strongest
+    if stain in ("intensity", "inverted"):
+        strongest = 255 * image.amax(1, keepdim=True)
+        return strongest if stain == "intensity" else 255 - strongest
+    found = hematoxylin(image) if stain == "hematoxylin" else 255 - 255 * image[:, 1:2]
+    return found.masked_fill(find_ink(image), 0.0)
 
 
 def _smooth(values: Tensor) -> Tensor:

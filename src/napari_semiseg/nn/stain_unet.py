@@ -13,6 +13,7 @@ from napari_semiseg.nn.network import PerImage
 from napari_semiseg.nn.stain import ColorInput, Stain
 from napari_semiseg.nn.stain_scale import UNITS, StainScale, own_channel
 from napari_semiseg.nn.unet import WIDTH, SmallUNet
+from napari_semiseg.postprocess import ink
 from napari_semiseg.postprocess.stain_guide import find_guide
 
 
@@ -38,6 +39,7 @@ class StainUNet(SmallUNet, PerImage):
     def __init__(self, classes: int = 2, stain: Stain = "hematoxylin", width: int = WIDTH) -> None:
         super().__init__(classes, stain, width)
         self.stain: Stain = stain
+        self.reach += ink.REACH  # the channel says nothing of a stain where there is ink
         self.stain_input = _ScaledStain()  # type: ignore[assignment]  # the same shape, made otherwise
 
     def features(self, image: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from skimage.filters import gaussian, threshold_otsu
 
 from napari_semiseg.io.stains import separated
+from napari_semiseg.postprocess import ink
 
 Stain = Literal["hematoxylin", "intensity", "inverted", "green"]
 """What nuclei stand out by: hematoxylin (H&E, IHC); bright, as in fluorescence; dark, as in unstained bright field; or
@@ -22,7 +23,7 @@ dark in green light, where there is a single dye (`postprocess.single_stain`).""
 SIGMA = 1.0
 """Smoothing before the threshold, in pixels."""
 
-REACH = 4
+REACH = 4 + ink.REACH
 """Pixels around a pixel that its smoothed value depends on."""
 
 _COLORFUL = 16  # of 255, between the strongest and the weakest channel: less is gray with noise
@@ -67,16 +68,15 @@ def raw_density(image: NDArray[np.uint8], stain: Stain) -> NDArray[np.float64]:
     """Return what nuclei stand out by: uint8 (h, w, 3) → float (h, w).
 
     Hematoxylin is the first channel of `skimage.color.rgb2hed`; intensity is the strongest channel, 0 to 255; inverted
-    is 255 less that, green 255 less the green channel. More is more nucleus.
+    is 255 less that, green 255 less the green channel. More is more nucleus. Of stains there is none where there is ink.
     """
     values: NDArray[np.float64]
-    if stain == "hematoxylin":
-        values = separated(image)[..., 0]
-        return values
-    if stain == "green":
-        return np.subtract(255.0, image[..., 1])
-    strongest: NDArray[np.float64] = image.max(axis=-1).astype(np.float64)
-    return strongest if stain == "intensity" else np.subtract(255.0, strongest)
+    if stain in ("intensity", "inverted"):
+        values = image.max(axis=-1).astype(np.float64)
+        return values if stain == "intensity" else np.subtract(255.0, values)
+    values = separated(image)[..., 0] if stain == "hematoxylin" else np.subtract(255.0, image[..., 1])
+    values[ink.find_ink(image)] = 0.0
+    return values
 
 
 def density(image: NDArray[np.uint8], stain: Stain) -> NDArray[np.float64]:
