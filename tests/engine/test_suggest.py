@@ -146,6 +146,19 @@ def test_tissue_of_another_texture_comes_before_more_of_the_same_though_its_mean
     assert inside(found["box"], (0, 500, 400, 700)) >= 0.5 * 100 * 100
 
 
+def test_ink_is_not_taken_for_many_nuclei(tmp_path):
+    image = np.full((800, 800, 3), TISSUE, np.uint8)
+    image[5:400:20, 5::20] = (70, 40, 120)
+    image[400:600] = 30
+    with ProjectFolder.create(tmp_path / "inked") as folder:
+        folder.add_array(image, "slide", 0.5)
+        found = candidates(open_image(folder.source_path(0), mpp=0.5), 0, 100)
+
+    top, bottom = found.boxes[:, 0], found.boxes[:, 2]
+    in_ink, among_nuclei = (top >= 400) & (bottom <= 600), bottom <= 400
+    assert found.stain[in_ink].max() < found.stain[among_nuclei].min()
+
+
 def whole_slide(side=40_000):
     """A slide of 0.25 µm of which only the small image exists: tissue in the upper left part of the glass."""
     small = np.full((1000, 1000, 3), GLASS, np.uint8)

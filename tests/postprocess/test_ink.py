@@ -69,7 +69,7 @@ def test_what_is_learned_from_the_stain_says_background_where_there_is_ink(
 
 def test_a_black_nucleus_is_a_nucleus(tissue: tuple[np.ndarray, np.ndarray]) -> None:
     image = tissue[0].copy()
-    image[60 : 60 + LEAST - 1, 100 : 100 + LEAST - 1] = 30  # as small as a nucleus, and no ink that could be told from it
+    image[60 : 60 + LEAST - 1, 100 : 100 + LEAST - 1] = 30  # no larger than a nucleus
 
     assert not find_ink(image).any()
 

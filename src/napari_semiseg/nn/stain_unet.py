@@ -39,6 +39,7 @@ class StainUNet(SmallUNet, PerImage):
     def __init__(self, classes: int = 2, stain: Stain = "hematoxylin", width: int = WIDTH) -> None:
         super().__init__(classes, stain, width)
         self.stain: Stain = stain
+        assert self.reach is not None  # that of a small U-Net is finite
         self.reach += ink.REACH  # the channel says nothing of a stain where there is ink
         self.stain_input = _ScaledStain()  # type: ignore[assignment]  # the same shape, made otherwise
 

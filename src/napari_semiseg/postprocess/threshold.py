@@ -68,7 +68,8 @@ def raw_density(image: NDArray[np.uint8], stain: Stain) -> NDArray[np.float64]:
     """Return what nuclei stand out by: uint8 (h, w, 3) → float (h, w).
 
     Hematoxylin is the first channel of `skimage.color.rgb2hed`; intensity is the strongest channel, 0 to 255; inverted
-    is 255 less that, green 255 less the green channel. More is more nucleus. Of stains there is none where there is ink.
+    is 255 less that, green 255 less the green channel. More is more nucleus. Where there is ink, there is
+    no stain.
     """
     values: NDArray[np.float64]
     if stain in ("intensity", "inverted"):
