@@ -132,6 +132,15 @@ def test_rgba_is_laid_on_white(tmp_path: Path, kind: str) -> None:
     assert image.read(Box(0, 0, 1, 3)).tolist() == [[[100, 0, 0], [204, 204, 204], [255, 255, 255]]]
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_an_opaque_channel_beside_colors_makes_them_no_darker(dtype: type) -> None:
+    rgb = np.random.default_rng(0).integers(0, 4096, (40, 56, 3)).astype(dtype)  # as of a camera of 12 bits
+    opaque = np.full((40, 56, 1), np.iinfo(dtype).max if dtype is np.uint16 else 1, dtype)
+    image = from_array(np.concatenate([rgb, opaque], -1), "a")
+
+    np.testing.assert_array_equal(image.read(WHOLE), from_array(rgb, "b").read(WHOLE))
+
+
 def test_palette_images_show_their_colors(tmp_path: Path) -> None:
     picture = Pillow.fromarray(np.array([[0, 1], [1, 0]], np.uint8), "P")
     picture.putpalette([10, 20, 30, 200, 100, 50])
