@@ -546,6 +546,21 @@ def test_shared_memory_for_decoded_pixels_is_bounded(tmp_path: Path, rgb: np.nda
     assert cache.held_bytes == 2 * rgb.nbytes
 
 
+def test_a_series_is_another_image_than_the_first_and_is_opened_again_by_its_source(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif") as tif:
+        for value in (20, 200):
+            tif.write(np.full((40, 56, 3), value, np.uint8), photometric="rgb")
+    first, second = (open_image(tmp_path / "a.ome.tif", series=number) for number in (0, 1))
+
+    assert (first.name, second.name) == ("a", "a")
+    assert first.fingerprint() != second.fingerprint()
+    assert first.source == str(tmp_path / "a.ome.tif")
+    again = open_image(second.source)
+    assert again.read(WHOLE).max() == 200
+    assert again.fingerprint() == second.fingerprint()
+    assert open_image(f"{tmp_path / 'a.ome.tif'}[s=0]", series=1).read(WHOLE).max() == 20
+
+
 # ---- fingerprints
 
 
