@@ -258,6 +258,28 @@ def test_a_png_of_a_large_image_is_reduced(made: Path, tmp_path: Path, rgb: np.n
     assert events[-2].facts == {"reduced": 2, "size": [300, 450]}
 
 
+def test_a_png_of_a_very_large_image_without_smaller_levels_is_read_in_parts(tmp_path: Path) -> None:
+    shape = (33_000, 24_000)
+    pixels = {"chunks": (1024, 1024, 3), "dtype": "uint8", "fill_value": 200}
+    zarr.create_array(tmp_path / "slide.zarr", shape=(*shape, 3), **pixels)
+    nuclei = np.zeros((512, 512), np.uint32)
+    nuclei[100:400, 100:400] = 1
+    part = Box(32_000, 0, 32_512, 512)
+    options = {"image": str(tmp_path / "slide.zarr")}
+    with ResultWriter.create(tmp_path / "field.ome.zarr", shape, ["nucleus"], **options) as writer:
+        writer.write_confidence(part, (nuclei * 200).astype(np.uint8)[None])
+        writer.write_nuclei(part, nuclei)
+        writer.finish()
+    run(tmp_path, "png", tmp_path / "x.png")
+
+    picture = np.asarray(Pillow.open(tmp_path / "x.png"))
+    assert picture.shape == (2063, 1500, 3)
+    others = np.ones(picture.shape[:2], bool)
+    others[2000:2032, 0:32] = False
+    assert (picture[others] == 200).all()
+    assert picture[2010, 7].tolist() == PALETTE[0].tolist()
+
+
 def test_a_folder_as_target_gets_a_file_named_after_the_image(made: Path, tmp_path: Path) -> None:
     for to in NAMES:
         run(made, to, tmp_path)

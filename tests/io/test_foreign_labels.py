@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -218,6 +219,21 @@ def test_of_a_mask_each_part_is_a_nucleus_and_that_is_said() -> None:
     one = of_array(mask == 254, "one")
     assert [count for _, count in one.occupied((40, 40), 40)] == [1]
     assert one.note == ""
+
+
+def test_whoever_reads_a_mask_without_asking_where_it_holds_nuclei_gets_its_parts_too(tmp_path: Path) -> None:
+    mask = np.zeros((40, 3000), np.uint8)
+    mask[2:8, 2:8] = mask[2:8, 20:28] = mask[30:36, 2900:2910] = 255
+    tifffile.imwrite(tmp_path / "mask.tif", mask)
+
+    for labels in (open_labels(tmp_path / "mask.tif"), of_array(mask, "a mask")):
+        left, right = labels.read([Box(0, 0, 40, 40), Box(0, 2880, 40, 2920)])
+        assert (left.instance.max(), right.instance.max()) == (2, 1)
+        assert labels.note.startswith("All labels have the same number")
+
+    mask[30, 2900] = 254
+    (whole,) = of_array(mask, "nuclei").read([Box(0, 0, 40, 3000)])
+    assert whole.instance.max() == 2
 
 
 def test_what_holds_no_nuclei_is_refused_in_a_sentence(tmp_path: Path) -> None:

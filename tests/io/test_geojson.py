@@ -99,6 +99,16 @@ def test_what_qupath_writes_is_read(tmp_path: Path, indent: int | None) -> None:
         assert back.polygons[0][0].tolist() == [[1, 2], [1, 5], [4, 5]]
 
 
+@pytest.mark.parametrize("unknown", ["NaN", "Infinity", "-Infinity", '"NaN"', "null"])
+def test_a_measurement_that_qupath_could_not_take_keeps_no_nucleus_back(tmp_path: Path, unknown: str) -> None:
+    text = json.dumps(feature([RING], measurements={"Circularity": "?", "Area": 4.5})).replace('"?"', unknown)
+    (back,) = read(tmp_path / "x.geojson", text)
+    assert back.measurements == {"Area": 4.5}
+
+    with pytest.raises(InputError, match=r"x\.geojson"):
+        read(tmp_path / "x.geojson", json.dumps(feature([[[0, 0], [0, 5], "?"]])).replace('"?"', f"[5, {unknown}]"))
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -13,6 +13,7 @@ from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
 from napari_semiseg.io.imagej_roi import read_rois, write_rois
 from napari_semiseg.io.nucleus import Nucleus, Place
+from napari_semiseg.io.outline_files import ROIS, write_outlines
 from napari_semiseg.io.outlines import fill, trace
 
 PLACE = Place(name="field", shape=(50, 60), mpp=0.25, translation=(10.0, -3.5))
@@ -45,6 +46,16 @@ def test_parts_and_holes_come_back_pixel_by_pixel(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again, labels)
     assert place == PLACE
     assert names == {1: "class 1", 2: "class 2"}
+
+
+@pytest.mark.parametrize(
+    "name", ["tumor", "3", "01", "1e3", "true", "1_000", '"q"', '"', " blank", "a: b", "Krebs ä", "…"]
+)
+def test_a_class_of_any_name_comes_back(tmp_path: Path, name: str) -> None:
+    (polygons,) = trace(np.ones((3, 3), np.uint32)).values()
+    write_outlines(tmp_path / "x.zip", ROIS, [Nucleus(1, polygons, name)], Place())
+
+    assert [nucleus.class_name for nucleus in read_rois(tmp_path / "x.zip")[1]] == [name]
 
 
 def test_what_imagej_draws_is_read_and_lines_are_passed_over(tmp_path: Path) -> None:

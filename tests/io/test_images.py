@@ -132,6 +132,15 @@ def test_rgba_is_laid_on_white(tmp_path: Path, kind: str) -> None:
     assert image.read(Box(0, 0, 1, 3)).tolist() == [[[100, 0, 0], [204, 204, 204], [255, 255, 255]]]
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_an_opaque_channel_beside_colors_makes_them_no_darker(dtype: type) -> None:
+    rgb = np.random.default_rng(0).integers(0, 4096, (40, 56, 3)).astype(dtype)  # as of a camera of 12 bits
+    opaque = np.full((40, 56, 1), np.iinfo(dtype).max if dtype is np.uint16 else 1, dtype)
+    image = from_array(np.concatenate([rgb, opaque], -1), "a")
+
+    np.testing.assert_array_equal(image.read(WHOLE), from_array(rgb, "b").read(WHOLE))
+
+
 def test_palette_images_show_their_colors(tmp_path: Path) -> None:
     picture = Pillow.fromarray(np.array([[0, 1], [1, 0]], np.uint8), "P")
     picture.putpalette([10, 20, 30, 200, 100, 50])
@@ -535,6 +544,21 @@ def test_shared_memory_for_decoded_pixels_is_bounded(tmp_path: Path, rgb: np.nda
     assert 0 < cache.held_bytes <= 3 * rgb.nbytes
     image.close()
     assert cache.held_bytes == 2 * rgb.nbytes
+
+
+def test_a_series_is_another_image_than_the_first_and_is_opened_again_by_its_source(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif") as tif:
+        for value in (20, 200):
+            tif.write(np.full((40, 56, 3), value, np.uint8), photometric="rgb")
+    first, second = (open_image(tmp_path / "a.ome.tif", series=number) for number in (0, 1))
+
+    assert (first.name, second.name) == ("a", "a")
+    assert first.fingerprint() != second.fingerprint()
+    assert first.source == str(tmp_path / "a.ome.tif")
+    again = open_image(second.source)
+    assert again.read(WHOLE).max() == 200
+    assert again.fingerprint() == second.fingerprint()
+    assert open_image(f"{tmp_path / 'a.ome.tif'}[s=0]", series=1).read(WHOLE).max() == 20
 
 
 # ---- fingerprints

@@ -14,8 +14,10 @@ import pytest
 import tifffile
 
 from napari_semiseg import atomic
+from napari_semiseg.app.lost_images import find_again
 from napari_semiseg.blocks import Box
 from napari_semiseg.errors import InputError
+from napari_semiseg.io.images import open_image
 from napari_semiseg.project.folder import ProjectFolder
 from napari_semiseg.project.schema import ClassSpec, with_class
 from napari_semiseg.project.stored_array import array_bytes
@@ -46,6 +48,20 @@ def test_opening_restores_everything(project, tmp_path, painted):
             assert np.array_equal(again.annotation(tile.id).instance, painted(seed=n))
             assert np.array_equal(again.annotation(tile.id).classes, painted(seed=n) % 3)
         assert again.recovery.sentences() == ["Not found where they were: HE_0412; show where these images lie now."]
+
+
+def test_each_image_of_a_file_that_holds_several_is_opened_by_where_it_lies(project, tmp_path):
+    with tifffile.TiffWriter(tmp_path / "three.ome.tif") as tif:
+        for value in (10, 100, 200):
+            tif.write(np.full((40, 56, 3), value, np.uint8), photometric="rgb")
+    indices = [project.add_image(tmp_path / "three.ome.tif", shape=(40, 56), series=series) for series in (0, 2)]
+    indices += [project.add_image(f"{tmp_path / 'three.ome.tif'}[{choice}]", series=2) for choice in ("c=1", "s=1")]
+
+    opened = [open_image(project.source_path(index)) for index in indices]
+    assert [image.read(Box(0, 0, 40, 56)).max() for image in opened] == [10, 200, 200, 100]
+    assert [image.gray for image in opened] == [False, False, True, False]
+    find_again(project, indices[1], tmp_path / "three.ome.tif")
+    assert open_image(project.source_path(indices[1])).read(Box(0, 0, 40, 56)).max() == 200
 
 
 def test_the_folder_holds_what_the_design_says(project, tile_box):

@@ -148,6 +148,34 @@ def test_of_many_that_find_a_lock_left_over_one_gets_it(tmp_path):
         holders[0].release()
 
 
+@pytest.mark.skipif(lock_module.fcntl is None, reason="Windows has no locks on files that go away")
+def test_who_is_late_to_a_lock_left_over_gives_no_third_one_room_beside_the_second(tmp_path, monkeypatch):
+    path = tmp_path / "lock"
+    left_behind(path, process="another boot:1")
+    read, rename = lock_module._read_when_written, lock_module.Path.rename
+    first, third = [], []
+
+    def read_and_wait(found):
+        was = read(found)
+        if not first:  # while the one that is late has read it, another takes it
+            first.append(None)
+            first[0] = ProjectLock.acquire(found)
+        return was
+
+    def rename_and_wait(found, target):
+        moved = rename(found, target)
+        if first and first[0] and not third:
+            third.append(ProjectLock.acquire(path))
+        return moved
+
+    monkeypatch.setattr(lock_module, "_read_when_written", read_and_wait)
+    monkeypatch.setattr(lock_module.Path, "rename", rename_and_wait)
+    with pytest.raises(LockHeld):
+        ProjectLock.acquire(path)
+    assert first[0].held
+    assert not third
+
+
 def test_where_a_file_system_has_no_hard_links_the_lock_works_too(tmp_path, monkeypatch):
     def no_links(*_, **__):
         raise OSError(1, "Operation not permitted")

@@ -39,6 +39,8 @@ from napari_semiseg.io.result_card import Kind, result_state
 from napari_semiseg.io.result_writer import SHARD, ResultWriter, discard_result
 from napari_semiseg.io.tiff import Pixels, Report
 
+_READ = 4
+"""Side of what a picture reads of an image that has no smaller levels, in blocks."""
 _ANOTHER = "choose another name or allow to replace it (--overwrite)"
 
 
@@ -195,7 +197,8 @@ def _to_png(job: Job, report: Report) -> dict[str, Any]:
         (n for n, shape in enumerate(result.levels) if max(shape) <= job.request.max_side), len(result.levels) - 1
     )
     picture = np.zeros((*result.levels[level], 3), np.uint8)
-    blocks = cells(result.levels[level], export_job.BLOCK)
+    side = min(export_job.BLOCK, max(1, _READ * export_job.BLOCK >> level))
+    blocks = cells(result.levels[level], side)
     for done, cell in enumerate(blocks, start=1):
         seen = cell.grown(1).intersect(Box.whole(picture.shape))  # outlines depend on the neighbors
         class_map = result.pixel_classes(seen, level) if "classes" in result.kinds else None

@@ -33,6 +33,9 @@ MAX_CLASSES = 124
 
 _MASK = "All labels have the same number, as in a mask: each part of it was taken for a nucleus."
 
+_LOOK = 2048
+"""Side of what is looked at together, in pixels, to see whether a label image is a mask."""
+
 REGION_HOLDS = 4
 """An annotation around the middles of so many other outlines is a region in which nuclei were looked for, and none."""
 
@@ -187,7 +190,9 @@ class _LabelImage(ABC):
     """One number for each pixel: that of the nucleus, or in a mask the same for all."""
 
     note = ""
-    _mask = False
+    _mask: bool | None = None  # nobody has looked yet
+    _shape: tuple[int, int]
+    """Rows and columns that hold all of it."""
 
     def occupied(self, shape: tuple[int, int], side: int) -> list[tuple[Box, int]]:
         ids: set[int] = set()
@@ -199,13 +204,29 @@ class _LabelImage(ABC):
             parts = int(_parts(instance).max(initial=0)) if len(ids) == 1 else 0
             if here.size:
                 found.append((cell, here.size, parts))
-        self._mask = len(ids) == 1 and sum(parts for *_, parts in found) > 1
-        self.note = _MASK if self._mask else ""
+        self._found_mask(len(ids) == 1 and sum(parts for *_, parts in found) > 1)
         return [(cell, parts if self._mask else count) for cell, count, parts in found]
 
     def read(self, boxes: Sequence[Box]) -> list[Painted]:
+        if self._mask is None:
+            self._found_mask(self._is_mask())
         number = _parts if self._mask else _numbered
         return [Painted(number(self._instance(box)), self._classes(box)) for box in boxes]
+
+    def _found_mask(self, mask: bool) -> None:
+        self._mask, self.note = mask, _MASK if mask else ""
+
+    def _is_mask(self) -> bool:
+        """Look at all of it until there is a second number: a rectangle does not tell a mask from one nucleus."""
+        ids: set[int] = set()
+        parts = 0
+        for cell in cells(self._shape, _LOOK):
+            instance = self._instance(cell)
+            ids.update(np.unique(instance[instance > 0])[:2].tolist())
+            if len(ids) > 1:
+                return False
+            parts += int(_parts(instance).max(initial=0))
+        return parts > 1
 
     @abstractmethod
     def _instance(self, box: Box) -> NDArray[np.uint32]: ...
@@ -225,7 +246,8 @@ class _Raster(_LabelImage):
                 f"'{self.name}' is no label image but one of colors or measured values: give one whole number for each "
                 "nucleus."
             )
-        self.place = Place(shape=self._source.levels[0], mpp=self._source.mpp, translation=self._source.translation)
+        self._shape = self._source.levels[0]
+        self.place = Place(shape=self._shape, mpp=self._source.mpp, translation=self._source.translation)
         self.class_names: tuple[str, ...] = ()
 
     def _instance(self, box: Box) -> NDArray[np.uint32]:
@@ -257,7 +279,7 @@ class _OurResult(_LabelImage):
     def __init__(self, path: str) -> None:
         self._result = Result.open(path)
         card = self._result.card
-        self.name = path
+        self.name, self._shape = path, card.shape
         self.place = Place(name=card.name, shape=card.shape, mpp=card.mpp, translation=card.translation)
         self.class_names = card.classes if "classes" in self._result.kinds else ()
 
@@ -275,6 +297,7 @@ class _Array(_LabelImage):
 
     def __init__(self, labels: NDArray[np.uint32], name: str, origin: tuple[int, int]) -> None:
         self._labels, self.name, self._origin = labels, name, origin
+        self._shape = max(1, origin[0] + labels.shape[0]), max(1, origin[1] + labels.shape[1])
         self.place = Place()
         self.class_names: tuple[str, ...] = ()
 

@@ -269,7 +269,7 @@ class _JsonText:
     def __init__(self, file: TextIO, path: Path) -> None:
         self._file, self._path = file, path
         self._text, self._at, self._ended = "", 0, False
-        self._decoder = json.JSONDecoder(parse_constant=self._no_constant)
+        self._decoder = json.JSONDecoder()  # which knows NaN and Infinity: QuPath before 0.5 measured such numbers
 
     def peek(self) -> str:
         """Return the next character that is no blank, "" at the end."""
@@ -332,9 +332,6 @@ class _JsonText:
         self._text, self._at = self._text[self._at :] + piece, 0
         self._ended = not piece
         return not self._ended
-
-    def _no_constant(self, name: str) -> float:
-        raise self._wrong(f"{name}, which is no number")
 
     def _wrong(self, what: str) -> InputError:
         return InputError(f"'{self._path}' holds {what}: export it again from its source.")

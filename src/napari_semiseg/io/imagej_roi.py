@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -132,12 +133,21 @@ def _roi(nucleus: Nucleus) -> roifile.ImagejRoi:
         (roi.left, roi.top), (roi.right, roi.bottom) = corners.min(0).tolist(), corners.max(0).tolist()
         roi.multi_coordinates = np.concatenate([_path(ring) for ring in rings]).astype(np.float32)
         roi.shape_roi_size = len(roi.multi_coordinates)
-    properties: dict[str, Any] = {"label": nucleus.label}
-    if nucleus.class_name:  # in ASCII, since the length of other text is counted wrongly on its way
-        plain = nucleus.class_name.isascii() and nucleus.class_name.isprintable()
-        properties["class"] = nucleus.class_name if plain else json.dumps(nucleus.class_name)
-    roi.props = "".join(f"{key}: {value}\n" for key, value in properties.items())
+    roi.props = f"label: {nucleus.label}\n"
+    if nucleus.class_name:
+        roi.props += _class_property(nucleus.class_name)
     return roi
+
+
+@lru_cache(maxsize=256)
+def _class_property(name: str) -> str:
+    """Return the line that says a class: in quotes and ASCII where the name as it is would not be read back.
+
+    The length of other text is counted wrongly on its way, and "01" or "true" would be taken for what they mean.
+    """
+    plain = roifile.ImagejRoi(props=f"class: {name}\n")
+    as_it_is = name.isascii() and name.isprintable() and _class_name(plain.properties.get("class", "")) == name
+    return f"class: {name if as_it_is else json.dumps(name)}\n"
 
 
 def _path(ring: NDArray[Any]) -> NDArray[np.float64]:

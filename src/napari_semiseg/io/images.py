@@ -292,7 +292,7 @@ def open_image(
     source : str or Path
         A path or URL, with the choice of a plane in brackets where there is one to make (``two.tif[c=1]``).
     series : int
-        Image of a file that holds several; ``[s=…]`` comes before it.
+        Image of a file that holds several; ``[s=…]`` comes before it. What is not the first is named in `Image.source`.
     mpp : float, optional
         Size of a pixel in µm, instead of what the file says.
     cache : DecodedCache, optional
@@ -304,7 +304,10 @@ def open_image(
         If there is no such file, it is broken, its kind is not read, or it holds no gray, RGB or RGBA image.
     """
     location = locate(source)
-    return Image(open_source(location, series=series, cache=cache), location.name, str(source), mpp)
+    if series and "s" not in location.chosen:
+        location = location.in_series(series)
+        source = location.text
+    return Image(open_source(location, cache=cache), location.name, str(source), mpp)
 
 
 def open_source(location: Location, *, series: int = 0, cache: DecodedCache | None = None, raw: bool = False) -> Source:

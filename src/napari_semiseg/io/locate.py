@@ -42,10 +42,22 @@ class Location:
         """File name without its extension; `.ome.tif` and `.ome.zarr` count as one extension."""
         return stem(self.path)
 
+    @property
+    def text(self) -> str:
+        """What `locate` makes this of."""
+        return f"{self.path}{_bracketed(self.chosen)}" if self.chosen else self.path
+
     def with_choice(self, letter: str) -> str:
         """Return what to write to choose the first along an axis."""
-        chosen = {**self.chosen, letter: 0}
-        return f"{Path(self.path).name}[{','.join(f'{key}={value}' for key, value in chosen.items())}]"
+        return Path(self.path).name + _bracketed({**self.chosen, letter: 0})
+
+    def in_series(self, number: int) -> Location:
+        """Return it with that series chosen, unless one is chosen already."""
+        return Location(self.path, {"s": number, **self.chosen})
+
+
+def _bracketed(chosen: Mapping[str, int]) -> str:
+    return f"[{','.join(f'{key}={value}' for key, value in chosen.items())}]"
 
 
 def locate(source: str | Path) -> Location:

@@ -56,8 +56,8 @@ def robust_scaling(sample: NDArray[Any]) -> Scaling:
 
     Parameters
     ----------
-    sample : ndarray, (n, channels)
-        Pixels of the whole image, NaN and infinities included.
+    sample : ndarray, (n, 1 | 3 | 4)
+        Pixels of the whole image, NaN and infinities included. A fourth channel is opacity, which decides nothing.
 
     Returns
     -------
@@ -66,8 +66,8 @@ def robust_scaling(sample: NDArray[Any]) -> Scaling:
         keeps hues and black: from 0 (or the least value, where that is negative) to the 99.9th percentile; floats
         within [0, 1] keep exactly that range. Without any finite value, 0 to 0.
     """
-    values = np.asarray(sample).astype(np.float64)
-    color = values.shape[-1] >= 3
+    values = np.asarray(sample)[..., :3].astype(np.float64)
+    color = values.shape[-1] == 3
     values = values[np.isfinite(values)]
     if not values.size:
         return Scaling(0.0, 0.0)

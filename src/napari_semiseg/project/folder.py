@@ -21,7 +21,7 @@ from napari_semiseg.errors import InputError
 from napari_semiseg.project import opening
 from napari_semiseg.project.annotations import load_annotation
 from napari_semiseg.project.autosave import Autosave
-from napari_semiseg.project.image_paths import OpenedImage, distinct_name, located, stored_path
+from napari_semiseg.project.image_paths import OpenedImage, distinct_name, located, stored_path, with_series
 from napari_semiseg.project.journal import JournalWriter, WriterOptions
 from napari_semiseg.project.lock import ProjectLock
 from napari_semiseg.project.recovery import Recovery
@@ -361,7 +361,7 @@ class ProjectFolder:
             return self.add_image(path, name=name, mpp=mpp, shape=shape, axes="YX" if len(array.shape) == 2 else "YXC")
 
     def source_path(self, index: int) -> str:
-        """Return where an image lies, as it can be opened: an absolute path or a URL.
+        """Return where an image lies, as it can be opened: an absolute path or a URL, with its series if that is not 0.
 
         Raises
         ------
@@ -373,8 +373,8 @@ class ProjectFolder:
                 f"The project {atomic.quoted(self.path)} has {len(self.images)} "
                 f"images, so there is no number {index}: add it first."
             )
-        path = self.images[index].path
-        return located(self.path, path)
+        image = self.images[index]
+        return with_series(located(self.path, image.path), image.series)
 
     def relink_image(self, index: int, source: str | Path) -> None:
         """Say where an image lies now. Nothing is opened: `app.lost_images` looks whether it is that image.

@@ -12,6 +12,7 @@ from napari_semiseg import atomic
 from napari_semiseg.errors import InputError
 from napari_semiseg.project.schema import RESERVED_NAMES, ImageSource
 
+_CHOICE = re.compile(r"\[([^\[\]]*)\]$")  # a part of a file may be named in brackets
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
 
 
@@ -65,15 +66,22 @@ def located(root: Path, path: str) -> str:
     return path if is_url(path) else os.path.normpath(root / path)
 
 
+def with_series(path: str, series: int) -> str:
+    """Name one of several images of a file in brackets, unless it is the first or one is named already."""
+    found = _CHOICE.search(path)
+    chosen = found[1].split(",") if found else []
+    if not series or any(choice.lower().startswith("s=") for choice in chosen):
+        return path
+    return f"{_CHOICE.sub('', path)}[{','.join([f's={series}', *chosen])}]"
+
+
 def image_exists(folder: Path, source: ImageSource) -> bool:
     """Whether the file of an image is there. Of a URL nothing is known, so it is taken to be."""
     if is_url(source.path):
         return True
     try:
         path = folder / source.path
-        return (
-            path.exists() or Path(re.sub(r"\[[^\[\]]*\]$", "", str(path))).exists()
-        )  # a part of a file may be named in brackets
+        return path.exists() or Path(_CHOICE.sub("", str(path))).exists()
     except OSError:
         return False
 

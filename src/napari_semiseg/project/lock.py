@@ -21,6 +21,11 @@ import psutil
 from napari_semiseg import atomic
 from napari_semiseg.errors import InputError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 _MAX_BYTES = 4096
 _UNKNOWN = "unknown"
 _GRACE_S = 0.2
@@ -219,16 +224,38 @@ def _read_when_written(path: Path) -> tuple[Holder | None, bytes | None]:
 
 def _removed(path: Path, content: bytes) -> bool:
     """Remove a stale lock file, unless another process was faster and has made its own by now."""
-    aside = path.with_name(f".semiseg-{secrets.token_hex(6)}.tmp")
     try:
-        path.rename(aside)
-        if aside.read_bytes()[:_MAX_BYTES] != content and not path.exists():
-            aside.rename(path)
-        aside.unlink(missing_ok=True)
+        return _moved_away(path, content) if fcntl is None else _removed_alone(path, content)
     except FileNotFoundError:
         return False
     except OSError as error:
         raise atomic.said(error, f"The lock {atomic.quoted(path)} of a program that ended cannot be removed") from error
+
+
+def _removed_alone(path: Path, content: bytes) -> bool:
+    """Remove it while the system keeps others from doing so: what lies at its place is then still what was read."""
+    assert fcntl is not None
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # somebody is at it
+            time.sleep(_GRACE_S)
+            return False
+        except OSError:  # a network drive that knows no such locks
+            return _moved_away(path, content)
+        if file.read(_MAX_BYTES) != content or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            return False
+        path.unlink()
+    return True
+
+
+def _moved_away(path: Path, content: bytes) -> bool:
+    """Remove it by moving it away, and bring it back if it was another one: a third process may come in between."""
+    aside = path.with_name(f".semiseg-{secrets.token_hex(6)}.tmp")
+    path.rename(aside)
+    if aside.read_bytes()[:_MAX_BYTES] != content and not path.exists():
+        aside.rename(path)
+    aside.unlink(missing_ok=True)
     return True
 
 
