@@ -289,6 +289,7 @@ class NucleiDock(QWidget):
     # ---- doing ----
 
     def _deliver(self) -> None:
+        self.view.settle()
         self.session.deliver()
         self._tell_engine()
         self.tiles.bring_back()
