@@ -14,6 +14,9 @@ from napari_semiseg.app.engine_model import ChildEnded
 from napari_semiseg.app.painting import BACKGROUND_ID
 from napari_semiseg.blocks import Box
 from napari_semiseg.engine.compare import CompareRequest, compare
+from napari_semiseg.engine.export import export
+from napari_semiseg.engine.export_job import ExportRequest
+from napari_semiseg.errors import InputError
 from napari_semiseg.events import (
     Described,
     Failed,
@@ -506,6 +509,21 @@ def test_export_asks_for_each_ticked_format_and_shows_what_was_written(segmented
 
     assert panel.summary == "1 written"
     assert any("field.csv" in label.text() for label in panel.findChildren(QLabel))
+
+
+def test_an_export_that_is_there_already_is_said_in_the_words_of_the_panel(segmented, tmp_path):
+    panel, existing = segmented.dock.export_panel, tmp_path / "field.csv"
+    existing.touch()
+    with pytest.raises(InputError, match="is there already") as refused:
+        list(export(ExportRequest(source=str(segmented.dock.session.review.result), to="csv", out=str(existing))))
+    for name, tick in panel.boxes.items():
+        tick.setChecked(name == "csv")
+    segmented.press(panel.export)
+    say(segmented, Failed(str(refused.value), wrong_input=True))
+    (said,) = [label.text() for label in panel.findChildren(QLabel) if label.text().startswith("✗")]
+
+    assert said.startswith("✗ CSV: ")
+    assert f"“{panel.replace.text()}”" in said
 
 
 def test_a_dock_that_was_closed_leaves_neither_key_nor_callback(started):

@@ -22,7 +22,7 @@ from napari_semiseg import atomic
 from napari_semiseg.blocks import Box, cells
 from napari_semiseg.engine import export_job
 from napari_semiseg.engine.control import Control
-from napari_semiseg.engine.export_job import ExportRequest, Job
+from napari_semiseg.engine.export_job import ANOTHER, ExportRequest, Job
 from napari_semiseg.engine.export_outlines import to_geojson, to_imagej_roi
 from napari_semiseg.engine.export_report import to_report
 from napari_semiseg.engine.export_tables import to_csv, to_parquet
@@ -41,7 +41,6 @@ from napari_semiseg.io.tiff import Pixels, Report
 
 _READ = 4
 """Side of what a picture reads of an image that has no smaller levels, in blocks."""
-_ANOTHER = "choose another name or allow to replace it (--overwrite)"
 
 
 @dataclass(frozen=True)
@@ -157,7 +156,7 @@ def _zarr_writer(job: Job, facts: dict[str, Any]) -> ResultWriter:
             return writer
         writer.close()
         if not job.request.overwrite:
-            raise InputError(f"'{job.target}' is an unfinished export of something else: {_ANOTHER}.")
+            raise InputError(f"'{job.target}' is an unfinished export of something else: {ANOTHER}.")
     if result_state(job.target) != "missing":
         discard_result(job.target)
     card = job.result.card
@@ -313,11 +312,11 @@ def _image(request: ExportRequest, result: Result, form: _Format) -> tuple[Image
 def _check_existing(request: ExportRequest, target: Path) -> None:
     if request.to != "ome-zarr":
         if target.exists() and not (request.overwrite and target.is_file()):
-            raise InputError(f"'{target}' is there already: {_ANOTHER}.")
+            raise InputError(f"'{target}' is there already: {ANOTHER}.")
         return
     state = result_state(target)
     if state == "foreign" or (state == "complete" and not request.overwrite):
-        way = "choose another name" if state == "foreign" else _ANOTHER
+        way = "choose another name" if state == "foreign" else ANOTHER
         raise InputError(f"'{target}' is there already: {way}.")
 
 

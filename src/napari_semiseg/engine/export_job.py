@@ -24,6 +24,8 @@ from napari_semiseg.io.result import Result
 _BEYOND_ONE = slice(table.MARGIN - 1, 1 - table.MARGIN)
 BLOCK = 2048
 """Side of what is worked on at once, in pixels."""
+ANOTHER = "choose another folder or name, or allow to replace it (“Replace earlier exports”, --overwrite)"
+"""The way on where something is in the way, in the words of the window and of the command line."""
 
 
 class ExportRequest(Config):

@@ -17,7 +17,7 @@ import torch
 
 from napari_semiseg import atomic
 from napari_semiseg.engine.checkpoint import RunFolder, read_card, write_tensors
-from napari_semiseg.engine.export_job import ExportRequest
+from napari_semiseg.engine.export_job import ANOTHER, ExportRequest
 from napari_semiseg.engine.model_card import model_card
 from napari_semiseg.engine.onnx_file import Example, write_onnx
 from napari_semiseg.engine.predictor import Predictor, load_predictor
@@ -96,10 +96,7 @@ def _check_beside(target: Path) -> None:
             return
     for path in (card, page):
         if path.exists():
-            raise InputError(
-                f"'{path}' is there already, where something about the model will be written: choose another name or "
-                "allow to replace it (--overwrite)."
-            )
+            raise InputError(f"'{path}' is there already, where something about the model will be written: {ANOTHER}.")
 
 
 def _to_onnx(job: ModelJob, report: Report) -> dict[str, Any]:

@@ -44,6 +44,8 @@ class Proposal:
     def _look(self) -> None:
         layer, slide = self.view.layer, self.view.slide
         if layer is None or slide is None or slide.problem:
+            self._for = None
+            self.clear()
             return
         about = (ref(unwrapped(layer)), slide.shape, slide.channels, slide.path)
         if about == self._for:

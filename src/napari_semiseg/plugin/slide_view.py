@@ -77,11 +77,11 @@ class SlideView:
         self._waits: list[str] = []  # for what, in words
         self._chosen_target: Path | None = None
         self._mpp: WeakKeyDictionary[Any, float] = WeakKeyDictionary()  # by layer: what the user said
-        self._ended = False
+        self._ended = self._lost = False
         self._indices: WeakKeyDictionary[Any, int] = WeakKeyDictionary()  # by layer: index in the project
         self._arriving: dict[int, Callable[[], object]] = {}  # what to do when an image that is being opened is there
         viewer.layers.events.inserted.connect(self._on_layers)
-        viewer.layers.events.removed.connect(self._on_layers)
+        viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.selection.events.active.connect(self._on_active)
         session.project.closed.connect(self._on_closed)
         session.project.opened.connect(self.look)
@@ -93,11 +93,17 @@ class SlideView:
         """Find the image that is looked at: the active image layer, or else the one before, or else the lowest."""
         if self._ended:
             return
+        self._lost = False
         layer = self._in_view()
         if layer is not None and (self.layer is None or layer != self.layer):
             self._watch(layer)
         self.layer = layer
         self._note()
+
+    def settle(self) -> None:
+        """Look again where the image in view was deleted. The dock calls it often."""
+        if self._lost:
+            self.look()
 
     @property
     def busy(self) -> str:
@@ -470,10 +476,25 @@ class SlideView:
     def _on_layers(self, event: Any = None) -> None:
         self.look()
 
+    def _on_removed(self, event: Any = None) -> None:
+        """Note that the image in view is gone; `settle` follows.
+
+        Layers that were shown with it go then, and not while napari deletes several at once: they may be among them.
+        """
+        self._lost = self._lost or self._image_gone
+
     def _on_active(self, event: Any = None) -> None:
         """Look anew only where another image is in view: that a tile is chosen changes nothing."""
-        if not self._ended and (self.layer is None or self._in_view() != self.layer):
+        if self._ended:
+            return
+        if self._image_gone:
+            self._lost = True
+        elif self.layer is None or self._in_view() != self.layer:
             self.look()
+
+    @property
+    def _image_gone(self) -> bool:
+        return self.layer is not None and self.layer not in self.viewer.layers
 
     def _on_image(self, event: Any = None) -> None:
         if self.layer is not None and not self._ended:
@@ -490,7 +511,7 @@ class SlideView:
         """Let go of the viewer."""
         self._ended = True
         self.viewer.layers.events.inserted.disconnect(self._on_layers)
-        self.viewer.layers.events.removed.disconnect(self._on_layers)
+        self.viewer.layers.events.removed.disconnect(self._on_removed)
         self.viewer.layers.selection.events.active.disconnect(self._on_active)
         for layer in image_layers(self.viewer):
             for emitter in _emitters(layer):

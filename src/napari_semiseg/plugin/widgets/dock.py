@@ -38,6 +38,9 @@ from napari_semiseg.plugin.widgets.tiles_panel import TilesPanel
 from napari_semiseg.plugin.widgets.train_panel import TrainPanel
 from napari_semiseg.project.recovery import Recovery
 
+MARGIN = 6
+LEAST_WIDTH = 300
+"""Pixels; more where something would be cut off."""
 DELIVER_MS = 50
 SAVE_MS = 700
 """Milliseconds between two looks at what was painted: with the journal's second, nothing is older than two seconds."""
@@ -72,7 +75,7 @@ class NucleiDock(QWidget):
         self.proposal = Proposal(self.session, napari_viewer, self.view)
         self.suggestion_layer = SuggestionLayer(self.session, napari_viewer, self.view, self.suggestions)
         self.supervisor = Supervisor(self.session.engine, self, watch=watch)
-        self.setMinimumWidth(300)
+        self.setMinimumWidth(LEAST_WIDTH)
         self._build()
         self._connect()
         self._restyle()
@@ -121,15 +124,16 @@ class NucleiDock(QWidget):
         for step in self.steps:
             column.addWidget(step)
         column.addStretch(1)
-        scroll = QScrollArea()
+        self._scroll = scroll = QScrollArea()
         scroll.setObjectName("semisegScroll")
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QFrame.Shape.NoFrame)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         scroll.setWidget(inside)
+        inside.least_width_changed.connect(self._keep_wide)
         self.message = MessageLine(self.session)
         layout = QVBoxLayout(self)
-        layout.setContentsMargins(6, 4, 6, 6)
+        layout.setContentsMargins(MARGIN, 4, MARGIN, 6)
         layout.setSpacing(6)
         layout.addLayout(head)
         layout.addWidget(scroll, 1)
@@ -283,12 +287,18 @@ class NucleiDock(QWidget):
                 self._unfolded.append(step)
                 step.set_open(True)
 
+    def _keep_wide(self, steps: int) -> None:
+        """Do not let the dock be narrower than its steps and their scroll bar."""
+        beside = self._scroll.verticalScrollBar().sizeHint().width() + 2 * MARGIN
+        self.setMinimumWidth(max(LEAST_WIDTH, steps + beside))
+
     def _restyle(self, event: Any = None) -> None:
         self.setStyleSheet(style_sheet(self.viewer.theme))
 
     # ---- doing ----
 
     def _deliver(self) -> None:
+        self.view.settle()
         self.session.deliver()
         self._tell_engine()
         self.tiles.bring_back()

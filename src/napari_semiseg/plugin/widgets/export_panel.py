@@ -18,6 +18,8 @@ from napari_semiseg.plugin.slide_view import SlideView
 from napari_semiseg.plugin.widgets.look import main_button, plain_button, sentences
 from napari_semiseg.plugin.widgets.step import ElidedLabel
 
+_TITLES = {form.name: form.title for form in FORMATS}
+
 
 class ExportPanel(QWidget):
     """Shows the export model, and asks it.
@@ -172,7 +174,7 @@ class ExportPanel(QWidget):
             row.addWidget(name, 1)
             row.addWidget(opener)
         else:
-            problem = QLabel(f"✗ {outcome.format}: {outcome.problem}")
+            problem = QLabel(f"✗ {_TITLES[outcome.format]}: {outcome.problem}")
             problem.setTextFormat(Qt.TextFormat.PlainText)
             problem.setWordWrap(True)
             row.addWidget(problem, 1)

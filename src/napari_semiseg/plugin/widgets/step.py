@@ -59,18 +59,35 @@ class ElidedLabel(QLabel):
         self._elide()
 
     def _elide(self) -> None:
-        shown = QFontMetrics(self.font()).elidedText(self._whole, Qt.TextElideMode.ElideRight, max(0, self.width() - 2))
-        super().setText(shown)
+        metrics = QFontMetrics(self.font())
+        indent = metrics.horizontalAdvance("x") // 2 if self.frameWidth() else 0  # what Qt leaves free at one side
+        room = max(0, self.contentsRect().width() - indent - 2)
+        super().setText(metrics.elidedText(self._whole, Qt.TextElideMode.ElideRight, room))
 
 
 class Column(QWidget):
-    """What lies in a scroll area, at least as high as its wrapped lines need: Qt would rather cut them than scroll."""
+    """What lies in a scroll area, at least as high as its wrapped lines need: Qt would rather cut them than scroll.
+
+    Attributes
+    ----------
+    least_width_changed : Signal
+        Emitted with the width in pixels below which something of it would be cut off, when it is another.
+    """
+
+    least_width_changed = Signal(int)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._least_width = 0
 
     def event(self, event: QEvent) -> bool:
         """Ask for more height, or less, whenever something in it may have changed."""
         done = super().event(event)
         if event.type() in (QEvent.Type.LayoutRequest, QEvent.Type.Resize) and self.layout() is not None:
             self.setMinimumHeight(max(0, self.layout().minimumHeightForWidth(self.width())))
+            if self._least_width != (least := self.layout().minimumSize().width()):
+                self._least_width = least
+                self.least_width_changed.emit(least)
         return done
 
 
