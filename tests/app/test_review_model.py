@@ -409,3 +409,38 @@ def test_nuclei_are_measured_into_a_table_that_holds_until_they_change(segmented
     segmented.settle()
 
     assert seen == [table, None]
+
+
+def applied_splits(bench) -> list[tuple[str, float]]:
+    """Results that were to be split as a whole, each with the threshold."""
+    return [(run.args["source"], run.args["threshold"]) for run in asked(bench, "split") if run.args.get("apply")]
+
+
+def test_a_slider_that_waits_when_its_image_is_back_outlives_the_segmentation_of_another_image(segmented, tmp_path):
+    session, review = segmented.session, segmented.session.review
+    result = str(review.result)
+    session.ask("suggest", {}, lambda event: None)
+    review.set_split(threshold=0.7)
+    show_another(segmented, tmp_path)
+    review.request_predict()
+    session.show_image(0)
+    segmented.settle()
+    segmented.say(Finished("suggest"))
+    segmented.say(Started("predict", "", 40), Finished("predict", "", stopped=True))
+    segmented.settle()
+
+    assert review.split.threshold == 0.7
+    segmented.clock.now += 1
+    session.tick()
+    assert applied_splits(segmented) == [(result, 0.7)]
+
+
+def test_nothing_is_left_of_a_result_that_a_lost_engine_was_writing_anew(segmented):
+    review = segmented.session.review
+    review.request_predict()
+    segmented.say(Started("predict", "", 40))
+    shutil.rmtree(review.result)
+    segmented.session.engine.apply([ChildEnded("crash", -9, again=True), (Ready(2, {}), "")])
+    segmented.settle()
+
+    assert review.result is None

@@ -418,11 +418,16 @@ class ReviewModel:
             case Warned(message):
                 self.session.tell(message, "warning")
             case Finished() | Failed():
-                self._job = ""
-                self.state = "idle"
-                self._grow_no_more()
-                self.look()
-                self.changed.emit()
+                self._end_prediction()
+
+    def _end_prediction(self) -> None:
+        """Look at what was written, if its image is in view: the sliders of another one stay as they are."""
+        here = self._here
+        self._job, self.state = "", "idle"
+        self._grow_no_more()
+        if here:
+            self.look()
+        self.changed.emit()
 
     def _note_table(self, event: Event) -> None:
         match event:
@@ -580,9 +585,7 @@ class ReviewModel:
         if lost is None:
             return
         if lost.id == self._job:
-            self._job = ""
-            self._grow_no_more()
-            self._set("idle")
+            self._end_prediction()
         elif lost.id == self._table_job:
             self._table_job = ""
             self.measuring = False
