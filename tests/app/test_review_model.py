@@ -43,6 +43,13 @@ def write_result(path: Path, nuclei: int = 3, threshold: float = 0.5, mpp: float
         writer.finish()
 
 
+def damage(path: Path) -> None:
+    """Leave a result its card, and spoil what that speaks of."""
+    for part in path.rglob("zarr.json"):
+        if part.parent != path:
+            part.write_text("{")
+
+
 @pytest.fixture
 def trained(bench):
     """A session whose training has left a predictor."""
@@ -433,6 +440,24 @@ def test_a_slider_that_waits_when_its_image_is_back_outlives_the_segmentation_of
     segmented.clock.now += 1
     session.tick()
     assert applied_splits(segmented) == [(result, 0.7)]
+
+
+def test_nothing_is_said_of_a_damaged_result_of_an_image_that_is_no_longer_in_view(segmented, tmp_path):
+    session, review = segmented.session, segmented.session.review
+    show_another(segmented, tmp_path)
+    other = review.result
+    session.show_image(0)
+    segmented.settle()
+    damage(other)
+    session.show_image(1)
+    session.show_image(0)
+    segmented.settle()
+    assert session.notice is None
+    assert review.nuclei == 3
+
+    session.show_image(1)
+    segmented.settle()
+    assert session.notice is not None
 
 
 def test_nothing_is_left_of_a_result_that_a_lost_engine_was_writing_anew(segmented):

@@ -313,11 +313,11 @@ class ReviewModel:
         def work() -> Result | None:
             return Result.open(path) if result_state(path) == "complete" else None
 
-        def done(found: Result | None) -> None:
+        def end(then: Callable[[Any], object], found: Any) -> None:
             if (self.session.project.folder, self.session.image_index) == (folder, index):
-                self._take(found)
+                then(found)
 
-        self.session.background.submit(work, done, self._fail)
+        self.session.background.submit(work, partial(end, self._take), partial(end, self._fail))
 
     def tick(self) -> None:
         """Tell the engine where one looks, and have the result split once the sliders rest.
