@@ -442,6 +442,41 @@ def test_a_slider_that_waits_when_its_image_is_back_outlives_the_segmentation_of
     assert applied_splits(segmented) == [(result, 0.7)]
 
 
+def test_sliders_stand_where_they_were_left_when_their_image_is_back_while_its_nuclei_are_made(segmented, tmp_path):
+    session, review = segmented.session, segmented.session.review
+    result = review.result
+    review.set_split(threshold=0.7)
+    segmented.say(Finished("split"))
+    segmented.clock.now += 1
+    session.tick()
+    assert review.applying
+    show_another(segmented, tmp_path)
+    session.show_image(0)
+    segmented.settle()
+    assert review.split.threshold == 0.7
+
+    session.show_image(1)
+    segmented.settle()
+    session.show_image(0)
+    write_result(result, nuclei=9, threshold=0.7)
+    segmented.say(Written("ome-zarr", str(result), {"nuclei": 9}), Finished("split"))
+    segmented.settle()
+    segmented.settle()
+    assert (review.split.threshold, review.nuclei) == (0.7, 9)
+
+
+def test_sliders_go_back_to_what_the_saved_result_holds_when_it_could_not_be_split(segmented):
+    review = segmented.session.review
+    review.set_split(threshold=0.7)
+    segmented.say(Finished("split"))
+    segmented.clock.now += 1
+    segmented.session.tick()
+    segmented.say(Failed("The disk is full: free some space.", wrong_input=False))
+    segmented.settle()
+
+    assert (review.split.threshold, review.pending) == (0.5, False)
+
+
 def test_nothing_is_said_of_a_damaged_result_of_an_image_that_is_no_longer_in_view(segmented, tmp_path):
     session, review = segmented.session, segmented.session.review
     show_another(segmented, tmp_path)

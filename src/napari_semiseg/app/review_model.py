@@ -163,6 +163,7 @@ class ReviewModel:
         self._image: int | None = None  # that is being segmented
         self._moved_at: float | None = None
         self._later: dict[Path, Split] = {}  # how results that are no longer looked at are yet to be split
+        self._splitting: tuple[Path, Split] | None = None  # the result that is being split as a whole, and how
         self._viewed_at: float | None = None
         self._count = 0
         self._elsewhere: TemporaryDirectory[str] | None = None  # for what is in view of a project that is read only
@@ -309,12 +310,17 @@ class ReviewModel:
         if path is None:
             self._take(None)
             return
+        splitting = self._splitting
 
         def work() -> Result | None:
             return Result.open(path) if result_state(path) == "complete" else None
 
         def end(then: Callable[[Any], object], found: Any) -> None:
-            if (self.session.project.folder, self.session.image_index) == (folder, index):
+            if (self.session.project.folder, self.session.image_index) != (folder, index):
+                return
+            if splitting != self._splitting:  # it may have been split while it was read
+                self.look()
+            else:
                 then(found)
 
         self.session.background.submit(work, partial(end, self._take), partial(end, self._fail))
@@ -336,6 +342,7 @@ class ReviewModel:
             self.session.tell(str(error), "error")
             return
         self.applying = True
+        self._splitting = self.result, self.split
         self.changed.emit()
 
     # ---- what is heard ----
@@ -481,9 +488,10 @@ class ReviewModel:
                 self.nuclei = int(facts.get("nuclei", 0))
             case Warned(message):
                 self.session.tell(message, "warning")
-            case Finished() | Failed():
-                self._split_job = ""
+            case Finished():
                 self._applied()
+            case Failed():
+                self._not_applied()
 
     def _note_view_split(self, source: Path, event: Event) -> None:
         match event:
@@ -517,7 +525,16 @@ class ReviewModel:
         if isinstance(event, Finished | Failed):
             self._later.pop(source, None)
 
+    def _not_applied(self) -> None:
+        """Let the sliders stand where the saved result has them, unless they were moved since."""
+        self._split_job, self._splitting = "", None
+        self.applying = False
+        if self._moved_at is None:
+            self.look()
+        self.changed.emit()
+
     def _applied(self) -> None:
+        self._split_job, self._splitting = "", None
         self.applying = False
         self._drop_table()
         if self._moved_at is None:
@@ -555,6 +572,8 @@ class ReviewModel:
             left = self._take_up(found.path)
             if left is not None:
                 self.split, self._moved_at = left, self._clock()
+            elif self._splitting is not None and self._splitting[0] == found.path:
+                self.split = self._splitting[1]
             self.split_changed.emit()
         self.result_changed.emit()
         self.changed.emit()
@@ -571,6 +590,7 @@ class ReviewModel:
         for path in list(self._later):
             self._take_up(path)
         self._job = self._split_job = self._table_job = ""
+        self._splitting = None
         self._moved_at, self.applying, self.measuring, self.only_in_view = None, False, False, False
         self.state = "idle"
         if self._elsewhere is not None:
@@ -591,9 +611,7 @@ class ReviewModel:
             self.measuring = False
             self.changed.emit()
         elif lost.id == self._split_job:
-            self._split_job = ""
-            self.applying = False
-            self.look()
+            self._not_applied()
 
     def _fail(self, error: Exception) -> None:
         if not isinstance(error, InputError):
