@@ -477,6 +477,22 @@ def test_sliders_go_back_to_what_the_saved_result_holds_when_it_could_not_be_spl
     assert (review.split.threshold, review.pending) == (0.5, False)
 
 
+@pytest.mark.parametrize(("images", "whose"), [(1, "“field”"), (2, "2 images")])
+def test_it_is_said_when_a_project_is_closed_before_saved_results_follow_the_sliders(
+    segmented, tmp_path, images, whose
+):
+    session = segmented.session
+    session.training.request_train()
+    session.review.set_split(threshold=0.7)
+    show_another(segmented, tmp_path)
+    if images == 2:
+        session.review.set_split(threshold=0.6)
+    session.project.close()
+
+    assert session.notice.level == "warning"
+    assert f"the saved result of {whose} followed the sliders" in session.notice.sentence
+
+
 def test_nothing_is_said_of_a_damaged_result_of_an_image_that_is_no_longer_in_view(segmented, tmp_path):
     session, review = segmented.session, segmented.session.review
     show_another(segmented, tmp_path)

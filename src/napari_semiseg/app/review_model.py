@@ -28,6 +28,7 @@ from napari_semiseg.events import (
     Warned,
     Written,
 )
+from napari_semiseg.io.locate import stem
 from napari_semiseg.io.result import Result
 from napari_semiseg.io.result_card import result_state
 from napari_semiseg.project.folder import ProjectFolder
@@ -504,9 +505,11 @@ class ReviewModel:
 
     def _split_later(self) -> None:
         """Have a result split as the sliders were left, once the engine is free: another image may be in view."""
-        if self._moved_at is None or self.result is None or self.session.project.folder is None:
+        if self._moved_at is None or self.result is None:
             return
         self._later[self.result] = self.split
+        if self.session.project.folder is None:  # it is being closed: see `_forget`
+            return
         args = {"source": str(self.result), "apply": True, **self.split.args(self.mpp)}
         listen = partial(self._note_later_split, self.result)
         self.session.ask("split", args, listen, purpose=str(self.result))
@@ -587,8 +590,7 @@ class ReviewModel:
         if self.active:
             self.session.engine.stop(self._job)
         self.session.drop_errands("split", _VIEW)
-        for path in list(self._later):
-            self._take_up(path)
+        self._forget_sliders()
         self._job = self._split_job = self._table_job = ""
         self._splitting = None
         self._moved_at, self.applying, self.measuring, self.only_in_view = None, False, False, False
@@ -599,6 +601,19 @@ class ReviewModel:
         self._grow_no_more()
         self._drop_live()
         self._take(None)
+
+    def _forget_sliders(self) -> None:
+        """Say which results are not as their sliders were left, and wait for none of them any longer."""
+        left = list(self._later)
+        for path in left:
+            self._take_up(path)
+        if left:
+            whose = f"“{stem(left[0])[:80]}”" if len(left) == 1 else f"{len(left)} images"
+            self.session.tell(
+                f"The project was closed before the saved result of {whose} followed the sliders: "
+                "move them again when it is open.",
+                "warning",
+            )
 
     def _note_lost(self) -> None:
         lost = self.session.engine.lost_job
