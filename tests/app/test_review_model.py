@@ -43,6 +43,13 @@ def write_result(path: Path, nuclei: int = 3, threshold: float = 0.5, mpp: float
         writer.finish()
 
 
+def damage(path: Path) -> None:
+    """Leave a result its card, and spoil what that speaks of."""
+    for part in path.rglob("zarr.json"):
+        if part.parent != path:
+            part.write_text("{")
+
+
 @pytest.fixture
 def trained(bench):
     """A session whose training has left a predictor."""
@@ -409,3 +416,107 @@ def test_nuclei_are_measured_into_a_table_that_holds_until_they_change(segmented
     segmented.settle()
 
     assert seen == [table, None]
+
+
+def applied_splits(bench) -> list[tuple[str, float]]:
+    """Results that were to be split as a whole, each with the threshold."""
+    return [(run.args["source"], run.args["threshold"]) for run in asked(bench, "split") if run.args.get("apply")]
+
+
+def test_a_slider_that_waits_when_its_image_is_back_outlives_the_segmentation_of_another_image(segmented, tmp_path):
+    session, review = segmented.session, segmented.session.review
+    result = str(review.result)
+    session.ask("suggest", {}, lambda event: None)
+    review.set_split(threshold=0.7)
+    show_another(segmented, tmp_path)
+    review.request_predict()
+    session.show_image(0)
+    segmented.settle()
+    segmented.say(Finished("suggest"))
+    segmented.say(Started("predict", "", 40), Finished("predict", "", stopped=True))
+    segmented.settle()
+
+    assert review.split.threshold == 0.7
+    segmented.clock.now += 1
+    session.tick()
+    assert applied_splits(segmented) == [(result, 0.7)]
+
+
+def test_sliders_stand_where_they_were_left_when_their_image_is_back_while_its_nuclei_are_made(segmented, tmp_path):
+    session, review = segmented.session, segmented.session.review
+    result = review.result
+    review.set_split(threshold=0.7)
+    segmented.say(Finished("split"))
+    segmented.clock.now += 1
+    session.tick()
+    assert review.applying
+    show_another(segmented, tmp_path)
+    session.show_image(0)
+    segmented.settle()
+    assert review.split.threshold == 0.7
+
+    session.show_image(1)
+    segmented.settle()
+    session.show_image(0)
+    write_result(result, nuclei=9, threshold=0.7)
+    segmented.say(Written("ome-zarr", str(result), {"nuclei": 9}), Finished("split"))
+    segmented.settle()
+    segmented.settle()
+    assert (review.split.threshold, review.nuclei) == (0.7, 9)
+
+
+def test_sliders_go_back_to_what_the_saved_result_holds_when_it_could_not_be_split(segmented):
+    review = segmented.session.review
+    review.set_split(threshold=0.7)
+    segmented.say(Finished("split"))
+    segmented.clock.now += 1
+    segmented.session.tick()
+    segmented.say(Failed("The disk is full: free some space.", wrong_input=False))
+    segmented.settle()
+
+    assert (review.split.threshold, review.pending) == (0.5, False)
+
+
+@pytest.mark.parametrize(("images", "whose"), [(1, "“field”"), (2, "2 images")])
+def test_it_is_said_when_a_project_is_closed_before_saved_results_follow_the_sliders(
+    segmented, tmp_path, images, whose
+):
+    session = segmented.session
+    session.training.request_train()
+    session.review.set_split(threshold=0.7)
+    show_another(segmented, tmp_path)
+    if images == 2:
+        session.review.set_split(threshold=0.6)
+    session.project.close()
+
+    assert session.notice.level == "warning"
+    assert f"the saved result of {whose} followed the sliders" in session.notice.sentence
+
+
+def test_nothing_is_said_of_a_damaged_result_of_an_image_that_is_no_longer_in_view(segmented, tmp_path):
+    session, review = segmented.session, segmented.session.review
+    show_another(segmented, tmp_path)
+    other = review.result
+    session.show_image(0)
+    segmented.settle()
+    damage(other)
+    session.show_image(1)
+    session.show_image(0)
+    segmented.settle()
+    assert session.notice is None
+    assert review.nuclei == 3
+
+    session.show_image(1)
+    segmented.settle()
+    assert session.notice is not None
+
+
+def test_nothing_is_left_of_a_result_that_a_lost_engine_was_writing_anew(segmented):
+    review = segmented.session.review
+    review.request_predict()
+    segmented.say(Started("predict", "", 40))
+    shutil.rmtree(review.result)
+    segmented.session.engine.apply([ChildEnded("crash", -9, again=True), (Ready(2, {}), "")])
+    segmented.settle()
+
+    assert review.result is None

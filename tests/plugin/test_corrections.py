@@ -455,3 +455,24 @@ def press(layer, key: str) -> None:
     found = [call for bound, call in layer.keymap.items() if str(bound).replace("+", "-") == key]
     assert len(found) == 1
     found[0](layer)
+
+
+def test_a_stroke_after_a_circle_that_was_given_up_is_a_nucleus_of_its_own(open_window, tissue, tmp_path):
+    hands = open_window(tissue)
+    start(hands, tmp_path)
+    layer = layer_of(hands)
+    hands.viewer.scene.camera.center, hands.viewer.scene.camera.zoom = (0, 200, 200), 3.0
+    hands.rest(0.1)
+    hands.stroke([(180, 180), (180, 200)])
+    first = int(layer.data[180 - 150, 190 - 150])
+    QTest.mouseClick(hands.canvas, Qt.MouseButton.RightButton, pos=hands.point(180, 190))
+    QTest.mouseMove(hands.canvas, hands.point(190, 205))
+    hands.rest(0.05)
+    QTest.keyClick(hands.canvas, Qt.Key.Key_Escape)
+    hands.rest(0.05)
+
+    hands.stroke([(230, 180), (230, 200)])
+    second = int(layer.data[230 - 150, 190 - 150])
+    assert first
+    assert second
+    assert first != second

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_semiseg.plugin.widgets.curves import BETWEEN_NUMBERS, ShortAxis
+from napari_semiseg.app.run_record import RunRecord
+from napari_semiseg.events import StepDone
+from napari_semiseg.plugin.widgets.curves import BETWEEN_NUMBERS, COLORS, Curves, ShortAxis
 
 
 @pytest.fixture
@@ -29,3 +31,17 @@ def test_some_numbers_are_named_in_a_part_of_a_decade_and_tens_alone_over_many(a
     assert axis.tickStrings(few, 1.0, None) == ["0.2", "0.3", "0.5", "0.7", "1"]
     ((_, many),) = axis.logTickValues(-4.2, 1.2, 90.0, [])
     assert np.allclose(many, np.rint(many))
+
+
+def test_each_curve_has_the_color_that_the_legend_gives_it_also_when_another_run_is_shown(qapp):
+    curves = Curves()
+    for names in (("sup", "con"), ("sup", "ent", "con")):
+        record = RunRecord(total=10)
+        for step in range(5):
+            record.note(StepDone(step, dict.fromkeys(names, 1.0), {}, 1.0, 1.0))
+        curves.show_record(record, "")
+
+    assert {name: item.opts["pen"].color().name() for name, item in curves._terms.items()} == dict(
+        zip(names, COLORS, strict=False)
+    )
+    curves.deleteLater()

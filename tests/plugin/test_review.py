@@ -886,3 +886,20 @@ def test_a_nucleus_that_was_judged_is_not_asked_about_again(reviewed):
     begin(reviewed)
 
     assert [nucleus.number for nucleus in panel.by_doubt.nuclei.nuclei] == [3, 4]
+
+
+def test_leaving_the_history_for_an_image_that_lies_elsewhere_moves_no_view_away_from_it(compared):
+    hands, panel = compared, compared.dock.review_panel
+    hands.press(panel.comparing.leave)
+    hands.dock.view.show_image(1)
+    hands.wait(lambda: hands.dock.session.image_index == 1, "the second image")
+    hands.viewer.layers["next field"].translate = (0, 3000)
+    hands.dock.view.show_image(0)
+    hands.wait(lambda: panel.history.button.isEnabled() and of_role(hands.viewer, "nuclei"), "the first image")
+    hands.press(panel.history.button)
+    hands.wait(lambda: hands.dock.review_panel.history.nuclei.on, "the history")
+    hands.viewer.scene.camera.center = (0.0, 128.0, 3128.0)
+
+    hands.viewer.layers.selection.active = hands.viewer.layers["next field"]
+    assert not panel.history.nuclei.on
+    assert tuple(hands.viewer.scene.camera.center)[1:] == (128.0, 3128.0)

@@ -275,3 +275,16 @@ def test_our_layers_come_above_the_images_and_below_what_others_have_put_on_top(
     hands.viewer.add_image(tissue, name="another image on top")
     insert(hands.viewer, Labels(np.zeros((512, 512), np.uint8), name="its nuclei", metadata={KEY: {"role": "nuclei"}}))
     assert hands.viewer.layers[-1].name == "its nuclei"
+
+
+def test_the_place_that_was_chosen_for_a_project_is_that_of_one_image_alone(open_dock, tissue, tmp_path):
+    hands = open_dock(tissue)
+    start(hands, tmp_path / "chosen.semiseg")
+    hands.dock.view.close_project()
+    view, first = hands.dock.view, hands.viewer.layers["field"]
+    assert (view.target, view.start_words) == (tmp_path / "chosen.semiseg", "Continue")
+
+    hands.viewer.add_image(tissue[::-1].copy(), name="another")
+    assert (view.target.name, view.start_words) == ("another.semiseg", "Start")
+    hands.viewer.layers.selection.active = first
+    assert view.start_words == "Continue"

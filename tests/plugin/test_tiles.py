@@ -663,3 +663,26 @@ def test_a_tile_is_not_marked_before_what_is_painted_in_it_is_there(open_images,
     hands.press(hands.dock.tiles_panel.tile_box.complete)
     assert hands.project.tile("t0002").status == "complete"
     assert not is_proposed(int(hands.dock.tiles.layer("t0002").data[50, 50]))
+
+
+def test_a_damaged_tile_is_told_once_and_again_when_the_project_is_opened_anew(started):
+    add_tile(started, 100, 100)
+    damaged = add_tile(started, 400, 400)
+    started.stroke([(400, 400), (405, 405)])
+    started.saved()
+    path = started.project.path
+    started.dock.view.close_project()
+    for file in (path / "annotations" / damaged).iterdir():
+        file.write_bytes(b"\0" * 100)
+    told = []
+    started.dock.session.told.connect(lambda notice: notice and told.append(notice.sentence))
+    started.dock.view.open_project(path)
+    started.wait(lambda: started.dock.tiles.layer("t0001") is not None and told, "the tiles")
+    for status in ("sparse", "complete", "sparse"):
+        started.project.set_status("t0001", status)
+        started.rest(0.15)
+    assert sum(damaged in sentence for sentence in told) == 1
+
+    started.dock.view.close_project()
+    started.dock.view.open_project(path)
+    started.wait(lambda: sum(damaged in sentence for sentence in told) == 2, "the sentence")

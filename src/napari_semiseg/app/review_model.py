@@ -28,6 +28,7 @@ from napari_semiseg.events import (
     Warned,
     Written,
 )
+from napari_semiseg.io.locate import stem
 from napari_semiseg.io.result import Result
 from napari_semiseg.io.result_card import result_state
 from napari_semiseg.project.folder import ProjectFolder
@@ -163,6 +164,7 @@ class ReviewModel:
         self._image: int | None = None  # that is being segmented
         self._moved_at: float | None = None
         self._later: dict[Path, Split] = {}  # how results that are no longer looked at are yet to be split
+        self._splitting: tuple[Path, Split] | None = None  # the result that is being split as a whole, and how
         self._viewed_at: float | None = None
         self._count = 0
         self._elsewhere: TemporaryDirectory[str] | None = None  # for what is in view of a project that is read only
@@ -309,15 +311,20 @@ class ReviewModel:
         if path is None:
             self._take(None)
             return
+        splitting = self._splitting
 
         def work() -> Result | None:
             return Result.open(path) if result_state(path) == "complete" else None
 
-        def done(found: Result | None) -> None:
-            if (self.session.project.folder, self.session.image_index) == (folder, index):
-                self._take(found)
+        def end(then: Callable[[Any], object], found: Any) -> None:
+            if (self.session.project.folder, self.session.image_index) != (folder, index):
+                return
+            if splitting != self._splitting:  # it may have been split while it was read
+                self.look()
+            else:
+                then(found)
 
-        self.session.background.submit(work, done, self._fail)
+        self.session.background.submit(work, partial(end, self._take), partial(end, self._fail))
 
     def tick(self) -> None:
         """Tell the engine where one looks, and have the result split once the sliders rest.
@@ -336,6 +343,7 @@ class ReviewModel:
             self.session.tell(str(error), "error")
             return
         self.applying = True
+        self._splitting = self.result, self.split
         self.changed.emit()
 
     # ---- what is heard ----
@@ -418,11 +426,16 @@ class ReviewModel:
             case Warned(message):
                 self.session.tell(message, "warning")
             case Finished() | Failed():
-                self._job = ""
-                self.state = "idle"
-                self._grow_no_more()
-                self.look()
-                self.changed.emit()
+                self._end_prediction()
+
+    def _end_prediction(self) -> None:
+        """Look at what was written, if its image is in view: the sliders of another one stay as they are."""
+        here = self._here
+        self._job, self.state = "", "idle"
+        self._grow_no_more()
+        if here:
+            self.look()
+        self.changed.emit()
 
     def _note_table(self, event: Event) -> None:
         match event:
@@ -476,9 +489,10 @@ class ReviewModel:
                 self.nuclei = int(facts.get("nuclei", 0))
             case Warned(message):
                 self.session.tell(message, "warning")
-            case Finished() | Failed():
-                self._split_job = ""
+            case Finished():
                 self._applied()
+            case Failed():
+                self._not_applied()
 
     def _note_view_split(self, source: Path, event: Event) -> None:
         match event:
@@ -491,9 +505,11 @@ class ReviewModel:
 
     def _split_later(self) -> None:
         """Have a result split as the sliders were left, once the engine is free: another image may be in view."""
-        if self._moved_at is None or self.result is None or self.session.project.folder is None:
+        if self._moved_at is None or self.result is None:
             return
         self._later[self.result] = self.split
+        if self.session.project.folder is None:  # it is being closed: see `_forget`
+            return
         args = {"source": str(self.result), "apply": True, **self.split.args(self.mpp)}
         listen = partial(self._note_later_split, self.result)
         self.session.ask("split", args, listen, purpose=str(self.result))
@@ -512,7 +528,16 @@ class ReviewModel:
         if isinstance(event, Finished | Failed):
             self._later.pop(source, None)
 
+    def _not_applied(self) -> None:
+        """Let the sliders stand where the saved result has them, unless they were moved since."""
+        self._split_job, self._splitting = "", None
+        self.applying = False
+        if self._moved_at is None:
+            self.look()
+        self.changed.emit()
+
     def _applied(self) -> None:
+        self._split_job, self._splitting = "", None
         self.applying = False
         self._drop_table()
         if self._moved_at is None:
@@ -550,6 +575,8 @@ class ReviewModel:
             left = self._take_up(found.path)
             if left is not None:
                 self.split, self._moved_at = left, self._clock()
+            elif self._splitting is not None and self._splitting[0] == found.path:
+                self.split = self._splitting[1]
             self.split_changed.emit()
         self.result_changed.emit()
         self.changed.emit()
@@ -563,9 +590,9 @@ class ReviewModel:
         if self.active:
             self.session.engine.stop(self._job)
         self.session.drop_errands("split", _VIEW)
-        for path in list(self._later):
-            self._take_up(path)
+        self._forget_sliders()
         self._job = self._split_job = self._table_job = ""
+        self._splitting = None
         self._moved_at, self.applying, self.measuring, self.only_in_view = None, False, False, False
         self.state = "idle"
         if self._elsewhere is not None:
@@ -575,22 +602,31 @@ class ReviewModel:
         self._drop_live()
         self._take(None)
 
+    def _forget_sliders(self) -> None:
+        """Say which results are not as their sliders were left, and wait for none of them any longer."""
+        left = list(self._later)
+        for path in left:
+            self._take_up(path)
+        if left:
+            whose = f"“{stem(left[0])[:80]}”" if len(left) == 1 else f"{len(left)} images"
+            self.session.tell(
+                f"The project was closed before the saved result of {whose} followed the sliders: "
+                "move them again when it is open.",
+                "warning",
+            )
+
     def _note_lost(self) -> None:
         lost = self.session.engine.lost_job
         if lost is None:
             return
         if lost.id == self._job:
-            self._job = ""
-            self._grow_no_more()
-            self._set("idle")
+            self._end_prediction()
         elif lost.id == self._table_job:
             self._table_job = ""
             self.measuring = False
             self.changed.emit()
         elif lost.id == self._split_job:
-            self._split_job = ""
-            self.applying = False
-            self.look()
+            self._not_applied()
 
     def _fail(self, error: Exception) -> None:
         if not isinstance(error, InputError):

@@ -11,6 +11,7 @@ from napari_semiseg.app.corrections import Correction
 from napari_semiseg.app.painting import BACKGROUND_ID, is_proposed, next_id
 from napari_semiseg.plugin.painted_tile import PaintedTile
 from napari_semiseg.plugin.pen import Pen
+from napari_semiseg.plugin.strokes import encircles
 from napari_semiseg.project.tile_annotation import BACKGROUND
 
 
@@ -26,13 +27,12 @@ class Brush:
 
     def __init__(self, pen: Pen, tile_of: Callable[[Any], PaintedTile | None]) -> None:
         self.pen, self._tile_of = pen, tile_of
-        self._force_new = self._encircling = False
+        self._force_new = False
 
     def watch(self, layer: Any) -> None:
         """Follow the strokes in a tile's layer."""
         layer.mouse_drag_callbacks.insert(0, self._begin_stroke)
         layer.events.mode.connect(self._on_mode)
-        layer.events.paint.connect(self._on_painted)
 
     def next_nucleus(self, tile: PaintedTile | None) -> None:
         """Begin a new nucleus with the next stroke, wherever that begins."""
@@ -45,9 +45,8 @@ class Brush:
         tile = self._tile_of(layer)
         if tile is None or layer.mode not in ("paint", "polygon", "fill") or "Alt" in event.modifiers:
             return
-        if self._encircling and event.button == 1:
-            return  # it only moves the view, until the circle that the right button has begun is closed
-        self._encircling = event.button == 2
+        if encircles(layer):
+            return  # until it is closed or given up, a press only moves the view
         if self.pen.kind == BACKGROUND:
             layer.selected_label = BACKGROUND_ID
             return
@@ -74,9 +73,6 @@ class Brush:
     def _on_mode(self, event: Any) -> None:
         """Keep neighbors from being painted over, but let the eraser erase all of them."""
         event.source.preserve_labels = event.source.mode in ("paint", "polygon")
-
-    def _on_painted(self, event: Any = None) -> None:
-        self._encircling = False
 
 
 def _taken(labels: np.ndarray, number: int) -> Correction:

@@ -43,6 +43,7 @@ class HistoryLayers:
         self._place: tuple[Box, int] | None = None
         self._eyes: list[tuple[Any, bool]] = []
         self._camera: tuple[Any, float] | None = None
+        self._image: Any = None  # the layer that was looked at then
         nuclei.changed.connect(self._show)
 
     def end(self) -> None:
@@ -71,7 +72,7 @@ class HistoryLayers:
                 self._eyes.append((layer, layer.visible))
                 layer.visible = role(layer) == "confidence" and layer != self.results.confidence
         camera = self.viewer.scene.camera
-        self._camera = tuple(camera.center), float(camera.zoom)
+        self._camera, self._image = (tuple(camera.center), float(camera.zoom)), self.view.layer
         box = Box(*preview.box)
         half = (1 + GAP / 2) * box.width
         camera.center = (0.0, *self.view.placement.to_world((box.y0 + box.y1) / 2, box.x0 + half))
@@ -133,9 +134,16 @@ class HistoryLayers:
             if layer in self.viewer.layers:
                 layer.visible = visible
         self._eyes.clear()
-        if self._camera is not None:
+        if self._camera is not None and self._shows(self._camera[0]):
             self.viewer.scene.camera.center, self.viewer.scene.camera.zoom = self._camera
-            self._camera = None
+        self._camera = self._image = None
+
+    def _shows(self, center: Any) -> bool:
+        """Whether a view of before is one of the image that is looked at now: another one may lie elsewhere."""
+        slide, placement = self.view.slide, self.view.placement
+        if self.view.layer == self._image or slide is None or placement is None:
+            return True
+        return all(0 <= place < side for place, side in zip(placement.to_image(center), slide.shape, strict=True))
 
     def _fail(self, error: Exception) -> None:
         self.session.tell(f"The tissue cannot be shown a second time ({error}).", "warning")

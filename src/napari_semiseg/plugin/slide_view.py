@@ -75,7 +75,7 @@ class SlideView:
         self.layer: Any = None
         self.placement: Placement | None = None
         self._waits: list[str] = []  # for what, in words
-        self._chosen_target: Path | None = None
+        self._targets: WeakKeyDictionary[Any, Path] = WeakKeyDictionary()  # by layer: where its project is to lie
         self._mpp: WeakKeyDictionary[Any, float] = WeakKeyDictionary()  # by layer: what the user said
         self._ended = self._lost = False
         self._indices: WeakKeyDictionary[Any, int] = WeakKeyDictionary()  # by layer: index in the project
@@ -126,13 +126,17 @@ class SlideView:
     @property
     def target(self) -> Path:
         """Where the project is or would be."""
-        if self._chosen_target is not None:
-            return self._chosen_target
+        chosen = self._targets.get(unwrapped(self.layer)) if self.layer is not None else None
+        if chosen is not None:
+            return chosen
         return usual_project_path(self.slide, Path.home()) if self.slide else Path()
 
     def choose_target(self, path: str | Path | None) -> None:
-        """Put the project elsewhere; None for the usual place."""
-        self._chosen_target = Path(path) if path else None
+        """Put the project of the image in view elsewhere; None for the usual place."""
+        if self.layer is not None:
+            self._targets.pop(unwrapped(self.layer), None)
+            if path:
+                self._targets[unwrapped(self.layer)] = Path(path)
         self.changed.emit()
 
     @property

@@ -29,12 +29,12 @@ class Strokes:
     def drawing(self) -> bool:
         """Whether the mouse draws: a stroke, a gesture, or napari's circle, which needs no button to be held."""
         layer = self._viewer.layers.selection.active
-        return layer is not None and ((self._pressed and _draws(layer)) or _encircles(layer))
+        return layer is not None and ((self._pressed and _draws(layer)) or encircles(layer))
 
     @property
     def unfinished(self) -> bool:
         """Whether the mouse draws, or a circle or a polygon is open in any layer: another mode would throw it away."""
-        return self.drawing or any(_encircles(layer) or _lacks_corners(layer) for layer in self._viewer.layers)
+        return self.drawing or any(encircles(layer) or _lacks_corners(layer) for layer in self._viewer.layers)
 
     def _on_drag(self, viewer: Any, event: Any) -> Iterator[None]:
         layer = viewer.layers.selection.active
@@ -60,7 +60,8 @@ def _draws(layer: Any) -> bool:
     return mode not in _IDLE_MODES or (mode == "pan_zoom" and not layer.mouse_pan)
 
 
-def _encircles(layer: Any) -> bool:
+def encircles(layer: Any) -> bool:
+    """Whether a circle of napari's is open in a layer: begun with the right button, and neither closed nor given up."""
     circle = _overlay(layer, "brush_stroke")
     return circle is not None and bool(circle.active)
 

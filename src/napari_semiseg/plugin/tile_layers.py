@@ -58,6 +58,7 @@ class TileLayers:
         self.order: Callable[[], list[str]] = list  # in which tiles are gone through, where somebody sorted them
         self._tiles: dict[str, PaintedTile] = {}
         self._loading: set[str] = set()
+        self._unreadable: set[str] = set()  # tiles of which that was said
         self._lost: list[Any] = []
         self._removing = self._adding = False
         self._ended = False
@@ -244,6 +245,7 @@ class TileLayers:
         self._remove([painted.layer for painted in self._tiles.values()])
         self._tiles.clear()
         self._loading.clear()
+        self._unreadable.clear()
         if self.frames.layer is not None:
             self._remove([self.frames.layer])
         self.frames.forget()
@@ -293,10 +295,12 @@ class TileLayers:
                 if tile.id not in self._tiles:
                     self._add(now, annotation)
             self._loading.discard(tile.id)
+            self._unreadable.discard(tile.id)
 
         def failed(error: Exception) -> None:
             self._loading.discard(tile.id)
-            if project.folder is folder:
+            if project.folder is folder and tile.id not in self._unreadable:  # it is tried again with every change
+                self._unreadable.add(tile.id)
                 self.session.tell(str(error), "error")
 
         self.session.background.submit(lambda: project.newest_annotation(tile.id), done, failed)

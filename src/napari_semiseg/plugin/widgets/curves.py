@@ -66,8 +66,10 @@ class Curves(QWidget):
 
     def show_record(self, record: RunRecord, verdict: str) -> None:
         """Draw what a run has come to, and say it."""
-        for name in self._terms.keys() - record.losses.keys():
-            self.losses.removeItem(self._terms.pop(name))
+        if [*self._terms] != [*record.losses][: len(self._terms)]:  # of another run: colors go by the place of a term
+            for term in self._terms.values():
+                self.losses.removeItem(term)
+            self._terms.clear()
         for number, (name, curve) in enumerate(record.losses.items()):
             if name not in self._terms:
                 self._terms[name] = self.losses.plot(pen=pg.mkPen(COLORS[number % len(COLORS)], width=1.5))
