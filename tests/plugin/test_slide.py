@@ -191,6 +191,27 @@ def test_deleting_the_image_layer_keeps_the_tiles_and_what_is_painted(open_dock,
     assert hands.dock.tiles.layer(tile.id) in hands.viewer.layers
 
 
+def test_an_image_whose_layer_was_deleted_is_brought_back_with_a_click(open_dock, tissue, tmp_path, qtbot):
+    hands = open_dock(tissue)
+    start(hands, tmp_path / "case")
+    step, panel = hands.dock.steps[0], hands.dock.slide_panel
+    assert not step.open
+    assert panel.again.isHidden()
+
+    hands.viewer.layers.remove("field")
+    qtbot.waitUntil(lambda: step.open)
+    assert "kept" in panel.reason.text()
+    assert not panel.done
+    assert panel.start.isHidden()
+    panel.again.click()
+
+    qtbot.waitUntil(lambda: hands.dock.view.slide is not None)
+    assert hands.dock.session.image_index == 0
+    assert panel.again.isHidden()
+    assert panel.reason.isHidden()
+    assert not step.open
+
+
 def test_what_is_known_of_an_image_ends_with_its_layer(open_dock, tissue, tmp_path):
     hands = open_dock(tissue)
     start(hands, tmp_path / "case")

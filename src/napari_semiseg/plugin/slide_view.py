@@ -152,6 +152,11 @@ class SlideView:
         return self.session.image_index is not None
 
     @property
+    def taken_out(self) -> bool:
+        """Whether the layer of the project's image was deleted, and no other one came into view."""
+        return self.started and self.slide is None and not self.busy
+
+    @property
     def why_not(self) -> str:
         """Why Start is disabled, in words; "" if it is not."""
         if self.busy:

@@ -61,6 +61,7 @@ class NucleiDock(QWidget):
         self.setObjectName("semisegDock")
         self._docked = self.left = False
         self._engine_message = ""
+        self._taken_out = False
         self._unfolded: list[StepBox] = []
         self.viewer = napari_viewer
         self.session = Session()
@@ -171,6 +172,7 @@ class NucleiDock(QWidget):
         self.session.review.changed.connect(self._open_what_is_ready)
         self.session.exporting.changed.connect(self._open_what_is_ready)
         self.view.changed.connect(self._follow_placement)
+        self.view.changed.connect(self._follow_taken_out)
         self.session.engine.events.message.connect(self._note_engine)
         self.viewer.events.theme.connect(self._restyle)
         self.viewer.scene.camera.events.connect(self._follow_view)
@@ -266,6 +268,12 @@ class NucleiDock(QWidget):
         self._follow_placement()
         self._follow_view()
         self.steps[0].set_open(self.session.image_index is None)
+
+    def _follow_taken_out(self) -> None:
+        """Unfold the step with the button that brings the image back, and fold it once it is back."""
+        if self.view.taken_out != self._taken_out:
+            self._taken_out = self.view.taken_out
+            self.steps[0].set_open(self._taken_out or self.session.image_index is None)
 
     def _follow_placement(self) -> None:
         shown = self.view.placement if self.session.image_index is not None else None

@@ -19,6 +19,8 @@ from napari_semiseg.plugin.widgets.step import ElidedLabel
 
 IMAGE_FILES = f"Images ({' '.join(f'*{ending}' for ending in EXTENSIONS if ending != '.zarr')})"
 
+_TAKEN_OUT = "The image was taken out of the viewer. Its tiles, and what was painted in them, are kept."
+
 
 class SlidePanel(QWidget):
     """Shows which image is in view, and starts.
@@ -70,9 +72,13 @@ class SlidePanel(QWidget):
             "Open a project…", "Go on with a project: its image, tiles, annotations and results come back",
             self.ask_project,
         )  # fmt: skip
+        self.again = self._link(
+            "Show the image again", "The project knows where it lies", lambda: view.show_image(session.image_index)
+        )
         buttons = QHBoxLayout()
         buttons.setContentsMargins(0, 0, 0, 0)
         buttons.addWidget(self.start, 1)
+        buttons.addWidget(self.again)
         buttons.addWidget(self.open_image)
         buttons.addWidget(self.open)
         layout = QVBoxLayout(self)
@@ -147,14 +153,17 @@ class SlidePanel(QWidget):
                 f"This image exists only in memory: it is written into the project once "
                 f"({atomic.size_text(slide.nbytes)} before compression)."
             )
-        self.reason.setText(why or note)
-        self.reason.setVisible(bool(why or note) and not started)
+        gone = view.taken_out
+        said = _TAKEN_OUT if gone else "" if started else why or note
+        self.reason.setText(said)
+        self.reason.setVisible(bool(said))
+        self.again.setVisible(gone)
         self.start.setVisible(not started)
         self.start.setEnabled(not why)
         self.start.setToolTip(why or "Everything you do is kept in the project folder")
         self.start.setText(view.start_words)
         self.open_image.setVisible(no_project and not usable)
         self.open.setVisible(no_project)
-        self.done = started
+        self.done = started and not gone
         self.summary = slide.facts if slide else "no image"
         self.changed.emit()
