@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep the log files of whoever runs the tests out of reach, of child processes too."""
+    """Keep log files and napari's preferences of whoever runs the tests out of reach, of child processes too."""
     state = tempfile.TemporaryDirectory(prefix="semiseg-logs-", ignore_cleanup_errors=True)
     config.add_cleanup(state.cleanup)
     os.environ["XDG_STATE_HOME"] = state.name
+    os.environ["XDG_CONFIG_HOME"] = str(Path(state.name) / "config")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
