@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter, minimum_filter, uniform_filter
 
-DARK = 72
+DARK = 60
 """Of 255: ink lets less light through, in any channel."""
 NEUTRAL = 20
 """Of 255, between the channels: hematoxylin lets blue light through, however dark it is."""
