@@ -148,14 +148,16 @@ def test_it_learns_to_tell_magnifications(make_batch):
     method = build().train()
     batch = make_batch()
     optimizer = torch.optim.Adam(method.parameters(), lr=2e-3)
-    for step in range(12):
+    told = []
+    for step in range(80):
         torch.manual_seed(step)
         losses = method.losses(batch, step)
         optimizer.zero_grad()
         sum(losses.values()).backward()
         optimizer.step()
+        told.append(method.counters()["magnification told"])
 
-    assert method.counters()["magnification told"] > 0.5
+    assert sum(told[-20:]) / 20 > 0.5, told  # by chance a third
 
 
 def test_a_prediction_of_one_class_is_told_within_fifty_steps_and_gets_a_level_of_its_own(make_batch):
